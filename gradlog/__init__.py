@@ -1,0 +1,66 @@
+"""Gradient logs: open, write, describe and analyze them. The public Python API of gradmf.
+
+    from gradmf import gradlog
+
+    analysis = gradlog.analyze("run.zarr")
+    print(analysis.total.best, analysis.total.spectrum.rank)
+"""
+
+from .analysis import analyze
+from .description import LogDescription, TensorDescription, describe
+from .document import analysis_document, description_document
+from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .inventory import ChunkInventory, take_inventory
+from .log import GradientLog, Tensor, open_log
+from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
+from .result import (
+    Analysis,
+    Cost,
+    LogWarning,
+    PredictorResult,
+    RankResult,
+    RunInfo,
+    ScopeResult,
+    Settings,
+    SpectrumResult,
+    Steps,
+    TensorResult,
+)
+from .version import __version__
+from .writer import LogWriter, create_log
+
+__all__ = [
+    "DEFAULT_PREDICTORS",
+    "Analysis",
+    "ChunkInventory",
+    "Cost",
+    "DataError",
+    "GradientLog",
+    "GradmfError",
+    "LogDescription",
+    "LogWarning",
+    "LogWriter",
+    "MemoryLimitError",
+    "PredictorResult",
+    "RankResult",
+    "RunInfo",
+    "ScopeResult",
+    "Settings",
+    "SpectrumResult",
+    "Steps",
+    "StoreNotFoundError",
+    "Tensor",
+    "TensorDescription",
+    "TensorResult",
+    "UsageError",
+    "__version__",
+    "analysis_document",
+    "analyze",
+    "create_log",
+    "describe",
+    "description_document",
+    "known_predictors",
+    "open_log",
+    "parse_predictor",
+    "take_inventory",
+]

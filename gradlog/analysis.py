@@ -1,0 +1,309 @@
+"""Analyze a log: open, check, plan, one pass, results."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks import BlockReader
+from .errors import DataError, MemoryLimitError, UsageError
+from .inventory import take_inventory
+from .log import GradientLog, Tensor, open_log
+from .plan import Plan, make_plan
+from .predictors import HistoryBank, parse_predictors
+from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SpectrumResult, TensorResult
+from .store import codec_pipeline
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .path_length import PathLengthTotals
+    from .streaming import NonfiniteRow, PassResult
+
+DEFAULT_MEMORY = 1 << 30
+RANK_METHODS = ("auto", "exact", "none")
+NONFINITE_POLICIES = ("fail", "drop")
+
+Progress = Callable[[int, int], None]
+
+
+def analyze(
+    run: str | os.PathLike[str] | GradientLog,
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Path lengths, kappas and predictable ranks of a run's gradients, from one pass over its log.
+
+    Parameters
+    ----------
+    run : path of a store, or a log from `open_log`
+    settings : everything that changes the numbers; `Settings()` by default
+    threads : tiles in work at once; by default the processors this process may use. The numbers are the
+        same to the last bit for any number of threads
+    memory : bytes that the pass may take above the interpreter and its libraries
+    progress : called with (bytes done, bytes in all) from the calling thread
+
+    Raises
+    ------
+    UsageError : settings that make no sense, or that select nothing
+    DataError : the log is at fault; the message names file, tensor and row
+    MemoryLimitError : the work does not fit in `memory`; the message says how much it takes
+    """
+    began = time.perf_counter()
+    settings = settings or Settings()
+    bank = HistoryBank.of(parse_predictors(settings.predictors))
+    check_settings(settings)
+    workers = threads or available_processors()
+    with codec_pipeline(workers):
+        log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
+        tensors = _select_tensors(log, settings)
+        rows = _select_rows(log, settings)
+        warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
+        plan = _plan(log, tensors, rows, bank, settings, memory, workers)
+        if plan.decodes > 1:
+            warnings.append(_decodes_warning(plan))
+        result, keep = _gather(log, tensors, plan, bank, settings, warnings, progress)
+    decoded = plan.decoded_bytes * (1 if keep is None else 2)
+    readers = sorted({tensor.reader for tensor in tensors})
+    cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
+    return _analysis(log, tensors, rows, keep, settings, bank, result, warnings, cost)
+
+
+def available_processors() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise UsageError for settings outside their ranges, before anything is read."""
+    parse_predictors(settings.predictors)
+    for epsilon in settings.epsilons:
+        if not 0.0 <= epsilon < 1.0:
+            raise UsageError(f"epsilon {epsilon!r}: must be at least 0 and below 1")
+    if settings.rank not in RANK_METHODS:
+        raise UsageError(f"rank method {settings.rank!r}: known are {', '.join(RANK_METHODS)}")
+    if settings.nonfinite not in NONFINITE_POLICIES:
+        raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
+
+
+def _select_tensors(log: GradientLog, settings: Settings) -> list[Tensor]:
+    def matching(patterns: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for pattern in patterns:
+            names = [t.name for t in log.tensors if fnmatch.fnmatchcase(t.name, pattern)]
+            if not names:
+                known = ", ".join(t.name for t in log.tensors[:4]) + (", ..." if len(log.tensors) > 4 else "")
+                raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
+            found.update(names)
+        return found
+
+    wanted = matching(settings.tensors) if settings.tensors else {tensor.name for tensor in log.tensors}
+    wanted -= matching(settings.exclude)
+    if not wanted:
+        raise UsageError(f"{log.path}: every tensor is excluded")
+    return [tensor for tensor in log.tensors if tensor.name in wanted]
+
+
+def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
+    first, last, _ = slice(*settings.rows).indices(log.rows)
+    if first >= last:
+        start, stop = ("" if end is None else str(end) for end in settings.rows)
+        raise UsageError(f"{log.path}: rows {start}:{stop} select none of its {log.rows} rows")
+    return first, last
+
+
+def _check_chunks(
+    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], strict: bool
+) -> list[LogWarning]:
+    """Absent chunks: an error in a format-1 log and with `strict`, else a warning with counts."""
+    absent = expected = 0
+    places = []
+    for tensor in tensors:
+        try:
+            inventory = take_inventory(tensor, rows[1]).since(tensor, rows[0])
+        except DataError as error:
+            raise DataError(f"{log.path}: {error}") from error
+        expected += inventory.expected
+        if inventory.absent:
+            absent += len(inventory.absent)
+            first, last = inventory.absent_rows(tensor, rows[1])
+            places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
+    if not absent:
+        return []
+    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
+    told = f"{absent} of {expected} chunks are absent: tensor {shown}"
+    if log.format_version is not None:
+        raise DataError(
+            f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "
+            "restore them, or leave the tensor or the rows out with --exclude or --rows"
+        )
+    if strict:
+        raise DataError(f"{log.path}: {told}; without --strict they are read as the store's fill value")
+    return [
+        LogWarning(
+            "chunks-absent", f"{told}; read as the store's fill value (Zarr writers skip all-zero chunks)"
+        )
+    ]
+
+
+def _plan(
+    log: GradientLog,
+    tensors: Sequence[Tensor],
+    rows: tuple[int, int],
+    bank: HistoryBank,
+    settings: Settings,
+    memory: int,
+    threads: int,
+) -> Plan:
+    try:
+        return make_plan(
+            tensors,
+            rows,
+            rank=settings.rank,
+            history_rows=bank.history_rows,
+            sum_columns=bank.sum_columns,
+            memory=memory,
+            threads=threads,
+        )
+    except MemoryLimitError as error:
+        raise MemoryLimitError(f"{log.path}: {error}") from error
+
+
+def _decodes_warning(plan: Plan) -> LogWarning:
+    return LogWarning(
+        "chunks-decoded-again",
+        f"chunks hold more than memory allows at once and are decoded up to {plan.decodes} times: "
+        "a larger --memory reads faster",
+    )
+
+
+def _gather(
+    log: GradientLog,
+    tensors: Sequence[Tensor],
+    plan: Plan,
+    bank: HistoryBank,
+    settings: Settings,
+    warnings: list[LogWarning],
+    progress: Progress | None,
+) -> tuple[PassResult, NDArray[np.bool_] | None]:
+    """One pass; a second one without the rows that are not finite, where they are to be dropped."""
+    result = _pass(log, tensors, plan, bank, None, progress)
+    if not result.nonfinite:
+        return result, None
+    told = _nonfinite_text(log, tensors, plan, result.nonfinite)
+    if settings.nonfinite == "fail":
+        raise DataError(
+            f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
+        )
+    keep = np.ones(plan.rows[1] - plan.rows[0], dtype=bool)
+    keep[[bad.row for bad in result.nonfinite]] = False
+    if not keep.any():
+        raise DataError(f"{log.path}: {told}; no row is left once those steps are dropped")
+    steps = log.step[plan.rows[0] : plan.rows[1]][~keep].tolist()
+    warnings.append(
+        LogWarning("steps-dropped", f"{told}; {len(steps)} steps left out for all tensors: {_list(steps)}")
+    )
+    return _pass(log, tensors, plan, bank, keep, progress), keep
+
+
+def _pass(
+    log: GradientLog,
+    tensors: Sequence[Tensor],
+    plan: Plan,
+    bank: HistoryBank,
+    keep: NDArray[np.bool_] | None,
+    progress: Progress | None,
+) -> PassResult:
+    with BlockReader(log.path, tensors, plan, keep) as reader:
+        # The first block is read while Numba is imported and the kernels load.
+        from ..kernels.gram import one_blas_thread
+        from .streaming import run_pass
+
+        rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
+        with one_blas_thread():
+            return run_pass(reader, tensors, plan, bank, rows, progress)
+
+
+def _nonfinite_text(
+    log: GradientLog, tensors: Sequence[Tensor], plan: Plan, bad: Sequence[NonfiniteRow]
+) -> str:
+    first = min(bad, key=lambda item: (item.row, item.tensor))
+    row = plan.rows[0] + first.row
+    count = sum(item.count for item in bad)
+    rows = len({item.row for item in bad})
+    return (
+        f"{count} entries are NaN or infinite, in {rows} row{'s' * (rows > 1)}: "
+        f"first tensor '{tensors[first.tensor].name}', row {row} (training step {log.step[row]})"
+    )
+
+
+def _list(steps: Sequence[int], most: int = 20) -> str:
+    shown = ", ".join(map(str, steps[:most]))
+    return shown + (f", ... ({len(steps) - most} more)" if len(steps) > most else "")
+
+
+def _analysis(
+    log: GradientLog,
+    tensors: Sequence[Tensor],
+    rows: tuple[int, int],
+    keep: NDArray[np.bool_] | None,
+    settings: Settings,
+    bank: HistoryBank,
+    result: PassResult,
+    warnings: Sequence[LogWarning],
+    cost: Cost,
+) -> Analysis:
+    step = log.step[rows[0] : rows[1]]
+    if keep is not None:
+        step = step[keep]
+    parameters = sum(tensor.parameters for tensor in tensors)
+    scopes = []
+    for tensor, totals, squares in zip(tensors, result.totals, result.squares, strict=True):
+        scope = _scope(log.path, tensor.name, tensor.parameters, totals, squares, settings)
+        scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
+    return Analysis(
+        version=__version__,
+        run=RunInfo(
+            path=log.path,
+            rows=int(step.size),
+            parameters=parameters,
+            tensors=len(tensors),
+            dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
+            attributes=log.attributes,
+        ),
+        settings=settings,
+        total=_scope(log.path, None, parameters, result.series.totals(), result.total_squares, settings),
+        tensors=tuple(scopes),
+        steps=result.series.steps(step),
+        warnings=tuple(warnings),
+        cost=cost,
+    )
+
+
+def _scope(
+    path: str,
+    name: str | None,
+    parameters: int,
+    totals: PathLengthTotals,
+    squares: NDArray[np.float64] | None,
+    settings: Settings,
+) -> ScopeResult:
+    from .spectrum import exact_result
+
+    if not np.isfinite(totals.totals).all():
+        scope = f"tensor '{name}'" if name else "the whole model"
+        raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
+    spectrum: SpectrumResult | None = None
+    if squares is not None:
+        spectrum = exact_result(squares, totals.increment_energy, settings.epsilons)
+    return ScopeResult(parameters, totals.energy, totals.result(), spectrum)

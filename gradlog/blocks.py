@@ -1,0 +1,168 @@
+"""Read the blocks of a plan ahead of their use, in a thread of its own, into a few reused buffers."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+
+from ..kernels.bfloat16 import widen
+from .errors import DataError
+from .inventory import grid_shape
+from .log import Tensor
+from .plan import ParameterRange, Plan, Segment
+from .store import first_line
+
+
+@dataclass
+class Block:
+    """One block: `values` (T, W) float32 or float64 in C order, the kept rows of `range`'s columns.
+
+    start : index t of its first row; last : no later block has these columns
+    """
+
+    range_index: int
+    range: ParameterRange
+    start: int
+    last: bool
+    values: NDArray[Any]
+    stored_bytes: int
+    buffer: NDArray[np.uint8]
+
+
+class BlockReader:
+    """Iterate over a plan's blocks while a thread reads ahead; a context manager that ends the thread.
+
+    Every block must be given back with `release` once nothing uses its values any more.
+    """
+
+    def __init__(self, path: str, tensors: Sequence[Tensor], plan: Plan, keep: NDArray[np.bool_] | None) -> None:
+        """keep : (rows,) bool over the plan's rows, False for rows that are left out; None keeps all."""
+        self._path = path
+        self._tensors = tensors
+        self._plan = plan
+        self._keep = keep
+        self._free: queue.SimpleQueue[NDArray[np.uint8] | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Block | BaseException | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        for _ in range(plan.buffers):
+            self._free.put(np.empty(plan.block_bytes, np.uint8))
+        self._thread = threading.Thread(target=self._run, name="gradmf-reader", daemon=True)
+
+    def __enter__(self) -> BlockReader:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._free.put(None)
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Block]:
+        while True:
+            item = self._ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def release(self, block: Block) -> None:
+        """Give the block's memory back to the reader."""
+        self._free.put(block.buffer)
+
+    def _run(self) -> None:
+        try:
+            for index, item in enumerate(self._plan.ranges):
+                start = 0
+                for rows in item.row_blocks:
+                    buffer = self._free.get()
+                    if buffer is None or self._stop.is_set():
+                        return
+                    block = self._read(index, item, rows, start, buffer)
+                    start += block.values.shape[0]
+                    self._ready.put(block)
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _read(
+        self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
+    ) -> Block:
+        dtypes = {self._tensors[segment.tensor].compute_dtype for segment in item.segments}
+        dtype = max(dtypes, key=lambda d: d.itemsize)
+        count = rows[1] - rows[0]
+        values = buffer[: count * item.width * dtype.itemsize].view(dtype).reshape(count, item.width)
+        stored = 0
+        stops = list(itertools.accumulate(segment.width for segment in item.segments))
+        for segment, stop in zip(item.segments, stops, strict=True):
+            tensor = self._tensors[segment.tensor]
+            self._read_segment(tensor, segment, rows, values[:, stop - segment.width : stop])
+            stored += count * segment.width * tensor.array.dtype.itemsize
+        if self._keep is not None:
+            offset = self._plan.rows[0]
+            keep = self._keep[rows[0] - offset : rows[1] - offset]
+            kept = int(keep.sum())
+            if kept < count:
+                values[:kept] = values[keep]
+                values = values[:kept]
+        return Block(index, item, start, rows == item.row_blocks[-1], values, stored, buffer)
+
+    def _read_segment(
+        self, tensor: Tensor, segment: Segment, rows: tuple[int, int], out: NDArray[Any]
+    ) -> None:
+        selection = (slice(*rows), *segment.box)
+        shape = (rows[1] - rows[0], *segment.shape)
+        try:
+            if out.flags.c_contiguous and tensor.array.dtype == out.dtype:
+                target = default_buffer_prototype().nd_buffer.from_numpy_array(out.reshape(shape))
+                tensor.array.get_basic_selection(selection, out=target)
+                return
+            values = np.asarray(tensor.array.get_basic_selection(selection))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._decoding_error(tensor, segment, rows, error) from error
+        if tensor.dtype == "bfloat16":
+            values = widen(values)
+        out[...] = values.reshape(out.shape)
+
+    def _decoding_error(
+        self, tensor: Tensor, segment: Segment, rows: tuple[int, int], error: Exception
+    ) -> DataError:
+        """Name the first chunk of the segment that cannot be decoded, by decoding them one at a time."""
+        array: zarr.Array[Any] = tensor.array
+        box = (slice(*rows), *segment.box)
+        spans = [
+            range(part.start // size, -(-part.stop // size))
+            for part, size in zip(box, tensor.chunks, strict=True)
+        ]
+        for chunk in itertools.product(*spans):
+            where = tuple(
+                slice(c * size, min((c + 1) * size, extent))
+                for c, size, extent in zip(chunk, tensor.chunks, array.shape, strict=True)
+            )
+            try:
+                array.get_basic_selection(where)
+            except Exception as found:
+                height = tensor.chunks[0]
+                last = min((chunk[0] + 1) * height, array.shape[0]) - 1
+                grid = "x".join(map(str, grid_shape(array.shape, tensor.chunks)))
+                return DataError(
+                    f"{self._path}: tensor '{tensor.name}': chunk {'/'.join(map(str, chunk))} of grid {grid} "
+                    f"(rows {chunk[0] * height}-{last}) cannot be decoded: {first_line(found)}; "
+                    "restore it, or leave the tensor or the rows out with --exclude or --rows"
+                )
+        return DataError(f"{self._path}: tensor '{tensor.name}': reading failed: {first_line(error)}")
+

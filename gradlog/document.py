@@ -1,0 +1,97 @@
+"""Results as JSON documents: plain dicts and lists in which NaN and infinity have become None."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from .description import LogDescription
+from .result import Analysis, ScopeResult, Settings, SpectrumResult, Steps, TensorResult
+
+ANALYZE_SCHEMA = "gradmf.analyze/1"
+INFO_SCHEMA = "gradmf.info/1"
+
+
+def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, Any]:
+    """The document of schema gradmf.analyze/1, with or without the per-step series."""
+    document = {
+        "schema": ANALYZE_SCHEMA,
+        "gradmf": analysis.version,
+        "run": dataclasses.asdict(analysis.run),
+        "settings": _settings(analysis.settings),
+        "total": _scope(analysis.total, singular_values=True),
+        "tensors": [_tensor(tensor) for tensor in analysis.tensors],
+        "steps": _steps(analysis.steps),
+        "warnings": [dataclasses.asdict(warning) for warning in analysis.warnings],
+    }
+    if not steps:
+        del document["steps"]
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def description_document(description: LogDescription) -> dict[str, Any]:
+    """The document of schema gradmf.info/1."""
+    plain: dict[str, Any] = _plain({"schema": INFO_SCHEMA, **dataclasses.asdict(description)})
+    return plain
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings)
+
+
+def _tensor(tensor: TensorResult) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
+
+
+def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
+    spectrum = None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values)
+    return {
+        "parameters": scope.parameters,
+        "energy": scope.energy,
+        "predictors": [dataclasses.asdict(predictor) for predictor in scope.predictors],
+        "spectrum": spectrum,
+    }
+
+
+def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]:
+    document = {
+        "method": spectrum.method,
+        "confidence": spectrum.confidence,
+        "energy": spectrum.energy,
+        "rank": [
+            {"epsilon": r.epsilon, "rank": r.rank, "lower": r.lower, "upper": r.upper} for r in spectrum.rank
+        ],
+        "stable_rank": spectrum.stable_rank,
+        "effective_rank": spectrum.effective_rank,
+        "participation_ratio": spectrum.participation_ratio,
+    }
+    if singular_values:
+        document["singular_values"] = spectrum.singular_values
+    return document
+
+
+def _steps(steps: Steps) -> dict[str, Any]:
+    return {
+        "step": steps.step,
+        "grad_norm": steps.grad_norm,
+        "cosine": steps.cosine,
+        "kappa": dict(steps.kappa),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

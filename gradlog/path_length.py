@@ -1,0 +1,122 @@
+"""Path lengths: sums over parameters and rows (monoids), and the predictability figures made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.fused_pass import (
+    ENERGY,
+    INCREMENT,
+    LAG_PRODUCT,
+    NONFINITE,
+    PREDICTION,
+    PREDICTORS,
+    PRODUCT,
+    RESIDUAL,
+    sum_columns,
+)
+from .result import PredictorResult, Steps
+
+
+class PathLengthTotals:
+    """Sums over all rows and a set of parameters: one float64 for each column of `fused_pass`.
+
+    Disjoint sets of parameters, or of rows, add: `update` takes a tile's rows, `merge` another set.
+    """
+
+    def __init__(self, predictors: Sequence[str]) -> None:
+        self.predictors = tuple(predictors)
+        self.totals = np.zeros(sum_columns(len(self.predictors)))
+
+    def update(self, sums: NDArray[np.float64]) -> None:
+        """Add the sums (T, columns) of a tile's rows."""
+        self.totals += sums.sum(axis=0)
+
+    def merge(self, other: PathLengthTotals) -> None:
+        """Add the sums over a disjoint set."""
+        self.totals += other.totals
+
+    @property
+    def energy(self) -> float:
+        """sum_t ||g_t||^2."""
+        return float(self.totals[ENERGY])
+
+    @property
+    def increment_energy(self) -> float:
+        """||H||_F^2 = sum_{t>=1} ||g_t - g_{t-1}||^2."""
+        return float(self.totals[INCREMENT])
+
+    def result(self) -> tuple[PredictorResult, ...]:
+        """Path length, kappa and scaled kappa of each predictor."""
+        return tuple(
+            _predictor_result(spec, self.energy, *map(float, self.totals[_columns(p)]))
+            for p, spec in enumerate(self.predictors)
+        )
+
+
+class PathLengthSeries:
+    """The same sums for each row apart, (N, columns) float64, over a set of parameters."""
+
+    def __init__(self, rows: int, predictors: Sequence[str]) -> None:
+        self.predictors = tuple(predictors)
+        self.sums = np.zeros((rows, sum_columns(len(self.predictors))))
+
+    def update(self, start: int, sums: NDArray[np.float64]) -> None:
+        """Add the sums of rows start .. start + len(sums) - 1 over a tile."""
+        self.sums[start : start + sums.shape[0]] += sums
+
+    def merge(self, other: PathLengthSeries) -> None:
+        """Add the sums over a disjoint set of parameters."""
+        self.sums += other.sums
+
+    def totals(self) -> PathLengthTotals:
+        """The sums over all rows."""
+        totals = PathLengthTotals(self.predictors)
+        totals.update(self.sums)
+        return totals
+
+    def steps(self, step: NDArray[np.int64]) -> Steps:
+        """Per-step norm, cosine and kappas; NaN where a norm is 0."""
+        energy = self.sums[:, ENERGY]
+        norm = np.sqrt(energy)
+        cosine = np.full(energy.size, np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosine[1:] = np.clip(self.sums[1:, LAG_PRODUCT] / norm[1:] / norm[:-1], -1.0, 1.0)
+            kappa = {
+                spec: np.where(energy > 0, self.sums[:, _columns(p)][:, RESIDUAL] / energy, np.nan)
+                for p, spec in enumerate(self.predictors)
+            }
+        return Steps(step, norm, cosine, kappa)
+
+
+def nonfinite_rows(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(T,) int64: entries of each row of a tile that are NaN or infinite."""
+    return sums[:, NONFINITE].astype(np.int64)
+
+
+def _columns(predictor: int) -> slice:
+    return slice(PREDICTORS + 3 * predictor, PREDICTORS + 3 * predictor + 3)
+
+
+assert (RESIDUAL, PRODUCT, PREDICTION) == (0, 1, 2)
+
+
+def _predictor_result(
+    spec: str, energy: float, residual: float, product: float, prediction: float
+) -> PredictorResult:
+    """The figures of one predictor, from sum ||g||^2, sum ||g - m||^2, sum <g, m> and sum ||m||^2."""
+    if energy == 0.0:
+        return PredictorResult(spec, residual, None, None, None)
+    if prediction == 0.0:
+        return PredictorResult(spec, residual, residual / energy, 1.0, None)
+    # Two forms of the same number; each is the one without cancellation on its side of kappa = 1.
+    if residual < energy:
+        left = (residual - (product - prediction) ** 2 / prediction) / energy
+    else:
+        left = 1.0 - product / prediction * (product / energy)
+    return PredictorResult(
+        spec, residual, residual / energy, min(1.0, max(0.0, left)), product / prediction
+    )

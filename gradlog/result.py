@@ -1,0 +1,163 @@
+"""What an analysis found: frozen dataclasses. Every output format is a view of them, and none computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LogWarning:
+    """Something that the user should know and that did not stop the analysis; `code` is stable."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PredictorResult:
+    """Path length of one predictor over the analyzed rows of one scope (paper, section on path length).
+
+    path_length : P(m) = sum_t ||g_t - m_t||^2, in squared gradient units
+    kappa : P(m) / sum_t ||g_t||^2, >= 0; None when all gradients are 0
+    scaled_kappa : min over real c of sum_t ||g_t - c m_t||^2 / sum_t ||g_t||^2, in [0, 1]; None likewise
+    scale : the c that attains it; None when all gradients or all predictions are 0
+    """
+
+    predictor: str
+    path_length: float
+    kappa: float | None
+    scaled_kappa: float | None
+    scale: float | None
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """Predictable rank r*(eps): least r with sum_{i<=r} sigma_i^2 >= (1 - eps) ||H||_F^2.
+
+    lower, upper : bounds on r*; equal to `rank` when the method is exact
+    residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors
+    """
+
+    epsilon: float
+    rank: int
+    lower: int
+    upper: int
+    residual: float
+
+
+@dataclass(frozen=True)
+class SpectrumResult:
+    """Spectrum of the increment matrix H = [g_1 - g_0, ..., g_{N-1} - g_{N-2}].
+
+    method : "exact" (later also "incremental", "sketch"), with the `confidence` of its bounds
+    energy : ||H||_F^2
+    stable_rank : ||H||_F^2 / sigma_1^2; effective_rank : exp of the entropy of sigma_i^2 / ||H||_F^2;
+    participation_ratio : (sum sigma_i^2)^2 / sum sigma_i^4; each None when the energy is 0
+    singular_values : (min(N - 1, D),) float64, descending
+    """
+
+    method: str
+    confidence: float
+    energy: float
+    rank: tuple[RankResult, ...]
+    stable_rank: float | None
+    effective_rank: float | None
+    participation_ratio: float | None
+    singular_values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScopeResult:
+    """One scope: a tensor or the whole model. energy : sum_t ||g_t||^2."""
+
+    parameters: int
+    energy: float
+    predictors: tuple[PredictorResult, ...]
+    spectrum: SpectrumResult | None
+
+    @property
+    def best(self) -> PredictorResult | None:
+        """The predictor with the least path length, other than `zero`; None when all gradients are 0."""
+        usable = [p for p in self.predictors if p.predictor != "zero" and p.kappa is not None]
+        return min(usable, key=lambda p: p.path_length, default=None)
+
+
+@dataclass(frozen=True)
+class TensorResult(ScopeResult):
+    """One tensor: `name` and parameter `shape` (without the step axis)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Per-step quantities of the whole model; NaN stands for null.
+
+    step : (N,) int64, training step numbers; grad_norm : (N,), ||g_t||; cosine : (N,), cos(g_t, g_{t-1});
+    kappa : for each predictor (N,), ||g_t - m_t||^2 / ||g_t||^2
+    """
+
+    step: NDArray[np.int64]
+    grad_norm: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    kappa: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was read: `rows` N and `parameters` D are those that entered the analysis."""
+
+    path: str
+    rows: int
+    parameters: int
+    tensors: int
+    dtypes: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that changes the numbers of an analysis; threads and memory do not.
+
+    tensors, exclude : glob patterns on tensor names; no `tensors` means all
+    rows : (first, last + 1) rows of the log, Python slice rules; None for either end
+    """
+
+    predictors: tuple[str, ...] = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
+    epsilons: tuple[float, ...] = (0.1, 0.05, 0.01)
+    rank: str = "auto"
+    tensors: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    rows: tuple[int | None, int | None] = (None, None)
+    nonfinite: str = "fail"
+    truncate: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the analysis took. seconds : wall clock; bytes_decoded : of gradients; reader : codec pipeline."""
+
+    seconds: float
+    bytes_decoded: int
+    reader: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The result of `analyze`: the whole model, its tensors in the log's order, and the steps."""
+
+    version: str
+    run: RunInfo
+    settings: Settings
+    total: ScopeResult
+    tensors: tuple[TensorResult, ...]
+    steps: Steps
+    warnings: tuple[LogWarning, ...]
+    cost: Cost

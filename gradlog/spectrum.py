@@ -1,0 +1,71 @@
+"""Spectra of increment matrices: accumulators (monoids) and the ranks read off a spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.gram import squared_singular_values
+from .result import RankResult, SpectrumResult
+
+TIE = 1e-12
+"""Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
+
+
+class ExactSpectrum:
+    """Gram matrix of a set of parameters' increments, (n, n) float64: H^T H or H H^T, the smaller.
+
+    Gram matrices over rows (H^T H) add over disjoint parameters; those over columns (H H^T) add over time.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.gram = np.zeros((size, size))
+
+    def update(self, gram: NDArray[np.floating]) -> None:
+        """Add one tile's Gram matrix, float32 or float64."""
+        self.gram += gram
+
+    def merge(self, other: ExactSpectrum) -> None:
+        """Add the Gram matrix over a disjoint set of parameters."""
+        self.gram += other.gram
+
+    def squared_singular_values(self) -> NDArray[np.float64]:
+        """sigma_i^2, descending."""
+        return squared_singular_values(self.gram)
+
+
+def exact_result(
+    squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]
+) -> SpectrumResult:
+    """Ranks and summary figures from all sigma_i^2 (descending).
+
+    energy : ||H||_F^2 summed in float64 from the increments themselves. The squares must add up to it;
+    RuntimeError otherwise, since one of the two would be wrong.
+    """
+    total = float(squares.sum())
+    if abs(total - energy) > 1e-5 * energy:
+        raise RuntimeError(f"the spectrum holds energy {total!r}, the increments {energy!r}: please report this")
+    cumulative = np.cumsum(squares)
+    ranks = []
+    for epsilon in epsilons:
+        rank = 0
+        if total > 0.0:
+            rank = int(np.searchsorted(cumulative, (1.0 - epsilon - TIE) * total)) + 1
+            rank = min(rank, squares.size)
+        ranks.append(RankResult(epsilon, rank, rank, rank, float(squares[rank:].sum())))
+    if total == 0.0:
+        return SpectrumResult("exact", 1.0, energy, tuple(ranks), None, None, None, np.sqrt(squares))
+    shares = squares / total
+    positive = shares[shares > 0.0]
+    return SpectrumResult(
+        method="exact",
+        confidence=1.0,
+        energy=energy,
+        rank=tuple(ranks),
+        stable_rank=1.0 / float(shares[0]),
+        effective_rank=float(np.exp(-np.sum(positive * np.log(positive)))),
+        participation_ratio=1.0 / float(np.sum(shares * shares)),
+        singular_values=np.sqrt(squares),
+    )

@@ -1,0 +1,299 @@
+"""One pass over a plan's blocks: tiles in a pool of threads, their results merged in the order of the plan.
+
+Threads decide only when a tile is computed. What is added to what, and in which order, follows from the
+plan, so that any number of threads gives the same bits.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.fused_pass import INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
+from ..kernels.gram import column_gram, row_gram, squared_singular_values
+from .blocks import Block, BlockReader
+from .log import Tensor
+from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
+from .plan import Part, Plan
+from .predictors import HistoryBank
+from .spectrum import ExactSpectrum
+
+Progress = Callable[[int, int], None]
+
+SINGLE_MIN_INCREMENTS = 128
+SINGLE_MIN_PARAMETERS = 1 << 15
+"""From this size on, products of increments are formed in float32 (checked, see `row_gram`): below it
+double precision costs next to nothing, and there are fewer rounding errors to average out."""
+
+
+@dataclass(frozen=True)
+class NonfiniteRow:
+    """`count` entries of a tensor's row `row` (index t of the pass) are NaN or infinite."""
+
+    tensor: int
+    row: int
+    count: int
+
+
+@dataclass
+class PassResult:
+    """What one pass gathered.
+
+    squares : sigma_i^2 (descending) of each tensor, None where no spectrum was asked for or possible
+    """
+
+    series: PathLengthSeries
+    totals: list[PathLengthTotals]
+    total_squares: NDArray[np.float64] | None
+    squares: list[NDArray[np.float64] | None]
+    nonfinite: list[NonfiniteRow] = field(default_factory=list)
+
+
+@dataclass
+class _TileResult:
+    """Sums of each part (T, columns), the Gram matrix over rows of the tile, and those over columns."""
+
+    start: int
+    parts: tuple[Part, ...]
+    sums: list[NDArray[np.float64]]
+    rows_gram: NDArray[Any] | None
+    columns_gram: list[NDArray[np.float64]]
+    stored_bytes: int
+
+
+def run_pass(
+    reader: BlockReader,
+    tensors: Sequence[Tensor],
+    plan: Plan,
+    bank: HistoryBank,
+    rows: int,
+    progress: Progress | None = None,
+) -> PassResult:
+    """Take every block of the reader once and gather path lengths and spectra.
+
+    Parameters
+    ----------
+    rows : rows that the reader keeps
+    progress : called with (bytes done, bytes in all), from the calling thread
+
+    Raises what the reader raises.
+    """
+    for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
+        compile_fused_pass(dtype)
+    tiles = _TileWork(tensors, plan, bank, reader)
+    pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
+    merger = _Merger(tensors, plan, bank, rows, pool)
+    waiting: collections.deque[Future[_TileResult]] = collections.deque()
+    done = 0
+
+    def merge_next() -> None:
+        nonlocal done
+        result = waiting.popleft().result()
+        merger.merge(result)
+        done += result.stored_bytes
+        if progress is not None and result.stored_bytes:
+            progress(done, plan.decoded_bytes)
+
+    try:
+        for block in reader:
+            for task in tiles.tasks(block):
+                while len(waiting) > plan.workers:
+                    merge_next()
+                waiting.append(tiles.submitted(pool, task))
+        while waiting:
+            merge_next()
+        return merger.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Tile `number` of a block; `weights` as of `HistoryBank.weights`."""
+
+    block: Block
+    number: int
+    parts: tuple[Part, ...]
+    last_of_block: bool
+    weights: NDArray[np.float64]
+
+
+class _TileWork:
+    """Computes tiles; carries each tile's predictor history from one block of rows to the next."""
+
+    def __init__(self, tensors: Sequence[Tensor], plan: Plan, bank: HistoryBank, reader: BlockReader) -> None:
+        self._tensors = tensors
+        self._plan = plan
+        self._bank = bank
+        self._decays = np.array(bank.decays, dtype=np.float64)
+        self._reader = reader
+        self._histories: dict[int, list[NDArray[np.float64]]] = {}
+        self._latest: dict[int, Future[_TileResult]] = {}
+        self._pending: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def tasks(self, block: Block) -> Iterator[_Task]:
+        """The tiles of a block."""
+        stop = block.start + block.values.shape[0]
+        tiles = list(block.range.tiles())
+        weights = self._bank.weights(block.start, stop)
+        self._pending[id(block)] = len(tiles)
+        for number, parts in enumerate(tiles):
+            yield _Task(block, number, parts, number == len(tiles) - 1, weights)
+
+    def submitted(self, pool: ThreadPoolExecutor, task: _Task) -> Future[_TileResult]:
+        """Start a task; the same tile of the block of rows before it is waited for first.
+
+        The pool starts tasks in the order they come in, so that the one waited for is never behind.
+        """
+        before = self._latest.get(task.number) if task.block.start else None
+        future = pool.submit(self._run, task, before)
+        self._latest[task.number] = future
+        return future
+
+    def _run(self, task: _Task, before: Future[_TileResult] | None) -> _TileResult:
+        if before is not None:
+            before.result()
+        try:
+            return self._process(task)
+        finally:
+            self._finish(task.block)
+
+    def _finish(self, block: Block) -> None:
+        with self._lock:
+            self._pending[id(block)] -= 1
+            over = self._pending[id(block)] == 0
+            if over:
+                del self._pending[id(block)]
+        if over:
+            self._reader.release(block)
+
+    def _process(self, task: _Task) -> _TileResult:
+        block, plan, bank = task.block, self._plan, self._bank
+        values = block.values
+        rows = values.shape[0]
+        exact = plan.method == "exact"
+        histories = self._histories.pop(task.number, None) if block.start else None
+        if histories is None:
+            histories = [
+                new_history(part.last - part.first, bank.lags, len(bank.decays)) for part in task.parts
+            ]
+        all_sums = []
+        for part, history in zip(task.parts, histories, strict=True):
+            sums = np.zeros((rows, sum_columns(len(bank.predictors))))
+            fused_pass(
+                values, part.first, part.last, block.start, history, bank.lags, self._decays,
+                task.weights, sums, exact,
+            )  # fmt: skip
+            all_sums.append(sums)
+        if not block.last:
+            self._histories[task.number] = histories
+        over_rows, over_columns = None, []
+        finite = not any(nonfinite_rows(sums).any() for sums in all_sums)
+        if exact and finite and rows:
+            first, last = task.parts[0].first, task.parts[-1].last
+            if plan.by_columns:
+                over_columns = [column_gram(values[:, first:last])]
+            else:
+                increments = values[1:, first:last]
+                energies = sum(sums[1:, INCREMENT] for sums in all_sums)
+                over_rows = row_gram(increments, np.asarray(energies), self._single(task))
+                if len(task.parts) > 1:
+                    over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
+        stored = block.stored_bytes if task.last_of_block else 0
+        return _TileResult(block.start, task.parts, all_sums, over_rows, over_columns, stored)
+
+    def _single(self, task: _Task) -> bool:
+        parameters = self._tensors[task.parts[0].tensor].parameters
+        rows = task.block.values.shape[0]
+        return rows > SINGLE_MIN_INCREMENTS and len(task.parts) == 1 and parameters >= SINGLE_MIN_PARAMETERS
+
+
+class _Merger:
+    """Adds tile results up, in the order of the plan; tensors' spectra start as soon as they are complete."""
+
+    def __init__(
+        self, tensors: Sequence[Tensor], plan: Plan, bank: HistoryBank, rows: int, pool: ThreadPoolExecutor
+    ) -> None:
+        specs = [predictor.spec for predictor in bank.predictors]
+        self._plan = plan
+        self._pool = pool
+        self._series = PathLengthSeries(rows, specs)
+        self._totals = [PathLengthTotals(specs) for _ in tensors]
+        self._nonfinite: list[NonfiniteRow] = []
+        self._squares: dict[int, Future[NDArray[np.float64]]] = {}
+        self._open: dict[int, ExactSpectrum] = {}
+        self._missing = collections.Counter(
+            part.tensor for item in plan.ranges for tile in item.tiles() for part in tile
+        )
+        self._columns = [tensor.parameters for tensor in tensors]
+        self._increments = max(0, rows - 1)
+        size = sum(self._columns) if plan.by_columns else self._increments
+        # A single tensor's spectrum is the total's: one matrix serves both.
+        self._alone = len(self._missing) == 1 and not plan.by_columns
+        self._total = ExactSpectrum(0 if self._alone or plan.method == "none" else size)
+
+    def merge(self, result: _TileResult) -> None:
+        """Add one tile."""
+        for part, sums in zip(result.parts, result.sums, strict=True):
+            self._series.update(result.start, sums)
+            self._totals[part.tensor].update(sums)
+            bad = nonfinite_rows(sums)
+            for row in np.flatnonzero(bad):
+                self._nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
+        if self._plan.method == "none" or self._nonfinite:
+            return
+        if self._plan.by_columns:
+            self._total.update(result.columns_gram[0])
+            return
+        assert result.rows_gram is not None
+        if len(result.parts) > 1:
+            self._total.update(result.rows_gram)
+            for part, gram in zip(result.parts, result.columns_gram, strict=True):
+                self._start(part.tensor, gram)
+            return
+        tensor = result.parts[0].tensor
+        spectrum = self._open.setdefault(tensor, ExactSpectrum(self._increments))
+        spectrum.update(result.rows_gram)
+        self._missing[tensor] -= 1
+        if not self._missing[tensor]:
+            del self._open[tensor]
+            if not self._alone:
+                self._total.merge(spectrum)
+            self._start(tensor, spectrum.gram)
+
+    def _start(self, tensor: int, gram: NDArray[np.float64]) -> None:
+        """Find the eigenvalues in the pool; no more matrices wait there than the plan counted."""
+        pending = [future for future in self._squares.values() if not future.done()]
+        if len(pending) >= self._plan.workers:
+            pending[0].result()
+        self._squares[tensor] = self._pool.submit(squared_singular_values, gram)
+
+    def result(self) -> PassResult:
+        """All that was gathered; spectra are left out where entries were not finite."""
+        none: list[NDArray[np.float64] | None] = [None] * len(self._totals)
+        if self._plan.method == "none" or self._nonfinite:
+            return PassResult(self._series, self._totals, None, none, self._nonfinite)
+        empty = np.zeros(0)
+        if self._plan.by_columns:
+            stop = 0
+            for tensor, width in enumerate(self._columns):
+                stop += width
+                self._start(tensor, self._total.gram[stop - width : stop, stop - width : stop])
+        squares: list[NDArray[np.float64] | None] = [
+            self._squares[tensor].result() if tensor in self._squares else empty
+            for tensor in range(len(self._totals))
+        ]
+        if self._alone:
+            (only,) = self._squares.values()
+            total = only.result()
+        else:
+            total = self._total.squared_singular_values()
+        return PassResult(self._series, self._totals, total, squares, self._nonfinite)

@@ -1,0 +1,200 @@
+"""Write a gradient log of format 1, synchronously: tensors first, `step` last."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore
+
+from .errors import UsageError
+from .log import FORMAT_VERSION, GRADS, STEP
+
+CHUNK_BYTES = 4 << 20
+BUFFER_BYTES = 256 << 20
+
+
+def create_log(
+    path: str | os.PathLike[str],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    chunk_rows: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+    compressors: Any = (),
+    overwrite: bool = False,
+) -> LogWriter:
+    """Create a gradient log of format 1 at `path` and return its writer, a context manager.
+
+    Parameters
+    ----------
+    path : folder to create
+    attributes : free metadata (model, optimizer, ...), anything that JSON holds
+    chunk_rows : rows in a chunk, and rows kept in memory before they are written; by default as many as
+        `chunk_bytes` holds of the largest tensor, at least 16, within 256 MiB for all tensors together
+    chunk_bytes : size of a chunk aimed at
+    compressors : Zarr codecs put before the checksum; none by default, since gradients hardly shrink
+    overwrite : replace what is at `path`
+
+    Raises UsageError when something is at `path` and `overwrite` is False.
+    """
+    return LogWriter(Path(path), dict(attributes or {}), chunk_rows, chunk_bytes, compressors, overwrite)
+
+
+class LogWriter:
+    """Appends rows to a log; rows count as committed once `flush` or `close` has written their `step`."""
+
+    def __init__(
+        self,
+        path: Path,
+        attributes: dict[str, Any],
+        chunk_rows: int | None,
+        chunk_bytes: int,
+        compressors: Any,
+        overwrite: bool,
+    ) -> None:
+        if chunk_rows is not None and chunk_rows < 1:
+            raise UsageError("chunk_rows must be at least 1")
+        if path.exists():
+            if not overwrite:
+                raise UsageError(f"{path}: already there; choose another path or overwrite it")
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.path = path
+        self._chunk_rows = chunk_rows
+        self._chunk_bytes = chunk_bytes
+        if isinstance(compressors, (list, tuple)):
+            self._codecs = (*compressors, Crc32cCodec())
+        else:
+            self._codecs = (compressors, Crc32cCodec())
+        self._group = zarr.open_group(LocalStore(path), mode="w", zarr_format=3)
+        self._group.attrs.update({**attributes, "gradlog": {"version": FORMAT_VERSION}})
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._rows: dict[str, NDArray[Any]] = {}
+        self._written = 0
+        self._held = 0
+        self._open = True
+
+    def append(
+        self, step: int, gradients: Mapping[str, ArrayLike], /, **series: float
+    ) -> None:
+        """Add one row: the gradients of every tensor at training step `step`, and scalars such as loss.
+
+        The first call fixes the tensors, their shapes and dtypes, and the series; the later ones must match.
+        float16, float32, float64 and bfloat16 (of ml_dtypes) are kept as they are; anything else that
+        NumPy can turn into float32 is.
+
+        Raises UsageError when names, shapes or dtypes differ from the first row's.
+        """
+        if not self._open:
+            raise UsageError(f"{self.path}: the log is closed")
+        values = {f"{GRADS}/{name}": _gradient(name, value) for name, value in gradients.items()}
+        if not values:
+            raise UsageError("a row needs the gradient of at least one tensor")
+        row = {name: array for name, (array, _) in values.items()}
+        row |= {name: np.float64(value) for name, value in series.items()}
+        row[STEP] = np.int64(step)
+        if not self._arrays:
+            self._create(values, series)
+        if set(row) != set(self._arrays):
+            odd = sorted(set(row) ^ set(self._arrays))
+            raise UsageError(f"row {self._written + self._held}: names differ from the first row's: {', '.join(odd)}")
+        for name, value in row.items():
+            buffer = self._rows[name]
+            if value.shape != buffer.shape[1:] or value.dtype != buffer.dtype:
+                raise UsageError(
+                    f"row {self._written + self._held}: '{name.removeprefix(GRADS + '/')}' is {value.dtype}"
+                    f"{list(value.shape)}, in the first row it was {buffer.dtype}{list(buffer.shape[1:])}"
+                )
+        for name, value in row.items():
+            self._rows[name][self._held] = value
+        self._held += 1
+        if self._held == self._rows[STEP].shape[0]:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows held in memory and commit them."""
+        if not self._held:
+            return
+        stop = self._written + self._held
+        for name, array in self._arrays.items():  # `step` stands last
+            array.resize((stop, *array.shape[1:]))
+            array[self._written : stop] = self._rows[name][: self._held]
+        if self._held == self._rows[STEP].shape[0]:
+            self._written, self._held = stop, 0
+        # Otherwise the rows stay held, and the unfinished chunk is written whole again with what follows.
+
+    def close(self) -> None:
+        """Write and commit what is held, and end the log."""
+        if self._open:
+            self.flush()
+            self._open = False
+
+    def __enter__(self) -> LogWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _create(self, gradients: Mapping[str, tuple[NDArray[Any], str]], series: Mapping[str, float]) -> None:
+        row_bytes = sum(value.nbytes for value, _ in gradients.values())
+        largest = max(value.nbytes for value, _ in gradients.values())
+        rows = self._chunk_rows or max(
+            1, min(max(16, self._chunk_bytes // max(1, largest)), BUFFER_BYTES // max(1, row_bytes), 1024)
+        )
+        for name, (value, dtype) in gradients.items():
+            names = ["step", *(f"dim_{axis}" for axis in range(value.ndim))]
+            chunks = (rows, *_chunk_shape(value.shape, self._chunk_bytes // (rows * value.itemsize)))
+            marked = {"gradlog": {"dtype": dtype}} if dtype == "bfloat16" else {}
+            self._add(name, value, chunks, names, marked)
+        for name in series:
+            self._add(name, np.float64(0), (rows,), ["step"], {})
+        self._add(STEP, np.int64(0), (rows,), ["step"], {})
+
+    def _add(
+        self, name: str, value: Any, chunks: tuple[int, ...], names: list[str], attributes: dict[str, Any]
+    ) -> None:
+        self._arrays[name] = self._group.create_array(
+            name,
+            shape=(0, *value.shape),
+            chunks=chunks,
+            dtype=value.dtype,
+            compressors=self._codecs,
+            dimension_names=names,
+            attributes=attributes,
+            config={"write_empty_chunks": True},
+        )
+        self._rows[name] = np.zeros((chunks[0], *value.shape), value.dtype)
+
+
+def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
+    """The array to store, and the name of its dtype."""
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":
+        return array.view(np.uint16), "bfloat16"
+    if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
+        return array.astype(array.dtype.newbyteorder("="), copy=False), array.dtype.name
+    try:
+        return array.astype(np.float32), "float32"
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the gradient of '{name}' is no array of numbers: {error}") from None
+
+
+def _chunk_shape(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:
+    """A chunk of at most about `entries` entries, whole along the last axes."""
+    chunk = list(shape)
+    for axis in range(len(shape)):
+        rest = math.prod(chunk[axis + 1 :])
+        if math.prod(chunk) <= max(1, entries):
+            break
+        chunk[axis] = max(1, entries // max(1, rest))
+    return tuple(max(1, size) for size in chunk)

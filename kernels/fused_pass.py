@@ -1,0 +1,217 @@
+"""One pass over a block of gradients: energies, inner products and predictor residuals, row by row.
+
+A predictor is a weighted sum of *history vectors*: lagged gradients g_{t-1} .. g_{t-L} and exponential
+averages s_t = B s_{t-1} + (1 - B) g_{t-1}. The pass keeps that history for a tile of columns at a time
+(it stays in the processor's first cache), so that every gradient entry is read from memory once,
+whatever the number of predictors. All sums and all states are float64: a logged 7e37 is finite, and its
+square is not in float32; a residual of 1e-4 of the gradient would drown in float32 rounding of the state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import compile_lock, kernel
+
+TILE = 512
+"""Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
+
+ENERGY = 0
+"""Column of `sums`: ||g_t||^2."""
+LAG_PRODUCT = 1
+"""Column of `sums`: <g_t, g_{t-1}>, 0 at t = 0."""
+INCREMENT = 2
+"""Column of `sums`: ||g_t - g_{t-1}||^2, 0 at t = 0."""
+NONFINITE = 3
+"""Column of `sums`: number of entries that are NaN or infinite."""
+PREDICTORS = 4
+"""First column of `sums` that belongs to predictors: three each, see the next constants."""
+RESIDUAL, PRODUCT, PREDICTION = 0, 1, 2
+"""Offsets in a predictor's three columns: ||g_t - m_t||^2, <g_t, m_t>, ||m_t||^2."""
+
+
+def sum_columns(predictors: int) -> int:
+    """Number of columns of `sums` for that many predictors."""
+    return PREDICTORS + 3 * predictors
+
+
+def history_rows(lags: int, averages: int) -> int:
+    """Rows of `history` for L lags and E averages: a ring of L + 1 gradients, E averages, one scratch row."""
+    return lags + 1 + averages + 1
+
+
+def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
+    """Empty history (tiles, L + 1 + E + 1, TILE) float64 for `columns` parameters, at t = 0."""
+    tiles = -(-columns // TILE)
+    return np.zeros((tiles, history_rows(lags, averages), TILE))
+
+
+@kernel
+def _load(row, gradient):  # type: ignore[no-untyped-def]
+    energy = 0.0
+    for j in range(row.size):
+        value = np.float64(row[j])
+        gradient[j] = value
+        energy += value * value
+    return energy
+
+
+@kernel
+def _count_nonfinite(gradient):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(gradient.size):
+        if not math.isfinite(gradient[j]):
+            count += 1
+    return count
+
+
+@kernel
+def _lag_sums(gradient, previous):  # type: ignore[no-untyped-def]
+    product = 0.0
+    increment = 0.0
+    for j in range(gradient.size):
+        difference = gradient[j] - previous[j]
+        product += gradient[j] * previous[j]
+        increment += difference * difference
+    return product, increment
+
+
+@kernel
+def _residual_sums(gradient, prediction):  # type: ignore[no-untyped-def]
+    residual = 0.0
+    product = 0.0
+    energy = 0.0
+    for j in range(gradient.size):
+        difference = gradient[j] - prediction[j]
+        residual += difference * difference
+        product += gradient[j] * prediction[j]
+        energy += prediction[j] * prediction[j]
+    return residual, product, energy
+
+
+@kernel
+def _weigh(a, x, b, y, accumulate, out):  # type: ignore[no-untyped-def]
+    if accumulate:
+        for j in range(out.size):
+            out[j] += a * x[j] + b * y[j]
+    else:
+        for j in range(out.size):
+            out[j] = a * x[j] + b * y[j]
+
+
+@kernel
+def _history_vector(history, index, step, lags, width):  # type: ignore[no-untyped-def]
+    """History vector `index`: g_{t-1-index} for index < lags, else average index - lags."""
+    if index < lags:
+        return history[(step + lags - index) % (lags + 1), :width]
+    return history[index + 1, :width]
+
+
+@kernel
+def fused_pass(block, first, last, start, history, lags, decays, weights, sums, replace):  # type: ignore[no-untyped-def]
+    """Add the sums of rows t = start .. start + T - 1 over columns first .. last - 1 to `sums`.
+
+    Parameters
+    ----------
+    block : (T, W) float32 or float64, C order. With `replace`, its entries become the increments
+        g_t - g_{t-1} in place (zeros at t = 0).
+    first, last : columns to handle, 0 <= first < last <= W
+    start : index t of the block's first row
+    history : (tiles, L + 1 + E + 1, TILE) float64 from `new_history`; carried to the next block in time
+    lags : L >= 1, gradients that the ring remembers
+    decays : (E,) float64, decay B of each average
+    weights : (P, T, L + E) float64: m_t of predictor p is the sum of its weights times the history vectors
+        (g_{t-1}, ..., g_{t-L}, s_1, ..., s_E)
+    sums : (T, PREDICTORS + 3 P) float64, added to; the columns are this module's constants
+    """
+    rows = block.shape[0]
+    averages = decays.size
+    vectors = lags + averages
+    for tile in range((last - first + TILE - 1) // TILE):
+        left = first + tile * TILE
+        right = min(last, left + TILE)
+        width = right - left
+        past = history[tile]
+        scratch = past[lags + 1 + averages, :width]
+        for i in range(rows):
+            step = start + i
+            row = block[i, left:right]
+            gradient = past[step % (lags + 1), :width]
+            energy = _load(row, gradient)
+            sums[i, ENERGY] += energy
+            if not math.isfinite(energy):
+                sums[i, NONFINITE] += _count_nonfinite(gradient)
+            if step > 0:
+                previous = _history_vector(past, 0, step, lags, width)
+                product, increment = _lag_sums(gradient, previous)
+                sums[i, LAG_PRODUCT] += product
+                sums[i, INCREMENT] += increment
+                if replace:
+                    for j in range(width):
+                        row[j] = gradient[j] - previous[j]
+            elif replace:
+                row[:] = 0
+            for p in range(weights.shape[0]):
+                count = 0
+                found = 0
+                for k in range(vectors):
+                    if weights[p, i, k] != 0.0:
+                        count += 1
+                        found = k
+                at = PREDICTORS + 3 * p
+                if count == 0:
+                    sums[i, at + RESIDUAL] += energy
+                    continue
+                if count == 1 and weights[p, i, found] == 1.0:
+                    prediction = _history_vector(past, found, step, lags, width)
+                else:
+                    held = -1
+                    accumulate = False
+                    for k in range(vectors):
+                        if weights[p, i, k] == 0.0:
+                            continue
+                        if held < 0:
+                            held = k
+                            continue
+                        _weigh(
+                            weights[p, i, held],
+                            _history_vector(past, held, step, lags, width),
+                            weights[p, i, k],
+                            _history_vector(past, k, step, lags, width),
+                            accumulate,
+                            scratch,
+                        )
+                        accumulate = True
+                        held = -1
+                    if held >= 0:
+                        only = _history_vector(past, held, step, lags, width)
+                        _weigh(weights[p, i, held], only, 0.0, gradient, accumulate, scratch)
+                    prediction = scratch
+                residual, product, energy_of_prediction = _residual_sums(gradient, prediction)
+                sums[i, at + RESIDUAL] += residual
+                sums[i, at + PRODUCT] += product
+                sums[i, at + PREDICTION] += energy_of_prediction
+            for e in range(averages):
+                average = past[lags + 1 + e, :width]
+                keep = decays[e]
+                gain = 1.0 - keep
+                for j in range(width):
+                    average[j] = keep * average[j] + gain * gradient[j]
+
+
+def compile_fused_pass(dtype: np.dtype[np.floating]) -> None:
+    """Load the kernel for blocks of `dtype` from the cache, or compile it: once for all processes."""
+    if not hasattr(fused_pass, "compile"):  # NUMBA_DISABLE_JIT
+        return
+    from numba import boolean, float64, from_dtype, int64
+
+    entry = from_dtype(np.dtype(dtype))
+    signature = (
+        entry[:, ::1], int64, int64, int64, float64[:, :, ::1], int64, float64[::1],
+        float64[:, :, ::1], float64[:, ::1], boolean,
+    )  # fmt: skip
+    with compile_lock():
+        fused_pass.compile(signature)

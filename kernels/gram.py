@@ -1,0 +1,79 @@
+"""Gram matrices of increments and their eigenvalues: BLAS and LAPACK through NumPy, outside the JIT.
+
+Products of increments are summed inside BLAS over one tile of columns only, and tiles are added in
+float64. Where single precision is asked for, each tile's diagonal is held against the same energies
+summed in float64 by the fused pass, and a tile that is off is formed again in double precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAFE_ENERGY = (1e-20, 1e36)
+"""Sum and maximum of a tile's row energies within which float32 products neither vanish nor overflow."""
+DIAGONAL_TOLERANCE = 3e-7
+"""Root mean square of the diagonal's relative error above which a float32 tile is formed again."""
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread: parallelism is over tiles, and results then don't depend on its width."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def row_gram(
+    increments: NDArray[np.floating[Any]], energies: NDArray[np.float64], single: bool
+) -> NDArray[np.floating[Any]]:
+    """H^T H over one tile of parameters, from rows that hold the increments.
+
+    Parameters
+    ----------
+    increments : (R, W) float32 or float64, one increment h_t a row
+    energies : (R,) float64, ||h_t||^2 over the same columns
+    single : float32 products are good enough if they pass the check
+
+    Returns
+    -------
+    (R, R) symmetric, float32 or float64
+    """
+    if single and increments.dtype == np.float32:
+        total = float(energies.sum())
+        if total == 0.0 or (total >= SAFE_ENERGY[0] and float(energies.max()) <= SAFE_ENERGY[1]):
+            gram = increments @ increments.T
+            nonzero = energies > 0
+            if not nonzero.any():
+                return gram
+            error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
+            if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
+                return gram
+    doubles = increments.astype(np.float64, copy=False)
+    return doubles @ doubles.T
+
+
+def column_gram(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """H H^T, (W, W) float64, from (R, W) rows of increments: the small side when W < R."""
+    doubles = increments.astype(np.float64, copy=False)
+    return doubles.T @ doubles
+
+
+def squared_singular_values(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sigma_i^2, descending, of H from H^T H or H H^T (n, n) float64; rounding below 0 becomes 0.
+
+    The matrix is scaled by a power of two first, so that energies near the ends of float64 survive LAPACK.
+    """
+    if gram.shape[0] == 0:
+        return np.zeros(0)
+    largest = float(np.max(gram.diagonal()))
+    if largest <= 0.0:
+        return np.zeros(gram.shape[0])
+    exponent = int(np.frexp(largest)[1])
+    values = np.linalg.eigvalsh(np.ldexp(gram, -exponent))[::-1]
+    return np.ldexp(np.maximum(values, 0.0), exponent)
