@@ -1,9 +1,9 @@
 """Gradient logs: open, write, describe and analyze them. The public Python API of gradmf.
 
-    from gradmf import gradlog
+from gradmf import gradlog
 
-    analysis = gradlog.analyze("run.zarr")
-    print(analysis.total.best, analysis.total.spectrum.rank)
+analysis = gradlog.analyze("run.zarr")
+print(analysis.total.best, analysis.total.spectrum.rank)
 """
 
 from .analysis import analyze

@@ -74,7 +74,7 @@ def analyze(
     decoded = plan.decoded_bytes * (1 if keep is None else 2)
     readers = sorted({tensor.reader for tensor in tensors})
     cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
-    return _analysis(log, tensors, rows, keep, settings, bank, result, warnings, cost)
+    return _analysis(log, tensors, rows, keep, settings, result, warnings, cost)
 
 
 def available_processors() -> int:
@@ -258,7 +258,6 @@ def _analysis(
     rows: tuple[int, int],
     keep: NDArray[np.bool_] | None,
     settings: Settings,
-    bank: HistoryBank,
     result: PassResult,
     warnings: Sequence[LogWarning],
     cost: Cost,
@@ -269,7 +268,7 @@ def _analysis(
     parameters = sum(tensor.parameters for tensor in tensors)
     scopes = []
     for tensor, totals, squares in zip(tensors, result.totals, result.squares, strict=True):
-        scope = _scope(log.path, tensor.name, tensor.parameters, totals, squares, settings)
+        scope = _scope(log.path, tensor.name, tensor.parameters, step.size, totals, squares, settings)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
     return Analysis(
         version=__version__,
@@ -282,7 +281,9 @@ def _analysis(
             attributes=log.attributes,
         ),
         settings=settings,
-        total=_scope(log.path, None, parameters, result.series.totals(), result.total_squares, settings),
+        total=_scope(
+            log.path, None, parameters, step.size, result.series.totals(), result.total_squares, settings
+        ),
         tensors=tuple(scopes),
         steps=result.series.steps(step),
         warnings=tuple(warnings),
@@ -294,6 +295,7 @@ def _scope(
     path: str,
     name: str | None,
     parameters: int,
+    rows: int,
     totals: PathLengthTotals,
     squares: NDArray[np.float64] | None,
     settings: Settings,
@@ -305,5 +307,7 @@ def _scope(
         raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
     spectrum: SpectrumResult | None = None
     if squares is not None:
+        # The Gram matrix of a tensor of fewer parameters than increments has zeros behind its rank.
+        squares = squares[: min(rows - 1, parameters)]
         spectrum = exact_result(squares, totals.increment_energy, settings.epsilons)
     return ScopeResult(parameters, totals.energy, totals.result(), spectrum)

@@ -45,7 +45,9 @@ class BlockReader:
     Every block must be given back with `release` once nothing uses its values any more.
     """
 
-    def __init__(self, path: str, tensors: Sequence[Tensor], plan: Plan, keep: NDArray[np.bool_] | None) -> None:
+    def __init__(
+        self, path: str, tensors: Sequence[Tensor], plan: Plan, keep: NDArray[np.bool_] | None
+    ) -> None:
         """keep : (rows,) bool over the plan's rows, False for rows that are left out; None keeps all."""
         self._path = path
         self._tensors = tensors
@@ -165,4 +167,3 @@ class BlockReader:
                     "restore it, or leave the tensor or the rows out with --exclude or --rows"
                 )
         return DataError(f"{self._path}: tensor '{tensor.name}': reading failed: {first_line(error)}")
-

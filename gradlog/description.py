@@ -100,16 +100,15 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
 
 def _codec_names(tensor: Tensor) -> tuple[str, ...]:
     """Codec names in the order of encoding; for shards, those of the inner chunks behind `sharding`."""
-    metadata = tensor.array.metadata.to_dict()
+    metadata: dict[str, Any] = dict(tensor.array.metadata.to_dict())
     if "codecs" in metadata:
         names: list[str] = []
-        for codec in metadata["codecs"]:  # type: ignore[union-attr]
-            names.append(codec["name"])  # type: ignore[index, call-overload, arg-type]
-            inner = codec.get("configuration", {}).get("codecs", ())  # type: ignore[union-attr, call-overload]
-            names.extend(c["name"] for c in inner)
+        for codec in metadata["codecs"]:
+            names.append(codec["name"])
+            names.extend(inner["name"] for inner in codec.get("configuration", {}).get("codecs", ()))
         return tuple(_short(name) for name in names)
-    stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]  # type: ignore[misc]
-    return tuple(stage["id"] for stage in stages if stage)  # type: ignore[index, call-overload]
+    stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
+    return tuple(stage["id"] for stage in stages if stage)
 
 
 def _short(name: str) -> str:

@@ -63,7 +63,9 @@ def take_inventory(tensor: Tensor, rows: int, *, sizes: bool = False) -> ChunkIn
     try:
         stored = dict(_stored_keys(array, sizes))
     except Exception as error:
-        raise DataError(f"tensor '{tensor.name}': its chunks cannot be listed: {first_line(error)}") from error
+        raise DataError(
+            f"tensor '{tensor.name}': its chunks cannot be listed: {first_line(error)}"
+        ) from error
     objects = tensor.shards or tensor.chunks
     grid = grid_shape((rows, *tensor.shape), objects)
     expected = int(np.prod(grid_shape((rows, *tensor.shape), tensor.chunks)))
@@ -88,7 +90,7 @@ def _stored_keys(array: zarr.Array[Any], sizes: bool) -> Iterable[tuple[str, int
     store, prefix = array.store_path.store, array.store_path.path
     if isinstance(store, LocalStore):
         # zarr's own listing walks with pathlib, several times slower on stores of many chunks.
-        yield from _walk(os.path.join(store.root, prefix), "", sizes)
+        yield from _walk(str(store.root / prefix), "", sizes)
         return
 
     async def listed() -> list[tuple[str, int]]:
@@ -124,15 +126,14 @@ def _absent_in_shard(
             yield chunk
 
 
-def _shard_index(
-    tensor: Tensor, shard: tuple[int, ...], inner: tuple[int, ...]
-) -> NDArray[np.bool_] | None:
+def _shard_index(tensor: Tensor, shard: tuple[int, ...], inner: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """Which inner chunks a shard stores; None where its index is encoded in a way that isn't known here."""
     from zarr.abc.store import RangeByteRequest, SuffixByteRequest
     from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
     from zarr.core.buffer import default_buffer_prototype
 
-    codec = next(c for c in tensor.array.metadata.codecs if isinstance(c, ShardingCodec))
+    codecs = getattr(tensor.array.metadata, "codecs", ())
+    codec = next(c for c in codecs if isinstance(c, ShardingCodec))
     coding, *rest = codec.index_codecs
     known = isinstance(coding, BytesCodec) and all(isinstance(c, Crc32cCodec) for c in rest)
     if not known or len(rest) > 1:

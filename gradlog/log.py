@@ -23,8 +23,29 @@ STEP = "step"
 BARE_ARRAY = "grads"
 """Name of the only tensor of a store that is a single array."""
 SERIES_NAMES = frozenset(
-    "step steps epoch epochs loss losses train_loss val_loss lr learning_rate time timestamp wall_time "
-    "accuracy acc grad_norm momentum weight_decay tokens samples batch".split()
+    {
+        "acc",
+        "accuracy",
+        "batch",
+        "epoch",
+        "epochs",
+        "grad_norm",
+        "learning_rate",
+        "loss",
+        "losses",
+        "lr",
+        "momentum",
+        "samples",
+        "step",
+        "steps",
+        "time",
+        "timestamp",
+        "tokens",
+        "train_loss",
+        "val_loss",
+        "wall_time",
+        "weight_decay",
+    }
 )
 """One value a row under one of these names, in a group without `grads`, is a series and not a gradient."""
 
@@ -153,7 +174,15 @@ def open_log(path: str | os.PathLike[str], *, truncate: bool = False) -> Gradien
             )
         )
     return GradientLog(
-        name, version, node.metadata.zarr_format, tuple(tensors), rows, step, series, attributes, tuple(warnings)
+        name,
+        version,
+        node.metadata.zarr_format,
+        tuple(tensors),
+        rows,
+        step,
+        series,
+        attributes,
+        tuple(warnings),
     )
 
 
@@ -217,8 +246,12 @@ def _foreign_tensors(
         else:
             tensors.append(Tensor(key, array, dtype))
     if not tensors:
-        found = ", ".join(f"{key} {array.dtype}{list(array.shape)}" for key, array in list(arrays.items())[:4])
-        raise DataError(f"{name}: no gradient arrays (float, step axis first); found {found or 'an empty group'}")
+        found = ", ".join(
+            f"{key} {array.dtype}{list(array.shape)}" for key, array in list(arrays.items())[:4]
+        )
+        raise DataError(
+            f"{name}: no gradient arrays (float, step axis first); found {found or 'an empty group'}"
+        )
     return tensors, skipped
 
 

@@ -117,6 +117,4 @@ def _predictor_result(
         left = (residual - (product - prediction) ** 2 / prediction) / energy
     else:
         left = 1.0 - product / prediction * (product / energy)
-    return PredictorResult(
-        spec, residual, residual / energy, min(1.0, max(0.0, left)), product / prediction
-    )
+    return PredictorResult(spec, residual, residual / energy, min(1.0, max(0.0, left)), product / prediction)

@@ -24,7 +24,7 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Segment:
-    """A box of one tensor's parameters: `tensor` indexes the plan's tensors, `box` slices the tensor's axes."""
+    """A box of one tensor's parameters: the tensor's number in the plan, and slices of its axes."""
 
     tensor: int
     box: Box
@@ -90,9 +90,12 @@ class ParameterRange:
 class Plan:
     """How a log will be read.
 
-    rows : (first, last + 1) stored rows; method : "exact" or "none"; by_columns : the exact spectrum is
-    taken from the D x D side, because D < N - 1; block_bytes : the largest block in memory; buffers :
-    blocks in memory at once; workers : tiles in work at once; memory : estimated peak in bytes, above the interpreter and its libraries;
+    rows : (first, last + 1) stored rows
+    method : "exact" or "none"
+    by_columns : the exact spectrum is taken from the D x D side, because D < N - 1
+    block_bytes : the largest block in memory; buffers : blocks in memory at once
+    workers : tiles in work at once
+    memory : estimated peak in bytes, above the interpreter and its libraries
     decoded_bytes : of gradients, in their stored types
     """
 
@@ -175,8 +178,8 @@ def make_plan(
     limits = _Limits(rows, room, 0 if over_rows else 8 * history_rows, over_rows)
     ranges = tuple(_all_columns(tensors, limits) if by_columns else _ranges(tensors, limits))
     block = max((_block_bytes(tensors, item) for item in ranges), default=0)
-    state = max((item.width * limits.state for item in ranges), default=0)
-    buffers = 2 if 2 * block + state <= room else 1
+    beside = max((item.width * limits.state + _reading_bytes(tensors, item) for item in ranges), default=0)
+    buffers = 2 if 2 * block + beside <= room else 1
     decoded = sum(
         item.decodes * count * segment.width * tensors[segment.tensor].array.dtype.itemsize
         for item in ranges
@@ -184,7 +187,7 @@ def make_plan(
     )
     return Plan(
         rows, ranges, "exact" if exact else "none", by_columns, block, buffers, workers,
-        fixed + buffers * block + state, decoded,
+        fixed + buffers * block + beside, decoded,
     )  # fmt: skip
 
 
@@ -203,7 +206,18 @@ def _entry_bytes(tensor: Tensor) -> int:
 
 
 def _block_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
-    return item.block_rows * sum(s.width * _entry_bytes(tensors[s.tensor]) for s in item.segments)
+    """Bytes of a block as it is computed with: one dtype for all of its columns."""
+    entry = max(tensors[segment.tensor].compute_dtype.itemsize for segment in item.segments)
+    return item.block_rows * item.width * entry
+
+
+def _reading_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
+    """Bytes beside the block while its segments are read one by one and converted or put in place."""
+    stored = {tensors[segment.tensor].array.dtype for segment in item.segments}
+    computed = {tensors[segment.tensor].compute_dtype for segment in item.segments}
+    if len(item.segments) > 1 or stored != computed:
+        return item.block_rows * max(s.width * tensors[s.tensor].array.dtype.itemsize for s in item.segments)
+    return 0
 
 
 def _ranges(tensors: Sequence[Tensor], limits: _Limits) -> Iterator[ParameterRange]:
@@ -256,8 +270,8 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: _Limits) -> Iterator[Para
     most = limits.room // per_column
     if most < 1:
         raise MemoryLimitError(
-            f"tensor '{tensor.name}': one parameter over {limits.count} rows takes {format_size(per_column)}: "
-            f"give --memory {format_size(per_column * 2)}"
+            f"tensor '{tensor.name}': one parameter over {limits.count} rows takes "
+            f"{format_size(per_column)}: give --memory {format_size(per_column * 2)}"
         )
     for box in _grid_boxes(_whole(tensor), tensor.chunks[1:], max(1, wanted)):
         pieces = list(_pieces(box, most))

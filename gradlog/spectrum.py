@@ -36,9 +36,7 @@ class ExactSpectrum:
         return squared_singular_values(self.gram)
 
 
-def exact_result(
-    squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]
-) -> SpectrumResult:
+def exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]) -> SpectrumResult:
     """Ranks and summary figures from all sigma_i^2 (descending).
 
     energy : ||H||_F^2 summed in float64 from the increments themselves. The squares must add up to it;
@@ -46,7 +44,9 @@ def exact_result(
     """
     total = float(squares.sum())
     if abs(total - energy) > 1e-5 * energy:
-        raise RuntimeError(f"the spectrum holds energy {total!r}, the increments {energy!r}: please report this")
+        raise RuntimeError(
+            f"the spectrum holds energy {total!r}, the increments {energy!r}: please report this"
+        )
     cumulative = np.cumsum(squares)
     ranks = []
     for epsilon in epsilons:

@@ -102,7 +102,9 @@ def _zip_root(place: Path) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{place}: the zip archive cannot be read: {error}") from error
-    roots = {name[: -len(key)] for name in names for key in _ROOT_KEYS if name.endswith("/" + key) or name == key}
+    roots = {
+        name[: -len(key)] for name in names for key in _ROOT_KEYS if name.endswith("/" + key) or name == key
+    }
     if "" in roots:
         return ""
     tops = sorted(root for root in roots if not any(root != r and root.startswith(r) for r in roots))
@@ -111,7 +113,9 @@ def _zip_root(place: Path) -> str:
     if not tops:
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         raise DataError(f"{place}: not a Zarr store: a zip archive that holds {shown or 'nothing'}")
-    raise DataError(f"{place}: the zip archive holds {len(tops)} stores ({', '.join(tops[:4])}); unpack it first")
+    raise DataError(
+        f"{place}: the zip archive holds {len(tops)} stores ({', '.join(tops[:4])}); unpack it first"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -82,9 +82,7 @@ class LogWriter:
         self._held = 0
         self._open = True
 
-    def append(
-        self, step: int, gradients: Mapping[str, ArrayLike], /, **series: float
-    ) -> None:
+    def append(self, step: int, gradients: Mapping[str, ArrayLike], /, **series: float) -> None:
         """Add one row: the gradients of every tensor at training step `step`, and scalars such as loss.
 
         The first call fixes the tensors, their shapes and dtypes, and the series; the later ones must match.
@@ -99,13 +97,15 @@ class LogWriter:
         if not values:
             raise UsageError("a row needs the gradient of at least one tensor")
         row = {name: array for name, (array, _) in values.items()}
-        row |= {name: np.float64(value) for name, value in series.items()}
-        row[STEP] = np.int64(step)
+        row |= {name: np.asarray(value, np.float64) for name, value in series.items()}
+        row[STEP] = np.asarray(step, np.int64)
         if not self._arrays:
             self._create(values, series)
         if set(row) != set(self._arrays):
             odd = sorted(set(row) ^ set(self._arrays))
-            raise UsageError(f"row {self._written + self._held}: names differ from the first row's: {', '.join(odd)}")
+            raise UsageError(
+                f"row {self._written + self._held}: names differ from the first row's: {', '.join(odd)}"
+            )
         for name, value in row.items():
             buffer = self._rows[name]
             if value.shape != buffer.shape[1:] or value.dtype != buffer.dtype:
@@ -157,11 +157,16 @@ class LogWriter:
             marked = {"gradlog": {"dtype": dtype}} if dtype == "bfloat16" else {}
             self._add(name, value, chunks, names, marked)
         for name in series:
-            self._add(name, np.float64(0), (rows,), ["step"], {})
-        self._add(STEP, np.int64(0), (rows,), ["step"], {})
+            self._add(name, np.zeros((), np.float64), (rows,), ["step"], {})
+        self._add(STEP, np.zeros((), np.int64), (rows,), ["step"], {})
 
     def _add(
-        self, name: str, value: Any, chunks: tuple[int, ...], names: list[str], attributes: dict[str, Any]
+        self,
+        name: str,
+        value: NDArray[Any],
+        chunks: tuple[int, ...],
+        names: list[str],
+        attributes: dict[str, Any],
     ) -> None:
         self._arrays[name] = self._group.create_array(
             name,

@@ -10,11 +10,15 @@ square is not in float32; a residual of 1e-4 of the gradient would drown in floa
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .jit import compile_lock, kernel
+
+Doubles = NDArray[np.float64]
+Gradients = NDArray[np.floating[Any]]
 
 TILE = 512
 """Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
@@ -50,7 +54,7 @@ def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
 
 
 @kernel
-def _load(row, gradient):  # type: ignore[no-untyped-def]
+def _load(row: Gradients, gradient: Doubles) -> float:
     energy = 0.0
     for j in range(row.size):
         value = np.float64(row[j])
@@ -60,7 +64,7 @@ def _load(row, gradient):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _count_nonfinite(gradient):  # type: ignore[no-untyped-def]
+def _count_nonfinite(gradient: Doubles) -> int:
     count = 0
     for j in range(gradient.size):
         if not math.isfinite(gradient[j]):
@@ -69,7 +73,7 @@ def _count_nonfinite(gradient):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _lag_sums(gradient, previous):  # type: ignore[no-untyped-def]
+def _lag_sums(gradient: Doubles, previous: Doubles) -> tuple[float, float]:
     product = 0.0
     increment = 0.0
     for j in range(gradient.size):
@@ -80,7 +84,7 @@ def _lag_sums(gradient, previous):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _residual_sums(gradient, prediction):  # type: ignore[no-untyped-def]
+def _residual_sums(gradient: Doubles, prediction: Doubles) -> tuple[float, float, float]:
     residual = 0.0
     product = 0.0
     energy = 0.0
@@ -93,7 +97,7 @@ def _residual_sums(gradient, prediction):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _weigh(a, x, b, y, accumulate, out):  # type: ignore[no-untyped-def]
+def _weigh(a: float, x: Doubles, b: float, y: Doubles, accumulate: bool, out: Doubles) -> None:
     if accumulate:
         for j in range(out.size):
             out[j] += a * x[j] + b * y[j]
@@ -103,7 +107,7 @@ def _weigh(a, x, b, y, accumulate, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _history_vector(history, index, step, lags, width):  # type: ignore[no-untyped-def]
+def _history_vector(history: Doubles, index: int, step: int, lags: int, width: int) -> Doubles:
     """History vector `index`: g_{t-1-index} for index < lags, else average index - lags."""
     if index < lags:
         return history[(step + lags - index) % (lags + 1), :width]
@@ -111,7 +115,18 @@ def _history_vector(history, index, step, lags, width):  # type: ignore[no-untyp
 
 
 @kernel
-def fused_pass(block, first, last, start, history, lags, decays, weights, sums, replace):  # type: ignore[no-untyped-def]
+def fused_pass(
+    block: Gradients,
+    first: int,
+    last: int,
+    start: int,
+    history: Doubles,
+    lags: int,
+    decays: Doubles,
+    weights: Doubles,
+    sums: Doubles,
+    replace: bool,
+) -> None:
     """Add the sums of rows t = start .. start + T - 1 over columns first .. last - 1 to `sums`.
 
     Parameters

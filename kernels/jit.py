@@ -9,12 +9,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import config
+from numba.core import config as _numba_config
+
+config = cast(Any, _numba_config)  # its attributes are set at run time
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+config = cast(Any, _numba_config)
 
 LOCK_WAIT_SECONDS = 120.0
 """A kernel compiles in seconds; past this wait the holder is taken for dead and compiling goes on."""
@@ -25,7 +29,7 @@ def _cache_folder() -> Path | None:
     if config.CACHE_DIR:  # the user's own NUMBA_CACHE_DIR
         base = Path(config.CACHE_DIR)
     else:
-        root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         version = f"numba-{numba.__version__}-py{sys.version_info.major}.{sys.version_info.minor}"
         base = Path(root) / "gradmf" / version
     try:
@@ -49,12 +53,10 @@ def kernel(function: Function) -> Function:
     # Numba reads the setting at decoration; other users of Numba in this process keep theirs.
     config.CACHE_DIR = str(CACHE_FOLDER or "")
     try:
-        compiled = numba.njit(
-            cache=CACHE_FOLDER is not None, nogil=True, fastmath={"reassoc", "contract"}
-        )(function)
+        wrap = numba.njit(cache=CACHE_FOLDER is not None, nogil=True, fastmath={"reassoc", "contract"})
+        return cast(Function, wrap(function))
     finally:
         config.CACHE_DIR = previous
-    return compiled  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,112 @@
+"""Shared helpers: stores written by plain zarr-python, and comparison with the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+import reference
+from gradmf import gradlog
+
+PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
+
+
+def write_store(
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    *,
+    chunks: Mapping[str, tuple[int, ...]] | None = None,
+    marked: bool = True,
+    step: Sequence[int] | None = None,
+    zarr_format: int = 3,
+    **options: Any,
+) -> Path:
+    """A store written by plain zarr-python; `marked` as format 1, with its `step`."""
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    for name, values in tensors.items():
+        array = group.create_array(
+            f"grads/{name}" if marked else name,
+            shape=values.shape,
+            chunks=(chunks or {}).get(name, values.shape),
+            dtype=values.dtype,
+            config={"write_empty_chunks": marked},
+            **options,
+        )
+        array[...] = values
+    rows = len(next(iter(tensors.values())))
+    if marked:
+        group.attrs["gradlog"] = {"version": 1}
+    if marked or step is not None:
+        steps = np.arange(rows) if step is None else np.asarray(step)
+        group.create_array("step", data=steps.astype(np.int64))
+    return path
+
+
+def flat(tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N, D) float64, the tensors in the order of their names."""
+    rows = len(next(iter(tensors.values())))
+    return np.concatenate(
+        [tensors[name].astype(np.float64).reshape(rows, -1) for name in sorted(tensors)], axis=1
+    )
+
+
+def assert_scope(
+    scope: gradlog.ScopeResult, gradients: NDArray[np.float64], epsilons: Sequence[float] = (0.1, 0.05, 0.01)
+) -> None:
+    """A scope's figures against the reference, within the tolerances that the documentation promises."""
+    assert scope.energy == pytest.approx((gradients**2).sum(), rel=1e-9, abs=0)
+    for found in scope.predictors:
+        expected = reference.path_length(gradients, found.predictor)
+        assert found.path_length == pytest.approx(expected.path_length, rel=1e-6, abs=0), found
+        if expected.kappa is None:
+            assert found.kappa is found.scaled_kappa is found.scale is None
+            continue
+        assert found.kappa == pytest.approx(expected.kappa, rel=1e-6, abs=0), found
+        assert found.scaled_kappa == pytest.approx(expected.scaled_kappa, rel=1e-6, abs=1e-12), found
+        if expected.scale is None:
+            assert found.scale is None
+        else:
+            assert found.scale == pytest.approx(expected.scale, rel=1e-6, abs=1e-9), found
+    if scope.spectrum is None:
+        return
+    expected_spectrum = reference.spectrum(gradients)
+    assert scope.spectrum.energy == pytest.approx(expected_spectrum.energy, rel=1e-6, abs=0)
+    if expected_spectrum.energy == 0:
+        assert all(r.rank == r.lower == r.upper == 0 for r in scope.spectrum.rank)
+        assert scope.spectrum.stable_rank is None
+        return
+    shares = scope.spectrum.singular_values**2 / scope.spectrum.energy
+    assert shares.size == expected_spectrum.shares.size
+    np.testing.assert_allclose(shares, expected_spectrum.shares, rtol=0, atol=1e-6)
+    assert [r.epsilon for r in scope.spectrum.rank] == list(epsilons)
+    for found_rank in scope.spectrum.rank:
+        assert found_rank.lower == found_rank.rank == found_rank.upper
+        if not expected_spectrum.near_threshold(found_rank.epsilon):
+            assert found_rank.rank == expected_spectrum.rank(found_rank.epsilon)
+
+
+def assert_analysis(analysis: gradlog.Analysis, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Every scope and the steps of an analysis against the reference."""
+    gradients = flat(tensors)
+    assert_scope(analysis.total, gradients)
+    assert [t.name for t in analysis.tensors] == sorted(tensors)
+    for tensor in analysis.tensors:
+        values = tensors[tensor.name]
+        assert tensor.shape == values.shape[1:]
+        assert_scope(tensor, flat({tensor.name: values}))
+    norms = np.sqrt((gradients**2).sum(axis=1))
+    np.testing.assert_allclose(analysis.steps.grad_norm, norms, rtol=1e-9)
+    for spec, kappa in analysis.steps.kappa.items():
+        expected = reference.path_length(gradients, spec).per_step
+        np.testing.assert_allclose(kappa, expected, rtol=1e-6, atol=1e-12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = (gradients[1:] * gradients[:-1]).sum(axis=1)
+        cosine = np.where((norms[1:] > 0) & (norms[:-1] > 0), inner / (norms[1:] * norms[:-1]), np.nan)
+    np.testing.assert_allclose(analysis.steps.cosine[1:], cosine, rtol=1e-6, atol=1e-9)
+    assert np.isnan(analysis.steps.cosine[0])

@@ -1,0 +1,52 @@
+"""The house: imports walk one way, modules carry the field's names, and nothing shadows a standard module."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {"kernels": 0, "gradlog": 1, "cli": 2}
+MODULES = sorted(path for room in FLOORS for path in (ROOT / room).rglob("*.py"))
+FORBIDDEN = {
+    "kernels": {"zarr", "click", "rich"},
+    "gradlog": {"click", "rich"},
+    "cli": {"zarr", "numba"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of the modules that a file imports."""
+    room = path.relative_to(ROOT).parts[0]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ["", f"gradmf.{room}.", "gradmf."][node.level] + (node.module or "")
+            names.add(base.rstrip("."))
+            names.update(f"{base.rstrip('.')}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_walk_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "gradmf" and len(parts) > 1 and parts[1] in FLOORS:
+            assert FLOORS[room] - FLOORS[parts[1]] in (0, 1), f"{room} imports {name}"
+        assert parts[0] not in FORBIDDEN[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_say_what_they_hold(path: Path) -> None:
+    documentation = ast.get_docstring(ast.parse(path.read_text()))
+    assert documentation, "a module without a docstring"
+    if path.stem not in ("__init__", "__main__"):
+        assert path.stem not in sys.stdlib_module_names
+        assert path.stem not in ("utils", "helpers", "common", "misc")
+    assert len(path.read_text().splitlines()) <= 400, "a module of two rooms"

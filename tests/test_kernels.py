@@ -1,0 +1,157 @@
+"""Kernels against naive float64 references, with the JIT and, in a process of its own, without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import reference
+from gradmf.gradlog.predictors import HistoryBank, parse_predictors
+from gradmf.kernels import bfloat16, fused_pass, gram
+
+SPECS = ("one-step", "ema:0.9", "ema-debiased:0.99", "mean:1", "mean:5", "mean:4", "linear", "ema:0.0")
+
+
+def run_kernel(
+    gradients: NDArray[np.floating], specs: tuple[str, ...], cuts: list[int], first: int, replace: bool
+) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
+    """`sums` and the block after the pass, with blocks of rows that end at `cuts`."""
+    bank = HistoryBank.of(parse_predictors(specs))
+    width = gradients.shape[1] - first
+    history = fused_pass.new_history(width, bank.lags, len(bank.decays))
+    sums = np.zeros((gradients.shape[0], bank.sum_columns))
+    done = gradients.copy()
+    for start, stop in zip([0, *cuts], [*cuts, gradients.shape[0]], strict=True):
+        if start == stop:
+            continue
+        block = np.ascontiguousarray(done[start:stop])
+        fused_pass.fused_pass(
+            block, first, gradients.shape[1], start, history, bank.lags, np.array(bank.decays),
+            bank.weights(start, stop), sums[start:stop], replace,
+        )  # fmt: skip
+        done[start:stop] = block
+    return sums, done
+
+
+@settings(deadline=None, max_examples=int(os.environ.get("GRADMF_TEST_EXAMPLES", "100")))
+@given(
+    rows=st.integers(1, 9),
+    width=st.sampled_from([1, 7, 512, 700]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    specs=st.lists(st.sampled_from(SPECS), max_size=5),
+    replace=st.booleans(),
+    data=st.data(),
+)
+def test_fused_pass(
+    rows: int, width: int, dtype: type, specs: list[str], replace: bool, data: st.DataObject
+) -> None:
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    first = data.draw(st.integers(0, width - 1))
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows), max_size=2)))
+    gradients = np.random.default_rng(seed).standard_normal((rows, width)).astype(dtype)
+    sums, block = run_kernel(gradients, tuple(specs), cuts, first, replace)
+    part = gradients[:, first:].astype(np.float64)
+    increments = np.diff(part, axis=0, prepend=part[:1])
+    np.testing.assert_allclose(sums[:, fused_pass.ENERGY], (part**2).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(sums[:, fused_pass.INCREMENT], (increments**2).sum(1), rtol=1e-12)
+    lagged = np.concatenate([[0.0], (part[1:] * part[:-1]).sum(1)])
+    np.testing.assert_allclose(sums[:, fused_pass.LAG_PRODUCT], lagged, rtol=1e-9, atol=1e-12)
+    assert not sums[:, fused_pass.NONFINITE].any()
+    for p, predictor in enumerate(parse_predictors(specs)):
+        m = reference.predictions(part, predictor.spec)
+        columns = sums[:, fused_pass.PREDICTORS + 3 * p :][:, :3]
+        expected = np.stack([((part - m) ** 2).sum(1), (part * m).sum(1), (m**2).sum(1)], axis=1)
+        np.testing.assert_allclose(columns, expected, rtol=1e-9, atol=1e-11, err_msg=predictor.spec)
+    np.testing.assert_array_equal(block[:, :first], gradients[:, :first])
+    written = increments.astype(dtype) if replace else gradients[:, first:]
+    np.testing.assert_array_equal(block[:, first:], written)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fused_pass_counts_nonfinite_entries(dtype: type) -> None:
+    gradients = np.ones((4, 600), dtype)
+    gradients[1, [3, 599]] = np.nan
+    gradients[3, 512] = -np.inf
+    sums, _ = run_kernel(gradients, ("ema:0.9",), [2], 0, False)
+    assert sums[:, fused_pass.NONFINITE].tolist() == [0, 2, 0, 1]
+
+
+def test_squares_past_float32_are_finite() -> None:
+    sums, _ = run_kernel(np.full((2, 5), 7e37, np.float32), ("one-step",), [], 0, True)
+    assert sums[:, fused_pass.ENERGY] == pytest.approx(5 * float(np.float32(7e37)) ** 2, rel=1e-12)
+    assert not sums[:, fused_pass.NONFINITE].any()
+
+
+def test_average_state_keeps_double_precision() -> None:
+    """After g settles, ema:0.5 halves its residual every step, far below float32's rounding of the state."""
+    gradients = np.ones((40, 3), np.float32)
+    sums, _ = run_kernel(gradients, ("ema:0.5",), [17], 0, False)
+    residual = sums[:, fused_pass.PREDICTORS + 3 + fused_pass.RESIDUAL]
+    np.testing.assert_allclose(residual, 3 * 0.25 ** np.arange(40), rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(rows=st.integers(1, 30), width=st.integers(1, 40), single=st.booleans(), seed=st.integers(0, 999))
+def test_gram(rows: int, width: int, single: bool, seed: int) -> None:
+    increments = np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+    doubles = increments.astype(np.float64)
+    found = gram.row_gram(increments, (doubles**2).sum(1), single)
+    np.testing.assert_allclose(found, doubles @ doubles.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gram.column_gram(increments), doubles.T @ doubles, rtol=1e-12, atol=1e-12)
+    sigma = np.linalg.svd(doubles, compute_uv=False)
+    squares = gram.squared_singular_values(gram.column_gram(increments))
+    np.testing.assert_allclose(squares[: sigma.size], sigma**2, rtol=0, atol=1e-12 * squares[0])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-19, 1.0, 3e37])
+def test_single_precision_gram_survives_any_scale(scale: float) -> None:
+    """Products that float32 would lose or overflow are formed in float64."""
+    increments = (np.random.default_rng(0).standard_normal((5, 4000)) * scale).astype(np.float32)
+    doubles = increments.astype(np.float64)
+    found = gram.row_gram(increments, (doubles**2).sum(1), True)
+    np.testing.assert_allclose(found, doubles @ doubles.T, rtol=1e-5, atol=1e-5 * 4000 * scale**2)
+
+
+def test_single_precision_gram_is_checked() -> None:
+    """Equal entries round the same way at every addition: float32 sums drift, and the check sees it."""
+    increments = np.full((3, 4096), np.float32(1.2345678e-3))
+    increments *= np.array([[1.0], [0.7], [0.3]], np.float32)
+    doubles = increments.astype(np.float64)
+    exact = doubles @ doubles.T
+    assert np.abs((increments @ increments.T) / exact - 1).max() > 1e-6
+    found = gram.row_gram(increments, (doubles**2).sum(1), True)
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
+def test_bfloat16_is_widened_exactly() -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    wide = bfloat16.widen(bits)
+    assert wide.dtype == np.float32
+    np.testing.assert_array_equal(wide.view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+def test_kernels_without_jit() -> None:
+    """The same tests with NUMBA_DISABLE_JIT: what Numba compiles is what Python runs."""
+    here = Path(__file__)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        str(here),
+        "-k",
+        "not without_jit",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "GRADMF_TEST_EXAMPLES": "15"}
+    done = subprocess.run(command, env=environment, cwd=here.parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
