@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -21,6 +22,8 @@ from .log import FORMAT_VERSION, GRADS, STEP
 
 CHUNK_BYTES = 4 << 20
 BUFFER_BYTES = 256 << 20
+MOST_CHUNK_ROWS = 256
+"""A longer chunk would mostly be padding in a short log of small tensors."""
 
 
 def create_log(
@@ -39,7 +42,7 @@ def create_log(
     path : folder to create
     attributes : free metadata (model, optimizer, ...), anything that JSON holds
     chunk_rows : rows in a chunk, and rows kept in memory before they are written; by default as many as
-        `chunk_bytes` holds of the largest tensor, at least 16, within 256 MiB for all tensors together
+        `chunk_bytes` holds of the largest tensor, between 16 and 256, within 256 MiB for all tensors
     chunk_bytes : size of a chunk aimed at
     compressors : Zarr codecs put before the checksum; none by default, since gradients hardly shrink
     overwrite : replace what is at `path`
@@ -63,6 +66,7 @@ class LogWriter:
     ) -> None:
         if chunk_rows is not None and chunk_rows < 1:
             raise UsageError("chunk_rows must be at least 1")
+        stored = _json_attributes(attributes)
         if path.exists():
             if not overwrite:
                 raise UsageError(f"{path}: already there; choose another path or overwrite it")
@@ -75,7 +79,7 @@ class LogWriter:
         else:
             self._codecs = (compressors, Crc32cCodec())
         self._group = zarr.open_group(LocalStore(path), mode="w", zarr_format=3)
-        self._group.attrs.update({**attributes, "gradlog": {"version": FORMAT_VERSION}})
+        self._group.attrs.update({**stored, "gradlog": {"version": FORMAT_VERSION}})
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._rows: dict[str, NDArray[Any]] = {}
         self._written = 0
@@ -87,7 +91,8 @@ class LogWriter:
 
         The first call fixes the tensors, their shapes and dtypes, and the series; the later ones must match.
         float16, float32, float64 and bfloat16 (of ml_dtypes) are kept as they are; anything else that
-        NumPy can turn into float32 is.
+        NumPy can turn into float32 is. Names may hold dots and slashes, as paths of nested groups do; no
+        part between slashes may be empty, `.` or `..`, and no name may be the folder of another.
 
         Raises UsageError when names, shapes or dtypes differ from the first row's.
         """
@@ -100,6 +105,7 @@ class LogWriter:
         row |= {name: np.asarray(value, np.float64) for name, value in series.items()}
         row[STEP] = np.asarray(step, np.int64)
         if not self._arrays:
+            _check_names(gradients, series)
             self._create(values, series)
         if set(row) != set(self._arrays):
             odd = sorted(set(row) ^ set(self._arrays))
@@ -149,7 +155,12 @@ class LogWriter:
         row_bytes = sum(value.nbytes for value, _ in gradients.values())
         largest = max(value.nbytes for value, _ in gradients.values())
         rows = self._chunk_rows or max(
-            1, min(max(16, self._chunk_bytes // max(1, largest)), BUFFER_BYTES // max(1, row_bytes), 1024)
+            1,
+            min(
+                max(16, self._chunk_bytes // max(1, largest)),
+                BUFFER_BYTES // max(1, row_bytes),
+                MOST_CHUNK_ROWS,
+            ),
         )
         for name, (value, dtype) in gradients.items():
             names = ["step", *(f"dim_{axis}" for axis in range(value.ndim))]
@@ -183,15 +194,44 @@ class LogWriter:
 
 def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
     """The array to store, and the name of its dtype."""
+    if value is None:
+        raise UsageError(f"the gradient of '{name}' is None: leave unused parameters out, or log zeros")
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":
         return array.view(np.uint16), "bfloat16"
     if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
         return array.astype(array.dtype.newbyteorder("="), copy=False), array.dtype.name
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"the gradient of '{name}' is an array of {array.dtype}, not of real numbers")
+    return array.astype(np.float32), "float32"
+
+
+def _json_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes with NumPy's scalars and arrays as plain numbers and lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (np.generic, np.ndarray)):
+            return value.tolist()
+        raise TypeError(f"{type(value).__name__} is not JSON")
+
     try:
-        return array.astype(np.float32), "float32"
+        stored: dict[str, Any] = json.loads(json.dumps(attributes, default=plain))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the gradient of '{name}' is no array of numbers: {error}") from None
+        raise UsageError(f"attributes must be what JSON holds: {error}") from None
+    return stored
+
+
+def _check_names(gradients: Mapping[str, Any], series: Mapping[str, Any]) -> None:
+    """Raise UsageError for names that a Zarr hierarchy cannot hold beside each other."""
+    for name in gradients:
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
+            raise UsageError(f"'{name}' cannot be the name of a tensor")
+        folders = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if taken := folders & set(gradients):
+            raise UsageError(f"tensor '{name}' would lie inside tensor '{taken.pop()}': rename one")
+    if reserved := {GRADS, STEP} & set(series):
+        raise UsageError(f"'{reserved.pop()}' cannot be the name of a series")
 
 
 def _chunk_shape(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:
