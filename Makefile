@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-RUN := sample_logs/mlp-sgd.zarr
+RUN := sample_logs/mlp-gd.zarr
 
 .PHONY: demo test test-all lint bench clean
 
@@ -25,12 +25,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[zarrs]'
+	@echo "setting up $(VENV) with $(PYTHON)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --editable '.[zarrs]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[zarrs,dev]'
+	@$(BIN)/python -m pip install -qq --editable '.[zarrs,dev]'
 	@touch $@
 
 clean:

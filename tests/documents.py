@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VOLATILE = re.compile(r"\d+(\.\d+)?(?= (s|ms|[kMG]?B/s)\b)")
+_PRECISE = re.compile(r"\d+\.\d{9,}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def run(command: str) -> str:
 
 
 def masked(output: str) -> str:
-    """The output with its times and rates struck out."""
-    return _VOLATILE.sub("#", output)
+    """The output with its times and rates struck out, and full precision cut to what every processor gives."""
+    return _PRECISE.sub(lambda number: f"{float(number.group()):.9g}", _VOLATILE.sub("#", output))
 
 
 def rewritten(text: str) -> str:

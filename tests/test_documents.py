@@ -1,0 +1,46 @@
+"""The documents tell the truth: their commands run, and print what stands under them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from documents import ROOT, Example, examples, masked, run
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("example", examples(README), ids=lambda e: e.command.split("\n")[0])
+def test_readme_shows_what_the_command_prints(example: Example) -> None:
+    if "jq" in example.command and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    assert masked(run(example.command)) == masked(example.output)
+
+
+def test_readme_shows_outputs() -> None:
+    shown = examples(README)
+    assert any(example.command == "make demo" for example in shown)
+    assert all(example.output for example in shown)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_readme_python_runs(block: str, tmp_path: Path) -> None:
+    (tmp_path / "sample_logs").symlink_to(ROOT / "sample_logs")
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_names_every_option() -> None:
+    """Options that the README mentions exist, by the command's own help."""
+    shown = run("gradmf analyze --help") + run("gradmf info --help")
+    for option in set(re.findall(r"`(--[a-z-]+)", README)):
+        assert option in shown, option
