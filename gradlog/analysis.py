@@ -15,7 +15,7 @@ from .blocks import BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
-from .plan import Plan, make_plan
+from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, parse_predictors
 from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SpectrumResult, TensorResult
 from .store import codec_pipeline
@@ -166,15 +166,8 @@ def _plan(
     threads: int,
 ) -> Plan:
     try:
-        return make_plan(
-            tensors,
-            rows,
-            rank=settings.rank,
-            history_rows=bank.history_rows,
-            sum_columns=bank.sum_columns,
-            memory=memory,
-            threads=threads,
-        )
+        request = Request(tensors, rows, bank.history_rows, bank.sum_columns, memory, threads)
+        return make_plan(request, settings.rank)
     except MemoryLimitError as error:
         raise MemoryLimitError(f"{log.path}: {error}") from error
 

@@ -19,7 +19,8 @@ from ..kernels.bfloat16 import widen
 from .errors import DataError
 from .inventory import grid_shape
 from .log import Tensor
-from .plan import ParameterRange, Plan, Segment
+from .plan import Plan
+from .ranges import ParameterRange, Segment
 from .store import first_line
 
 

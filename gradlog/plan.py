@@ -1,89 +1,33 @@
-"""The plan of a pass: which parameters are read together, in which blocks of rows, within what memory."""
+"""The plan of a pass: the rank method, the ranges and blocks to read, and the memory they take."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import MemoryLimitError
 from .log import Tensor
+from .ranges import (
+    Limits,
+    ParameterRange,
+    block_bytes,
+    columnwise_ranges,
+    reading_bytes,
+    rowwise_range,
+)
+from .sizes import format_size
 
-TILE_WIDTH = 4096
-"""Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
-BLOCK_BYTES = 64 << 20
-"""Size of a block aimed at, where the chunk grid leaves the choice."""
-BLOCK_ROWS = 1 << 14
-"""Rows of a block at most, where the chunk grid leaves the choice."""
 SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
-
-Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A box of one tensor's parameters: the tensor's number in the plan, and slices of its axes."""
-
-    tensor: int
-    box: Box
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the box along each axis."""
-        return tuple(part.stop - part.start for part in self.box)
-
-    @property
-    def width(self) -> int:
-        """Number of parameters."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Columns first .. last - 1 of a range, all of one tensor."""
-
-    tensor: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class ParameterRange:
-    """Parameters read together, side by side as the columns of a block.
-
-    row_blocks : (first, last + 1) stored rows of each block, in order; decodes : how often each of its
-    chunks is decoded in the whole pass, 1 unless memory forces a chunk to be taken in pieces;
-    undivided : its columns are one tile, whatever their number
-    """
-
-    segments: tuple[Segment, ...]
-    row_blocks: tuple[tuple[int, int], ...]
-    decodes: int = 1
-    undivided: bool = False
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return sum(segment.width for segment in self.segments)
-
-    @property
-    def block_rows(self) -> int:
-        """Rows of the largest block."""
-        return max(last - first for first, last in self.row_blocks)
-
-    def tiles(self) -> Iterator[tuple[Part, ...]]:
-        """Units of work: tiles of one wide segment, or all segments of a group of small tensors."""
-        if self.undivided or len(self.segments) > 1:
-            stops = itertools.accumulate(segment.width for segment in self.segments)
-            yield tuple(
-                Part(segment.tensor, stop - segment.width, stop)
-                for segment, stop in zip(self.segments, stops, strict=True)
-            )
-            return
-        for first in range(0, self.width, TILE_WIDTH):
-            yield (Part(self.segments[0].tensor, first, min(first + TILE_WIDTH, self.width)),)
+COLUMNS_MOST = 4096
+"""D x D matrices up to this size are formed without asking what else could be done."""
+BASIS_LEAST = 64
+BASIS_MOST = 1024
+"""Rows of the incremental method's basis: fewer would bound little, more would take longer than they tell."""
+EXACT_SECONDS = 30.0
+"""Under `auto`, an exact spectrum may take this long on one core, or four times the incremental one."""
+NARROW = 512
+"""Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +35,9 @@ class Plan:
     """How a log will be read.
 
     rows : (first, last + 1) stored rows
-    method : "exact" or "none"
+    method : "exact", "incremental" or "none"
     by_columns : the exact spectrum is taken from the D x D side, because D < N - 1
+    basis_rows : the incremental method's basis may grow to this many rows
     block_bytes : the largest block in memory; buffers : blocks in memory at once
     workers : tiles in work at once
     memory : estimated peak in bytes, above the interpreter and its libraries
@@ -103,6 +48,7 @@ class Plan:
     ranges: tuple[ParameterRange, ...]
     method: str
     by_columns: bool
+    basis_rows: int
     block_bytes: int
     buffers: int
     workers: int
@@ -116,230 +62,174 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Limits:
-    """What bounds a block: `room` bytes for blocks and states, `state` bytes of state per column."""
+class Request:
+    """What a plan is made for.
 
+    rows : (first, last + 1) stored rows to read
+    history_rows, sum_columns : float64 values that the fused pass keeps per parameter and per row
+    memory : bytes to stay within; threads : tiles in work at once
+    """
+
+    tensors: Sequence[Tensor]
     rows: tuple[int, int]
-    room: int
-    state: int
-    whole_columns: bool
-    """A block holds all rows of its columns: the Gram matrix over rows needs them together."""
+    history_rows: int
+    sum_columns: int
+    memory: int
+    threads: int
 
     @property
     def count(self) -> int:
+        """Number of rows."""
         return self.rows[1] - self.rows[0]
 
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
 
-def make_plan(
-    tensors: Sequence[Tensor],
-    rows: tuple[int, int],
-    *,
-    rank: str,
-    history_rows: int,
-    sum_columns: int,
-    memory: int,
-    threads: int,
-) -> Plan:
-    """Choose ranges, blocks and the side of the exact spectrum.
+    @property
+    def room(self) -> int:
+        """Bytes that a plan may take."""
+        return int(self.memory * SLACK)
 
-    Parameters
-    ----------
-    rows : (first, last + 1) stored rows to read
-    rank : "auto", "exact" or "none"
-    history_rows, sum_columns : float64 values that the fused pass keeps per parameter and per row
-    memory : bytes to stay within; threads : tiles in work at once
+    def series_bytes(self, workers: int) -> int:
+        """Bytes of per-row sums: the whole model's, and those of tiles in work."""
+        return 8 * self.count * self.sum_columns * (workers + 3)
+
+
+def make_plan(request: Request, rank: str) -> Plan:
+    """Choose the method, its ranges and blocks.
+
+    rank : "auto" (exact where it is affordable, else incremental), "exact", "incremental" or "none"
 
     Raises MemoryLimitError when even the smallest plan does not fit.
     """
-    count = rows[1] - rows[0]
-    parameters = sum(tensor.parameters for tensor in tensors)
-    exact = rank != "none"
-    by_columns = exact and parameters < count - 1
-    over_rows = exact and not by_columns
-    size = parameters if by_columns else count - 1
-    for workers in range(max(1, threads), 0, -1):
-        # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
-        copies = 2 + (len(tensors) > 1) + (workers + 1 if over_rows else 1)
-        gram_bytes = 8 * size * size * copies if exact else 0
-        fixed = 8 * count * sum_columns * (workers + 3) + gram_bytes
-        if fixed <= memory // 2:
-            break
-    room = int(memory * SLACK) - fixed
-    if room < memory // 8:
-        if exact:
-            what = f"the exact rank of {count} rows works on {copies} matrices of {size} x {size}"
-            instead = ", or fewer rows with --rows, or --rank none for path lengths alone"
-        else:
-            what, instead = f"the sums of {count} rows", ", or fewer rows with --rows"
+    if rank == "none":
+        return _plan_without_spectrum(request)
+    if rank == "incremental":
+        return _plan_incremental(request)
+    if rank == "exact":
+        return _plan_exact(request)
+    try:
+        exact = _plan_exact(request)
+    except MemoryLimitError as error:
+        try:
+            return _plan_incremental(request)
+        except MemoryLimitError as other:
+            raise MemoryLimitError(f"{error}; incrementally, {other}") from None
+    if exact.decodes <= 2 and _affordable(request, exact):
+        return exact
+    try:
+        return _plan_incremental(request)
+    except MemoryLimitError:
+        return exact
+
+
+def _affordable(request: Request, plan: Plan) -> bool:
+    """Whether the exact spectrum's arithmetic is worth its time, at rough rates of one core."""
+    rows, parameters = float(request.count), float(request.parameters)
+    if plan.by_columns:
+        seconds = rows * parameters**2 / 5e10 + parameters**3 / 1e10
+    else:
+        seconds = rows**2 * parameters / 1e11 + rows**3 / 1e10
+    return seconds <= max(EXACT_SECONDS, 4 * 1000 * rows * parameters / 1e11)
+
+
+def _plan_without_spectrum(request: Request) -> Plan:
+    fixed = request.series_bytes(request.threads)
+    if fixed > request.room * 7 // 8:
         raise MemoryLimitError(
-            f"{what}, more than --memory {format_size(memory)} holds: "
-            f"give --memory {format_size(fixed * 8 // 7)}{instead}"
+            f"the sums of {request.count} rows take more than --memory {format_size(request.memory)}: "
+            f"give --memory {format_size(fixed * 8 // 7)}, or fewer rows with --rows"
         )
-    limits = _Limits(rows, room, 0 if over_rows else 8 * history_rows, over_rows)
-    ranges = tuple(_all_columns(tensors, limits) if by_columns else _ranges(tensors, limits))
-    block = max((_block_bytes(tensors, item) for item in ranges), default=0)
-    beside = max((item.width * limits.state + _reading_bytes(tensors, item) for item in ranges), default=0)
-    buffers = 2 if 2 * block + beside <= room else 1
+    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False)
+    ranges = tuple(columnwise_ranges(request.tensors, limits))
+    return _plan(request, ranges, "none", limits, fixed, request.threads)
+
+
+def _plan_exact(request: Request) -> Plan:
+    count, parameters = request.count, request.parameters
+    by_columns = parameters < count - 1
+    size = parameters if by_columns else count - 1
+    for workers in range(max(1, request.threads), 0, -1):
+        # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
+        copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1)
+        fixed = request.series_bytes(workers) + 8 * size * size * copies
+        if fixed <= request.memory // 2:
+            break
+    if request.room - fixed < request.memory // 8:
+        raise MemoryLimitError(
+            f"the exact rank of {count} rows works on {copies} matrices of {size} x {size}, more than "
+            f"--memory {format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or "
+            "fewer rows with --rows, or --rank none for path lengths alone"
+        )
+    state = 8 * request.history_rows if by_columns else 0
+    limits = Limits(request.rows, request.room - fixed, state, not by_columns)
+    if by_columns:
+        only = rowwise_range(request.tensors, limits, divided=False)
+        ranges: tuple[ParameterRange, ...] = () if only is None else (only,)
+    else:
+        ranges = tuple(columnwise_ranges(request.tensors, limits))
+    return _plan(request, ranges, "exact", limits, fixed, workers, by_columns=by_columns)
+
+
+def _plan_incremental(request: Request) -> Plan:
+    fixed = request.series_bytes(request.threads)
+    # One basis for the whole model and one for each tensor that has no spectrum of its own otherwise.
+    wide = [tensor for tensor in request.tensors if tensor.parameters > NARROW]
+    alone = len(request.tensors) == 1
+    entry = max((tensor.compute_dtype.itemsize for tensor in request.tensors), default=4)
+    basis_columns = request.parameters + (0 if alone else sum(tensor.parameters for tensor in wide))
+    narrow = 0 if alone else sum(t.parameters**2 for t in request.tensors if t.parameters <= NARROW)
+    fixed += 8 * narrow
+    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False)
+    only = rowwise_range(request.tensors, limits, divided=True)
+    if only is None:
+        return _plan(request, (), "incremental", limits, fixed, request.threads, basis_rows=BASIS_LEAST)
+    state = request.parameters * limits.state + reading_bytes(request.tensors, only)
+    block = block_bytes(request.tensors, only)
+    left = request.room - fixed - state - 2 * block
+    rows = min(BASIS_MOST, left // max(1, basis_columns * entry))
+    if rows < BASIS_LEAST:
+        need = fixed + state + 2 * block + BASIS_LEAST * basis_columns * entry
+        raise MemoryLimitError(
+            f"a basis of {BASIS_LEAST} vectors of {request.parameters} parameters takes more than "
+            f"--memory {format_size(request.memory)}: give --memory {format_size(int(need / SLACK) + 1)}, or "
+            "fewer tensors with --tensor, or --rank none for path lengths alone"
+        )
+    fixed += rows * basis_columns * entry
+    return _plan(request, (only,), "incremental", limits, fixed, request.threads, basis_rows=rows)
+
+
+def _plan(
+    request: Request,
+    ranges: tuple[ParameterRange, ...],
+    method: str,
+    limits: Limits,
+    fixed: int,
+    workers: int,
+    *,
+    by_columns: bool = False,
+    basis_rows: int = 0,
+) -> Plan:
+    tensors = request.tensors
+    block = max((block_bytes(tensors, item) for item in ranges), default=0)
+    beside = max((item.width * limits.state + reading_bytes(tensors, item) for item in ranges), default=0)
     decoded = sum(
-        item.decodes * count * segment.width * tensors[segment.tensor].array.dtype.itemsize
+        item.decodes * request.count * segment.width * tensors[segment.tensor].array.dtype.itemsize
         for item in ranges
         for segment in item.segments
     )
+    buffers = 2 if fixed + 2 * block + beside <= request.room else 1
     return Plan(
-        rows, ranges, "exact" if exact else "none", by_columns, block, buffers, workers,
-        fixed + buffers * block + beside, decoded,
-    )  # fmt: skip
-
-
-def format_size(size: int) -> str:
-    """A number of bytes as --memory takes it, rounded up: 512M, 3G."""
-    if size < 10 << 30:
-        return f"{max(1, -(-size >> 20))}M" if size % (1 << 30) else f"{size >> 30}G"
-    return f"{-(-size // (1 << 30))}G"
-
-
-def _entry_bytes(tensor: Tensor) -> int:
-    """Bytes that one gradient entry takes while its block is read: converted types stand there twice."""
-    compute = tensor.compute_dtype.itemsize
-    stored = tensor.array.dtype
-    return compute if stored == tensor.compute_dtype else compute + stored.itemsize
-
-
-def _block_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
-    """Bytes of a block as it is computed with: one dtype for all of its columns."""
-    entry = max(tensors[segment.tensor].compute_dtype.itemsize for segment in item.segments)
-    return item.block_rows * item.width * entry
-
-
-def _reading_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
-    """Bytes beside the block while its segments are read one by one and converted or put in place."""
-    stored = {tensors[segment.tensor].array.dtype for segment in item.segments}
-    computed = {tensors[segment.tensor].compute_dtype for segment in item.segments}
-    if len(item.segments) > 1 or stored != computed:
-        return item.block_rows * max(s.width * tensors[s.tensor].array.dtype.itemsize for s in item.segments)
-    return 0
-
-
-def _ranges(tensors: Sequence[Tensor], limits: _Limits) -> Iterator[ParameterRange]:
-    """Ranges in the order of the tensors, neighbouring small tensors grouped."""
-    group: list[int] = []
-
-    def grouped() -> Iterator[ParameterRange]:
-        if group:
-            segments = tuple(Segment(index, _whole(tensors[index])) for index in group)
-            height = tensors[group[0]].chunks[0]
-            width = sum(segment.width for segment in segments)
-            entry = max(_entry_bytes(tensors[index]) for index in group)
-            yield ParameterRange(segments, _row_blocks(height, width * entry, limits))
-            group.clear()
-
-    for index, tensor in enumerate(tensors):
-        if tensor.parameters == 0:
-            continue
-        if not _is_small(tensor, limits):
-            yield from grouped()
-            yield from _tensor_ranges(index, tensor, limits)
-            continue
-        if group:
-            first = tensors[group[0]]
-            width = sum(tensors[other].parameters for other in group)
-            apart = not limits.whole_columns and first.chunks[0] != tensor.chunks[0]
-            if apart or first.compute_dtype != tensor.compute_dtype or width >= TILE_WIDTH:
-                yield from grouped()
-        group.append(index)
-    yield from grouped()
-
-
-def _is_small(tensor: Tensor, limits: _Limits) -> bool:
-    """Fit to be grouped: narrow, and its spectrum is taken from the column side."""
-    if tensor.parameters > TILE_WIDTH // 2:
-        return False
-    return not limits.whole_columns or tensor.parameters < limits.count - 1
-
-
-def _tensor_ranges(index: int, tensor: Tensor, limits: _Limits) -> Iterator[ParameterRange]:
-    """Ranges of one tensor, along its chunk grid where memory allows."""
-    entry = _entry_bytes(tensor)
-    height = min(tensor.chunks[0], limits.count)
-    if limits.whole_columns:
-        per_column = entry * limits.count
-        wanted = BLOCK_BYTES // per_column
-    else:
-        per_column = entry * height + limits.state
-        wanted = min(BLOCK_BYTES // (entry * height), limits.room // 4 // max(1, limits.state))
-    most = limits.room // per_column
-    if most < 1:
-        raise MemoryLimitError(
-            f"tensor '{tensor.name}': one parameter over {limits.count} rows takes "
-            f"{format_size(per_column)}: give --memory {format_size(per_column * 2)}"
-        )
-    for box in _grid_boxes(_whole(tensor), tensor.chunks[1:], max(1, wanted)):
-        pieces = list(_pieces(box, most))
-        for piece in pieces:
-            segment = Segment(index, piece)
-            blocks = _row_blocks(tensor.chunks[0], segment.width * entry, limits)
-            yield ParameterRange((segment,), blocks, len(pieces))
-
-
-def _all_columns(tensors: Sequence[Tensor], limits: _Limits) -> Iterator[ParameterRange]:
-    """One range of all tensors, for a spectrum over columns (D < N - 1)."""
-    used = [index for index, tensor in enumerate(tensors) if tensor.parameters]
-    if not used:
-        return
-    heights = {tensors[index].chunks[0] for index in used}
-    segments = tuple(Segment(index, _whole(tensors[index])) for index in used)
-    row_bytes = sum(s.width * _entry_bytes(tensors[s.tensor]) for s in segments)
-    height, decodes = math.lcm(*heights), 1
-    if height * row_bytes > limits.room // 2 and len(heights) > 1 and height < limits.count:
-        height, decodes = max(heights), 2
-    yield ParameterRange(segments, _row_blocks(height, row_bytes, limits), decodes, undivided=True)
-
-
-def _whole(tensor: Tensor) -> Box:
-    return tuple(slice(0, extent) for extent in tensor.shape)
-
-
-def _grid_boxes(box: Box, chunks: Sequence[int], wanted: int) -> Iterator[Box]:
-    """Cut a box along chunk borders into boxes of at most `wanted` parameters, or of one chunk."""
-    width = math.prod(part.stop - part.start for part in box)
-    if width > wanted:
-        for axis, (part, size) in enumerate(zip(box, chunks, strict=True)):
-            extent = part.stop - part.start
-            if extent > size:
-                step = size * max(1, wanted // (size * (width // extent)))
-                for start in range(part.start, part.stop, step):
-                    cut = slice(start, min(start + step, part.stop))
-                    yield from _grid_boxes((*box[:axis], cut, *box[axis + 1 :]), chunks, wanted)
-                return
-    yield box
-
-
-def _pieces(box: Box, most: int) -> Iterator[Box]:
-    """Cut a box into boxes of at most `most` parameters, across chunks if need be."""
-    width = math.prod(part.stop - part.start for part in box)
-    if width > most:
-        for axis, part in enumerate(box):
-            extent = part.stop - part.start
-            if extent > 1:
-                rest = width // extent
-                parts = -(-extent // max(1, most // rest))
-                step = -(-extent // parts)
-                # Whole tiles, where that costs no further piece, keep the sums the same for any memory.
-                tile = max(1, TILE_WIDTH // rest)
-                if step % tile and (rounded := -(-step // tile) * tile) * rest <= most:
-                    step = rounded
-                for start in range(part.start, part.stop, step):
-                    cut = slice(start, min(start + step, part.stop))
-                    yield from _pieces((*box[:axis], cut, *box[axis + 1 :]), most)
-                return
-    yield box
-
-
-def _row_blocks(height: int, row_bytes: int, limits: _Limits) -> tuple[tuple[int, int], ...]:
-    """Blocks of rows along the chunk grid, about BLOCK_BYTES each; a single one where columns stay whole."""
-    first, last = limits.rows
-    if limits.whole_columns:
-        return ((first, last),)
-    step = height * max(1, min(BLOCK_BYTES // max(1, row_bytes * height), BLOCK_ROWS // height))
-    starts = [first, *range(first // step * step + step, last, step)]
-    return tuple(zip(starts, [*starts[1:], last], strict=True))
+        rows=request.rows,
+        ranges=ranges,
+        method=method,
+        by_columns=by_columns,
+        basis_rows=basis_rows,
+        block_bytes=block,
+        buffers=buffers,
+        workers=workers,
+        memory=fixed + buffers * block + beside,
+        decoded_bytes=decoded,
+    )

@@ -68,18 +68,20 @@ def predictor(
 
 def decay(text: str) -> float:
     """A decay B, 0 <= B < 1."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0.0 <= value < 1.0:
-        raise ValueError("the decay must be at least 0 and below 1")
+        raise ValueError("the decay must be a number of at least 0 and below 1")
     return value
 
 
 def length(text: str) -> int:
     """A window length K >= 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError("the length must be at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("the length must be a whole number of at least 1")
+    return int(text)
 
 
 @predictor("zero")

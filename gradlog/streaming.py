@@ -21,8 +21,9 @@ from ..kernels.gram import column_gram, row_gram, squared_singular_values
 from .blocks import Block, BlockReader
 from .log import Tensor
 from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
-from .plan import Part, Plan
+from .plan import Plan
 from .predictors import HistoryBank
+from .ranges import Part
 from .spectrum import ExactSpectrum
 
 Progress = Callable[[int, int], None]
@@ -142,7 +143,7 @@ class _TileWork:
     def tasks(self, block: Block) -> Iterator[_Task]:
         """The tiles of a block."""
         stop = block.start + block.values.shape[0]
-        tiles = list(block.range.tiles())
+        tiles = block.range.tiles
         weights = self._bank.weights(block.start, stop)
         self._pending[id(block)] = len(tiles)
         for number, parts in enumerate(tiles):
@@ -231,7 +232,7 @@ class _Merger:
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
         self._missing = collections.Counter(
-            part.tensor for item in plan.ranges for tile in item.tiles() for part in tile
+            part.tensor for item in plan.ranges for tile in item.tiles for part in tile
         )
         self._columns = [tensor.parameters for tensor in tensors]
         self._increments = max(0, rows - 1)

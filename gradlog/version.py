@@ -1,5 +1,8 @@
 """The version of the installed distribution."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("gradmf")
+try:
+    __version__ = version("gradmf")
+except PackageNotFoundError:  # run from a checkout that was not installed
+    __version__ = "unknown"

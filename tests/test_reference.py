@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
-from gradmf.gradlog import plan
+from gradmf.gradlog import ranges
 
 
 @st.composite
@@ -60,8 +60,8 @@ def test_reference(
 ) -> None:
     tensors, chunks = log
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "BLOCK_BYTES", block)
-        patch.setattr(plan, "TILE_WIDTH", tile)
+        patch.setattr(ranges, "BLOCK_BYTES", block)
+        patch.setattr(ranges, "TILE_WIDTH", tile)
         path = write_store(Path(folder) / "run.zarr", tensors, chunks=chunks)
         analysis = gradlog.analyze(path, threads=threads, memory=memory)
         assert_analysis(analysis, tensors)

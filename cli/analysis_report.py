@@ -1,0 +1,158 @@
+"""The report of an analysis: which tables, which columns, which rows first."""
+
+from __future__ import annotations
+
+from gradmf.gradlog import Analysis, RankResult, ScopeResult, SpectrumResult, TensorResult
+
+from .figures import NOTHING, count, counted, data_size, duration, extents, numbers, percent, significant
+from .report import Column, Report, Series, Table
+from .words import explain
+
+
+def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
+    """All that a person sees of `analysis`; `quiet` leaves the explanation out."""
+    tables = [_path_lengths(analysis)]
+    if analysis.total.spectrum is not None:
+        tables.append(_ranks(analysis, analysis.total.spectrum))
+    tables.append(_tensors(analysis))
+    return Report(
+        heading=analysis.run.path,
+        facts=_facts(analysis),
+        tables=tuple(tables),
+        series=_kappa_over_training(analysis),
+        words=() if quiet else explain(analysis),
+    )
+
+
+def middle_epsilon(analysis: Analysis) -> float:
+    """The one epsilon that stands for all where there is room for one."""
+    epsilons = sorted(analysis.settings.epsilons)
+    return epsilons[len(epsilons) // 2]
+
+
+def rank_interval(rank: RankResult) -> str:
+    """r*, or the bounds on it where they differ."""
+    if rank.lower == rank.upper:
+        return count(rank.rank)
+    return f"{count(rank.lower)}-{count(rank.upper)}"
+
+
+def _facts(analysis: Analysis) -> tuple[str, ...]:
+    run, cost, step = analysis.run, analysis.cost, analysis.steps.step
+    span = f"step {step[0]}" if run.rows == 1 else f"steps {step[0]} to {step[-1]}"
+    rate = f"{data_size(cost.bytes_decoded / cost.seconds)}/s, " if cost.seconds > 0 else ""
+    return (
+        f"{counted(run.rows, 'row')} ({span}), {counted(run.tensors, 'tensor')}, "
+        f"{counted(run.parameters, 'parameter')}, {' and '.join(run.dtypes)}",
+        f"read {data_size(cost.bytes_decoded)} in {duration(cost.seconds)} ({rate}{cost.reader})",
+    )
+
+
+def _path_lengths(analysis: Analysis) -> Table:
+    results = analysis.total.predictors
+    best = None if analysis.run.rows < 2 else analysis.total.best
+    columns = (
+        [result.predictor for result in results],
+        numbers([result.path_length for result in results]),
+        numbers([result.kappa for result in results]),
+        numbers([result.scaled_kappa for result in results]),
+        numbers([result.scale for result in results]),
+        ["best" if result is best else "" for result in results],
+    )
+    return Table(
+        "Path length",
+        (
+            Column("predictor", "left"),
+            Column("P", "decimal"),
+            Column("kappa", "decimal"),
+            Column("scaled kappa", "decimal", yields=2),
+            Column("at c", "decimal", dim=True, yields=3),
+            Column("", "left"),
+        ),
+        tuple(zip(*columns, strict=True)),
+        marked=None if best is None else results.index(best),
+        note=f"gradient energy {significant(analysis.total.energy)}",
+    )
+
+
+def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
+    increments = analysis.run.rows - 1
+    energy = spectrum.energy
+    columns = (
+        [f"{rank.epsilon:g}" for rank in spectrum.rank],
+        [rank_interval(rank) if increments else NOTHING for rank in spectrum.rank],
+        [percent(rank.rank / increments if increments else None) for rank in spectrum.rank],
+        numbers([rank.residual if increments else None for rank in spectrum.rank]),
+        [percent(rank.residual / energy if energy else None, 2) for rank in spectrum.rank],
+    )
+    sure = "" if spectrum.confidence == 1 else f" ({spectrum.confidence:g} confidence)"
+    dimensions = (
+        f"stable rank {significant(spectrum.stable_rank)}, "
+        f"effective rank {significant(spectrum.effective_rank)}, "
+        f"participation ratio {significant(spectrum.participation_ratio)}"
+    )
+    return Table(
+        f"Predictable rank of {counted(increments, 'increment')}",
+        (
+            Column("epsilon", "left"),
+            Column("r*"),
+            Column("of N-1", "decimal"),
+            Column("residual", "decimal"),
+            Column("of energy", "decimal", dim=True, yields=2),
+        ),
+        tuple(zip(*columns, strict=True)),
+        note=f"{spectrum.method}{sure}: {dimensions}",
+    )
+
+
+def _tensors(analysis: Analysis) -> Table:
+    total = analysis.total.energy
+    tensors = sorted(analysis.tensors, key=lambda tensor: -tensor.energy)
+    several_rows = analysis.run.rows > 1
+    best = [tensor.best if several_rows else None for tensor in tensors]
+    columns: list[tuple[Column, list[str]]] = [
+        (Column("tensor", "left", shrinks=True), [tensor.name for tensor in tensors]),
+        (
+            Column("shape", "left", dim=True, yields=1),
+            [extents(tensor.shape) or "scalar" for tensor in tensors],
+        ),
+        (Column("parameters", dim=True, yields=1), [count(tensor.parameters) for tensor in tensors]),
+        (Column("share", "decimal"), [percent(t.energy / total if t.energy else None) for t in tensors]),
+        (Column("best", "left"), [NOTHING if b is None else b.predictor for b in best]),
+        (Column("kappa", "decimal"), numbers([None if b is None else b.kappa for b in best])),
+        (
+            Column("scaled", "decimal", yields=3),
+            numbers([None if b is None else b.scaled_kappa for b in best]),
+        ),
+    ]
+    if analysis.total.spectrum is not None:
+        middle = middle_epsilon(analysis)
+        for position, rank in enumerate(analysis.total.spectrum.rank):
+            column = Column(f"r*({rank.epsilon:g})", yields=0 if rank.epsilon == middle else 2)
+            columns.append((column, [_tensor_rank(t, position, several_rows) for t in tensors]))
+        stable = [t.spectrum.stable_rank if t.spectrum and t.energy else None for t in tensors]
+        columns.append((Column("stable rank", "decimal", dim=True, yields=4), numbers(stable)))
+    return Table(
+        "Tensors by share of gradient energy",
+        tuple(column for column, _ in columns),
+        tuple(zip(*(cells for _, cells in columns), strict=True)),
+    )
+
+
+def _tensor_rank(tensor: TensorResult, position: int, several_rows: bool) -> str:
+    if tensor.spectrum is None or not several_rows or not _moves(tensor):
+        return NOTHING
+    return rank_interval(tensor.spectrum.rank[position])
+
+
+def _moves(scope: ScopeResult) -> bool:
+    return scope.energy > 0
+
+
+def _kappa_over_training(analysis: Analysis) -> Series | None:
+    best = analysis.total.best
+    if best is None or analysis.run.rows < 3:
+        return None
+    # At the first row every predictor predicts 0, so its kappa is 1 and says nothing.
+    values = analysis.steps.kappa[best.predictor][1:]
+    return Series(f"Kappa of {best.predictor} over training", tuple(values.tolist()))

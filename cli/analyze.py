@@ -1,0 +1,87 @@
+"""`gradmf analyze`: how predictable the gradients of runs were, and in how many dimensions they moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .options import Presentation, Resources
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Analysis, Settings
+
+    from .output import Output
+
+
+@click.command(
+    short_help="How predictable gradients were, in how many dimensions.",
+    epilog="""\b
+Examples:
+  gradmf analyze run.zarr --predictor one-step --predictor ema:0.9
+  ls -d runs/*.zarr | gradmf analyze - --format csv -o kappa.csv""",
+)
+@options.runs
+@options.settings
+@options.resources
+@options.presentation
+@click.option(
+    "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
+)
+def command(
+    runs: tuple[str, ...], settings: Settings, resources: Resources, shown: Presentation, steps: bool
+) -> int:
+    """Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
+
+    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
+    warnings and errors to stderr. A RUN that fails does not stop the others.
+    """
+    if steps and not shown.format.startswith("json"):
+        raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
+
+    from gradmf import gradlog
+
+    from .batch import Batch
+    from .output import open_output
+    from .progress import ProgressBar
+
+    for spec in settings.predictors:
+        gradlog.parse_predictor(spec)  # what is wrong for every run is told once
+    batch = Batch(runs)
+    bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
+
+    def analyze(run: str) -> Analysis:
+        with bar.of(run) as progress:
+            return gradlog.analyze(
+                run, settings, threads=resources.threads, memory=resources.memory, progress=progress
+            )
+
+    with open_output(shown) as output:
+        output.write(_render(batch.results(analyze), shown, output, several=batch.several, steps=steps))
+        output.keep = not batch.worthless
+    return batch.exit_code
+
+
+def _render(
+    analyses: Iterator[Analysis], shown: Presentation, output: Output, *, several: bool, steps: bool
+) -> Iterator[str]:
+    from gradmf.gradlog import analysis_document
+
+    from . import as_csv, as_json
+    from .analysis_report import analysis_report
+    from .reports import draw_reports
+
+    match shown.format:
+        case "json":
+            documents = (analysis_document(analysis) for analysis in analyses)
+            return as_json.write_json(documents, output.encoding, several=several)
+        case "jsonl":
+            documents = (analysis_document(analysis, steps=steps) for analysis in analyses)
+            return as_json.write_json_lines(documents, output.encoding)
+        case "csv":
+            return as_csv.write_analyses(analyses)
+        case _:
+            reports = (analysis_report(analysis, quiet=shown.quiet) for analysis in analyses)
+            return draw_reports(reports, shown.format, output.terminal)

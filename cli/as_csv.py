@@ -1,0 +1,100 @@
+"""Results as CSV: a header and a row for every scope of every run, in full precision, nothing for null."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator
+
+from gradmf.gradlog import Analysis, LogDescription, ScopeResult, TensorDescription, TensorResult
+
+from .figures import extents
+
+Value = str | int | float | None
+
+
+def write_analyses(analyses: Iterable[Analysis]) -> Iterator[str]:
+    """Pieces of CSV: for every analysis a row for the total and one for every tensor."""
+    yield from _write(
+        [_scope_row(analysis, scope) for scope in (analysis.total, *analysis.tensors)]
+        for analysis in analyses
+    )
+
+
+def write_descriptions(logs: Iterable[LogDescription]) -> Iterator[str]:
+    """Pieces of CSV: a row for every tensor of every log."""
+    yield from _write([_tensor_row(log, tensor) for tensor in log.tensors] for log in logs)
+
+
+def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
+    tensor = scope if isinstance(scope, TensorResult) else None
+    row: dict[str, Value] = {
+        "run": analysis.run.path,
+        "scope": "total" if tensor is None else "tensor",
+        "tensor": None if tensor is None else tensor.name,
+        "shape": None if tensor is None else extents(tensor.shape),
+        "parameters": scope.parameters,
+        "rows": analysis.run.rows,
+        "energy": scope.energy,
+    }
+    for result in scope.predictors:
+        row[f"path_length[{result.predictor}]"] = result.path_length
+        row[f"kappa[{result.predictor}]"] = result.kappa
+        row[f"scaled_kappa[{result.predictor}]"] = result.scaled_kappa
+        row[f"scale[{result.predictor}]"] = result.scale
+    # The columns depend on the settings only, so that all runs of a command share them.
+    spectrum = scope.spectrum
+    row["increment_energy"] = spectrum.energy if spectrum else None
+    row["method"] = spectrum.method if spectrum else None
+    row["confidence"] = spectrum.confidence if spectrum else None
+    for position, epsilon in enumerate(analysis.settings.epsilons):
+        rank = spectrum.rank[position] if spectrum else None
+        row[f"rank[{epsilon!r}]"] = rank.rank if rank else None
+        row[f"rank_lower[{epsilon!r}]"] = rank.lower if rank else None
+        row[f"rank_upper[{epsilon!r}]"] = rank.upper if rank else None
+        row[f"residual[{epsilon!r}]"] = rank.residual if rank else None
+    row["stable_rank"] = spectrum.stable_rank if spectrum else None
+    row["effective_rank"] = spectrum.effective_rank if spectrum else None
+    row["participation_ratio"] = spectrum.participation_ratio if spectrum else None
+    return row
+
+
+def _tensor_row(log: LogDescription, tensor: TensorDescription) -> dict[str, Value]:
+    return {
+        "run": log.path,
+        "tensor": tensor.name,
+        "shape": extents(tensor.shape),
+        "dtype": tensor.dtype,
+        "parameters": tensor.parameters,
+        "rows": log.rows,
+        "stored_rows": tensor.rows,
+        "chunks": extents(tensor.chunks),
+        "shards": None if tensor.shards is None else extents(tensor.shards),
+        "codecs": " ".join(tensor.codecs),
+        "reader": tensor.reader,
+        "expected_chunks": tensor.expected_chunks,
+        "absent_chunks": tensor.absent_chunks,
+        "stored_bytes": tensor.stored_bytes,
+        "raw_bytes": tensor.raw_bytes,
+    }
+
+
+def _write(tables: Iterable[list[dict[str, Value]]]) -> Iterator[str]:
+    """The rows of each table, and before the first a header."""
+    header_written = False
+    for rows in tables:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for row in rows:
+            if not header_written:
+                writer.writerow(row)
+                header_written = True
+            writer.writerow([_cell(value) for value in row.values()])
+        yield text.getvalue()
+
+
+def _cell(value: Value) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""Many runs, one after another: a run that fails is told and does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from gradmf.gradlog import LogWarning
+
+from .messages import exit_code, tell_error, tell_warning, told
+
+STDIN = "-"
+
+
+class _Result(Protocol):
+    @property
+    def warnings(self) -> tuple[LogWarning, ...]: ...
+
+
+_R = TypeVar("_R", bound=_Result)
+
+
+@dataclass
+class Batch:
+    """The runs that the command line names. exit_code : the largest of the failed runs', 0 if none failed"""
+
+    words: Sequence[str]
+    exit_code: int = field(default=0, init=False)
+    done: int = field(default=0, init=False)
+
+    @property
+    def several(self) -> bool:
+        """Whether there may be several runs, by the command line alone: not by what stdin says."""
+        return len(self.words) > 1 or STDIN in self.words
+
+    def results(self, work: Callable[[str], _R]) -> Iterator[_R]:
+        """What `work` makes of each run, as they come; warnings and errors go to stderr."""
+        # Where an array fails, zarr forgets its tasks for the others; asyncio would show their tracebacks.
+        logging.getLogger("asyncio").addHandler(logging.NullHandler())
+        for run in self._runs():
+            try:
+                result = work(run)
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                code = exit_code(error)
+                if code is None:
+                    raise
+                self.exit_code = max(self.exit_code, code)
+                text = told(error)
+                tell_error(text if text.startswith(run) else f"{run}: {text}")
+                continue
+            for warning in result.warnings:
+                tell_warning(f"{run}: {warning.message}" if self.several else warning.message)
+            self.done += 1
+            yield result
+
+    @property
+    def worthless(self) -> bool:
+        """Whether every run failed."""
+        return self.exit_code != 0 and self.done == 0
+
+    def _runs(self) -> Iterator[str]:
+        for word in self.words:
+            if word == STDIN:
+                yield from _lines_of_stdin()
+            else:
+                yield word
+
+
+def _lines_of_stdin() -> Iterable[str]:
+    """Paths from stdin, a line each, as soon as they are there; blank lines are skipped."""
+    found = False
+    for line in sys.stdin.buffer if sys.stdin is not None else ():
+        path = os.fsdecode(line.rstrip(b"\r\n"))
+        if path.strip():
+            found = True
+            yield path
+    if not found:
+        tell_warning("no run paths on standard input")

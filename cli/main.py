@@ -1,0 +1,50 @@
+"""The entry of the command `gradmf`: turns every way to end into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .messages import exit_code, tell_error, told
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with `arguments` (without the program's name) and return its exit code."""
+    try:
+        # Imported here so that an interrupt while click loads ends quietly too.
+        from .commands import run
+
+        code = run(sys.argv[1:] if arguments is None else list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        _drop_unwritten()
+        return 0
+    except Exception as error:
+        code_told = exit_code(error)
+        if code_told is None:
+            raise
+        _drop_unwritten()
+        tell_error(told(error))
+        return code_told
+
+
+def _drop_unwritten() -> None:
+    """Where stdout cannot take what it still holds, let that go nowhere: Python flushes once more at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,57 @@
+"""Lines on stderr: warnings and errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+
+def tell_error(message: str) -> None:
+    """Write an error, a line or two."""
+    _tell("error", message)
+
+
+def tell_warning(message: str) -> None:
+    """Write a warning."""
+    _tell("warning", message)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of an error that is told in a line; None for one that is a fault of the program."""
+    # Errors of gradlog carry theirs; asking for their class would import gradlog.
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    if isinstance(error, OSError):
+        return 1
+    return 2 if isinstance(error, MemoryError) else None
+
+
+def told(error: BaseException) -> str:
+    """The text of an error that has an exit code."""
+    if isinstance(error, OSError) and not hasattr(error, "exit_code"):
+        reason = error.strerror or str(error) or type(error).__name__
+        place = error.filename
+        return f"{os.fsdecode(place)}: {reason}" if isinstance(place, (str, bytes)) else reason
+    if isinstance(error, MemoryError) and not hasattr(error, "exit_code"):
+        return f"out of memory{f' ({error})' if str(error) else ''}: try a smaller --memory"
+    return str(error)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, line ends and undecodable bytes written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
+def _tell(kind: str, message: str) -> None:
+    if sys.stderr is None:
+        return
+    text = "\n".join(printable(line) for line in message.split("\n"))
+    # Where nobody listens, the exit code still tells.
+    with contextlib.suppress(OSError):
+        print(f"gradmf: {kind}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,221 @@
+"""Options, declared once: each decorator adds some to a command and hands it their values as one object."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Settings
+
+FORMATS = ("table", "json", "jsonl", "csv", "markdown")
+RANK_METHODS = ("auto", "exact", "none")
+DEFAULT_MEMORY = "1G"
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How results are shown. out : file to write, None for stdout."""
+
+    format: str
+    out: Path | None
+    quiet: bool
+    no_color: bool
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an analysis may use. memory : bytes; threads : None for as many as there are cores."""
+
+    memory: int
+    threads: int | None
+
+
+def memory_size(text: str) -> int:
+    """Bytes, from a number with an optional unit, all powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise click.BadParameter(f"{text!r} is no size; write it like 512M, 1G or 1.5GiB (powers of 1024).")
+    return size
+
+
+def row_range(text: str) -> tuple[int | None, int | None]:
+    """First row and the one after the last, None for an open end."""
+    match = re.fullmatch(r"\s*([+-]?\d+)?\s*:\s*([+-]?\d+)?\s*", text)
+    if match is None:
+        raise click.BadParameter(
+            f"{text!r} is no range of rows; write A:B for rows A to B - 1, like 100:200, 100: or -50:."
+        )
+    first, last = (None if end is None else int(end) for end in match.groups())
+    return first, last
+
+
+def share_left_out(text: str) -> float:
+    """An epsilon, 0 <= E < 1."""
+    try:
+        epsilon = float(text)
+    except ValueError:
+        epsilon = math.nan
+    if not 0.0 <= epsilon < 1.0:
+        raise click.BadParameter(f"{text!r} is not allowed; give a number of at least 0 and below 1.")
+    return epsilon
+
+
+def out_file(text: str) -> Path | None:
+    """A file that can be there; None for stdout."""
+    if text == "-":
+        return None
+    path = Path(text)
+    if not text or path.is_dir():
+        raise click.BadParameter(f"{text!r} is a folder; give the name of a file.")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {str(folder)!r}.")
+    return path
+
+
+def _bundle(
+    name: str, gather: Callable[..., Any], *declared: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[_Command], Callable[..., Any]]:
+    """A decorator that adds the `declared` options and passes their values on as `name=gather(...)`.
+
+    The parameters of `gather` bear the names of the options.
+    """
+
+    mine = tuple(inspect.signature(gather).parameters)
+
+    def decorate(command: _Command) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> Any:
+            chosen = {key: values.pop(key) for key in mine}
+            return command(**values, **{name: gather(**chosen)})
+
+        for option in reversed(declared):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
+
+
+def _settings(
+    predictor: tuple[str, ...],
+    epsilon: tuple[float, ...],
+    rank: str,
+    tensor: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rows: tuple[int | None, int | None] | None,
+    nonfinite: str,
+    truncate: bool,
+    strict: bool,
+) -> Settings:
+    from gradmf.gradlog import Settings
+
+    default = Settings()
+    return Settings(
+        predictors=predictor or default.predictors,
+        epsilons=tuple(dict.fromkeys(epsilon)) or default.epsilons,
+        rank=rank,
+        tensors=tensor,
+        exclude=exclude,
+        rows=rows or default.rows,
+        nonfinite=nonfinite,
+        truncate=truncate,
+        strict=strict,
+    )
+
+
+runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+
+truncate = click.option(
+    "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
+)
+
+settings = _bundle(
+    "settings",
+    _settings,
+    click.option("--tensor", multiple=True, metavar="GLOB", help="Only tensors of such a name (repeatable)."),
+    click.option("--exclude", multiple=True, metavar="GLOB", help="No tensors of such a name (repeatable)."),
+    click.option(
+        "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
+    ),
+    click.option(
+        "--predictor",
+        multiple=True,
+        metavar="SPEC",
+        help="Predictor to measure (repeatable): one-step, ema:B, ema-debiased:B, mean:K or linear.  "
+        "[default: one-step, ema:0.5, ema:0.9, ema:0.99, mean:5, linear]",
+    ),
+    click.option(
+        "--epsilon",
+        multiple=True,
+        type=share_left_out,
+        metavar="E",
+        help="Share of the increments' energy that the predictable rank r* may leave out (repeatable).  "
+        "[default: 0.1, 0.05, 0.01]",
+    ),
+    click.option(
+        "--rank",
+        type=click.Choice(RANK_METHODS),
+        default=RANK_METHODS[0],
+        show_default=True,
+        help="How to compute the spectrum.",
+    ),
+    click.option(
+        "--nonfinite",
+        type=click.Choice(("fail", "drop")),
+        default="fail",
+        show_default=True,
+        help="What to do with steps that hold NaN or infinity.",
+    ),
+    truncate,
+    click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store."),
+)
+
+resources = _bundle(
+    "resources",
+    Resources,
+    click.option(
+        "--memory",
+        type=memory_size,
+        default=DEFAULT_MEMORY,
+        show_default=True,
+        metavar="SIZE",
+        help="Memory to stay within, such as 512M or 2G (powers of 1024).",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
+    ),
+)
+
+presentation = _bundle(
+    "shown",
+    Presentation,
+    click.option(
+        "--format", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Output format."
+    ),
+    click.option(
+        "-o",
+        "--output",
+        "out",
+        type=out_file,
+        metavar="FILE",
+        help="Write to FILE, whole or not at all, instead of stdout.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
+    click.option("--no-color", is_flag=True, help="No colour on a terminal."),
+)

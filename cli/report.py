@@ -1,0 +1,51 @@
+"""A report of one run as text in tables, before anyone draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. dim : secondary; shrinks : its cells may be shortened in the middle on a narrow terminal
+
+    yields : a narrow terminal leaves out the columns of the highest number first, those of 0 never,
+    and those of 1 only when shortening does not help
+    """
+
+    heading: str
+    align: Literal["left", "right", "decimal"] = "right"
+    dim: bool = False
+    shrinks: bool = False
+    yields: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells by row. marked : the row that stands out; note : what is said under the table"""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values over training, drawn as a sparkline."""
+
+    title: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run: what was read, what was found, and what it means in words."""
+
+    heading: str
+    facts: tuple[str, ...]
+    tables: tuple[Table, ...]
+    series: Series | None = None
+    words: tuple[str, ...] = ()

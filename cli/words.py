@@ -1,0 +1,71 @@
+"""What the numbers of an analysis mean: a line on predictability and one on rank, chosen by the numbers."""
+
+from __future__ import annotations
+
+from gradmf.gradlog import Analysis, PredictorResult, SpectrumResult
+
+from .figures import count, percent, significant
+
+FEW_DIRECTIONS = 10
+"""Where no more are possible, a rank has little to say."""
+
+
+def explain(analysis: Analysis) -> tuple[str, ...]:
+    """A line on how predictable the gradients were, and one on the directions that they changed in."""
+    if analysis.run.rows < 2:
+        return ("One row has no past to be predicted from: kappa is 1 for every predictor.",)
+    best = analysis.total.best
+    if best is None or best.kappa is None:
+        return ("All gradients are zero: there is nothing to predict.",)
+    one_step = next((p for p in analysis.total.predictors if p.predictor == "one-step"), None)
+    lines = [f"{_on_best(best, best.kappa)}{_on_one_step(one_step, best)}."]
+    if analysis.total.spectrum is not None:
+        lines.append(_on_rank(analysis, analysis.total.spectrum))
+    return tuple(lines)
+
+
+def _on_best(best: PredictorResult, kappa: float) -> str:
+    if kappa >= 1:
+        return "No predictor tried beats predicting nothing (kappa 1)"
+    leaves = f"{best.predictor} leaves {percent(kappa)} of the gradient energy"
+    if kappa < 0.05:
+        return f"Near-perfect tracking: {leaves}"
+    if kappa < 0.5:
+        return f"Well predictable: {leaves}"
+    if kappa < 0.9:
+        return f"Partly predictable: {leaves}"
+    return f"Hardly predictable: {leaves}"
+
+
+def _on_one_step(one_step: PredictorResult | None, best: PredictorResult) -> str:
+    """What one-step says by itself: its kappa is at most 2 - 2 c, c the mean cosine of neighbours."""
+    if one_step is None or one_step.kappa is None or (one_step is best and one_step.kappa < 0.9):
+        return ""
+    shown = f"; one-step kappa {significant(one_step.kappa)}"
+    if one_step.kappa > 2.2:
+        return f"{shown} is above the 2 of independent noise: gradients tend to turn back"
+    if one_step.kappa >= 1.8:
+        return f"{shown} is about what independent noise gives (2)"
+    if one_step.kappa > 1.1:
+        return f"{shown} lies between predicting nothing (1) and independent noise (2)"
+    if one_step.kappa >= 0.9:
+        return f"{shown} is near 1: the last gradient says little about the next"
+    return ""
+
+
+def _on_rank(analysis: Analysis, spectrum: SpectrumResult) -> str:
+    if spectrum.energy == 0:
+        return "The gradient never changes: there are no increments to find directions in."
+    ranks = sorted(spectrum.rank, key=lambda rank: rank.epsilon)
+    rank = ranks[len(ranks) // 2]
+    possible = min(analysis.run.rows - 1, analysis.run.parameters)
+    needed = count(rank.rank) if rank.lower == rank.upper else f"{count(rank.lower)} to {count(rank.upper)}"
+    share = f"{100 * (1 - rank.epsilon):.4g}%"
+    held = f"{needed} of {count(possible)} possible directions hold {share} of the increments' energy"
+    if possible < FEW_DIRECTIONS:
+        return f"{held}; of so few this says little."
+    if rank.upper <= 0.1 * possible:
+        return f"{held}: gradients change in few directions."
+    if rank.upper <= 0.5 * possible:
+        return f"{held}: gradients change in some directions more than in others."
+    return f"{held}: gradients change in many directions, as noise does."

@@ -1,0 +1,10 @@
+"""Sizes in bytes as people write them."""
+
+from __future__ import annotations
+
+
+def format_size(size: int) -> str:
+    """A number of bytes as --memory takes it, rounded up: 512M, 3G."""
+    if size < 10 << 30:
+        return f"{max(1, -(-size >> 20))}M" if size % (1 << 30) else f"{size >> 30}G"
+    return f"{-(-size // (1 << 30))}G"

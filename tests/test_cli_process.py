@@ -1,0 +1,217 @@
+"""The command as a process: pipes, encodings, signals, stdin, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from conftest import write_store
+
+GRADMF = [sys.executable, "-m", "gradmf.cli"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of noise with names beyond ASCII."""
+    rng = np.random.default_rng(3)
+    tensors = {f"bloc.é.{'x' * 70}.{i}": rng.standard_normal((30, 6)).astype(np.float32) for i in range(3)}
+    return write_store(tmp_path_factory.mktemp("logs") / "bruit-é.zarr", tensors)
+
+
+def environment(**changed: str) -> dict[str, str]:
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
+    }
+    return {**kept, "PYTHONIOENCODING": "utf-8", **changed}
+
+
+def run(*arguments: str | Path, stdin: str = "", **changed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GRADMF, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(**changed),
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"], ["analyze", "x", "--epsilon", "2"]])
+def test_help_and_wrong_usage_import_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys; from gradmf.cli.main import main; "
+        f"main({arguments!r}); heavy = {{'numpy', 'zarr', 'numba', 'rich'}} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["analyze", "LOG", "LOG"], ["info", "LOG", "--format", "csv"]]
+)
+def test_a_closed_pipe_ends_quietly(log: Path, arguments: list[str], unbuffered: str) -> None:
+    process = subprocess.Popen(
+        [*GRADMF, *(str(log) if word == "LOG" else word for word in arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        told = process.stderr.read()
+    assert (process.wait(60), told) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_one_line(log: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*GRADMF, "info", str(log)], stdout=full, stderr=subprocess.PIPE, encoding="utf-8", timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "gradmf: error: standard output: No space left on device\n")
+    done = run("info", log, "-o", "/dev/full")
+    assert (done.returncode, done.stderr) == (1, "gradmf: error: /dev/full: No space left on device\n")
+
+
+def test_run_paths_from_stdin(log: Path) -> None:
+    done = run("info", "-", "--format", "json", stdin=f"\n{log}\n\n{log}/none\n{log}\r\n")
+    assert done.returncode == 1
+    assert [document["path"] for document in json.loads(done.stdout)] == [str(log)] * 2
+    assert done.stderr == f"gradmf: error: {log}/none: no such file or directory\n"
+    done = run("info", "-", "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert done.stderr == "gradmf: warning: no run paths on standard input\n"
+
+
+def test_an_ascii_stdout_takes_everything(log: Path) -> None:
+    table = run("analyze", log, PYTHONIOENCODING="ascii")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert table.stdout.isascii()
+    assert r"bloc.\xe9." in table.stdout
+    document = run("analyze", log, "--format", "json", PYTHONIOENCODING="ascii").stdout
+    assert document.isascii()
+    assert json.loads(document)["run"]["path"] == str(log)
+    assert "é" in run("analyze", log, "--format", "json").stdout
+
+
+def test_a_path_that_is_no_utf8_makes_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*GRADMF, "info", "-"],
+        input=os.fsencode(tmp_path) + b"/r\xff.zarr",
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(b"r\\udcff.zarr: no such file or directory\n")
+
+
+def test_damaged_metadata_makes_no_traceback(tmp_path: Path) -> None:
+    arrays = {f"tensor.{position}": np.ones((4, 3), "f4") for position in range(20)}
+    log = write_store(tmp_path / "run.zarr", arrays)
+    for metadata in log.glob("grads/*/zarr.json"):
+        metadata.write_text(metadata.read_text().replace('"bytes"', '"unheard-of"'))
+    done = run("analyze", log)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) <= 2
+    assert str(log) in done.stderr
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_an_interrupt_ends_quietly_and_leaves_nothing(log: Path, tmp_path: Path, to_file: bool) -> None:
+    # It waits for another path when the interrupt comes: the first run is surely done.
+    process = subprocess.Popen(
+        [*GRADMF, "info", "-", "--format", "jsonl", *(["-o", str(tmp_path / "out")] if to_file else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        # The error of a path that is not there tells that work has begun.
+        process.stdin.write(f"{log}\n{tmp_path}/none\n")
+        process.stdin.flush()
+        assert "none" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == ""
+        assert bool(process.stdout.read()) != to_file
+    assert not list(tmp_path.iterdir())
+
+
+def on_terminal(*arguments: str | Path, columns: int = 80, script: str = "", **changed: str) -> str:
+    """What a terminal of that width gets from stdout and stderr."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-c", script] if script else GRADMF
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment(COLUMNS=str(columns), **{"TERM": "xterm-256color", **changed}),
+    )
+    os.close(terminal)
+    got = bytearray()
+    while True:
+        try:
+            piece = os.read(controller, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        got += piece
+    os.close(controller)
+    assert process.wait(60) == 0
+    return got.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colour_and_fitting_lines(log: Path) -> None:
+    text = on_terminal("analyze", log)
+    assert "\x1b[1m" in text
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert any("…" in line for line in lines)
+    assert any("───" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", ["NO_COLOR", "TERM", "--no-color"])
+def test_colour_can_be_switched_off(log: Path, how: str) -> None:
+    text = on_terminal(
+        "info", log, *(["--no-color"] if how == "--no-color" else []),
+        **{"NO_COLOR": {"NO_COLOR": "1"}, "TERM": {"TERM": "dumb"}}.get(how, {}),
+    )  # fmt: skip
+    assert "\x1b" not in text
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert ("───" in text) == (how != "TERM")
+
+
+def test_progress_shows_on_a_terminal_only_and_goes_away(log: Path) -> None:
+    impatient = (
+        "import sys; from gradmf.cli import progress; progress.PATIENCE = 0; "
+        "from gradmf.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    text = on_terminal("analyze", log, "-o", os.devnull, script=impatient)
+    assert "100%" in text
+    assert text.endswith("\x1b[2K")
+    assert on_terminal("analyze", log, "-q", "-o", os.devnull, script=impatient) == ""
+    assert on_terminal("analyze", log, "-o", os.devnull, script=impatient, TERM="dumb") == ""
