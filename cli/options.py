@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradmf.gradlog import Settings
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
-RANK_METHODS = ("auto", "exact", "none")
+RANK_METHODS = ("auto", "exact", "incremental", "none")
 DEFAULT_MEMORY = "1G"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -16,6 +16,7 @@ from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .result import (
     Analysis,
     Cost,
+    GrowthPoint,
     LogWarning,
     PredictorResult,
     RankResult,
@@ -37,6 +38,7 @@ __all__ = [
     "DataError",
     "GradientLog",
     "GradmfError",
+    "GrowthPoint",
     "LogDescription",
     "LogWarning",
     "LogWriter",

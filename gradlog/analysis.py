@@ -17,16 +17,17 @@ from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, parse_predictors
-from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SpectrumResult, TensorResult
+from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, TensorResult
 from .store import codec_pipeline
 from .version import __version__
 
 if TYPE_CHECKING:
     from .path_length import PathLengthTotals
+    from .spectrum import Spectrum
     from .streaming import NonfiniteRow, PassResult
 
 DEFAULT_MEMORY = 1 << 30
-RANK_METHODS = ("auto", "exact", "none")
+RANK_METHODS = ("auto", "exact", "incremental", "none")
 NONFINITE_POLICIES = ("fail", "drop")
 
 Progress = Callable[[int, int], None]
@@ -190,7 +191,7 @@ def _gather(
     progress: Progress | None,
 ) -> tuple[PassResult, NDArray[np.bool_] | None]:
     """One pass; a second one without the rows that are not finite, where they are to be dropped."""
-    result = _pass(log, tensors, plan, bank, None, progress)
+    result = _pass(log, tensors, plan, bank, settings, None, progress)
     if not result.nonfinite:
         return result, None
     told = _nonfinite_text(log, tensors, plan, result.nonfinite)
@@ -206,7 +207,7 @@ def _gather(
     warnings.append(
         LogWarning("steps-dropped", f"{told}; {len(steps)} steps left out for all tensors: {_list(steps)}")
     )
-    return _pass(log, tensors, plan, bank, keep, progress), keep
+    return _pass(log, tensors, plan, bank, settings, keep, progress), keep
 
 
 def _pass(
@@ -214,6 +215,7 @@ def _pass(
     tensors: Sequence[Tensor],
     plan: Plan,
     bank: HistoryBank,
+    settings: Settings,
     keep: NDArray[np.bool_] | None,
     progress: Progress | None,
 ) -> PassResult:
@@ -224,7 +226,7 @@ def _pass(
 
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
         with one_blas_thread():
-            return run_pass(reader, tensors, plan, bank, rows, progress)
+            return run_pass(reader, tensors, plan, bank, rows, settings.epsilons, progress)
 
 
 def _nonfinite_text(
@@ -260,8 +262,8 @@ def _analysis(
         step = step[keep]
     parameters = sum(tensor.parameters for tensor in tensors)
     scopes = []
-    for tensor, totals, squares in zip(tensors, result.totals, result.squares, strict=True):
-        scope = _scope(log.path, tensor.name, tensor.parameters, step.size, totals, squares, settings)
+    for tensor, totals, spectrum in zip(tensors, result.totals, result.spectra, strict=True):
+        scope = _scope(log.path, tensor.name, tensor.parameters, totals, spectrum)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
     return Analysis(
         version=__version__,
@@ -274,9 +276,7 @@ def _analysis(
             attributes=log.attributes,
         ),
         settings=settings,
-        total=_scope(
-            log.path, None, parameters, step.size, result.series.totals(), result.total_squares, settings
-        ),
+        total=_scope(log.path, None, parameters, result.series.totals(), result.spectrum),
         tensors=tuple(scopes),
         steps=result.series.steps(step),
         warnings=tuple(warnings),
@@ -285,22 +285,10 @@ def _analysis(
 
 
 def _scope(
-    path: str,
-    name: str | None,
-    parameters: int,
-    rows: int,
-    totals: PathLengthTotals,
-    squares: NDArray[np.float64] | None,
-    settings: Settings,
+    path: str, name: str | None, parameters: int, totals: PathLengthTotals, spectrum: Spectrum | None
 ) -> ScopeResult:
-    from .spectrum import exact_result
-
     if not np.isfinite(totals.totals).all():
         scope = f"tensor '{name}'" if name else "the whole model"
         raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
-    spectrum: SpectrumResult | None = None
-    if squares is not None:
-        # The Gram matrix of a tensor of fewer parameters than increments has zeros behind its rank.
-        squares = squares[: min(rows - 1, parameters)]
-        spectrum = exact_result(squares, totals.increment_energy, settings.epsilons)
-    return ScopeResult(parameters, totals.energy, totals.result(), spectrum)
+    found = None if spectrum is None else spectrum.result(totals.increment_energy)
+    return ScopeResult(parameters, totals.energy, totals.result(), found)

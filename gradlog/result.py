@@ -51,14 +51,23 @@ class RankResult:
 
 
 @dataclass(frozen=True)
+class GrowthPoint:
+    """Bounds on r* of the first `rows` rows: (lower, upper) for each epsilon."""
+
+    rows: int
+    bounds: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class SpectrumResult:
     """Spectrum of the increment matrix H = [g_1 - g_0, ..., g_{N-1} - g_{N-2}].
 
-    method : "exact" (later also "incremental", "sketch"), with the `confidence` of its bounds
+    method : "exact" or "incremental", with the `confidence` of its bounds
     energy : ||H||_F^2
     stable_rank : ||H||_F^2 / sigma_1^2; effective_rank : exp of the entropy of sigma_i^2 / ||H||_F^2;
     participation_ratio : (sum sigma_i^2)^2 / sum sigma_i^4; each None when the energy is 0
-    singular_values : (min(N - 1, D),) float64, descending
+    singular_values : float64, descending; all min(N - 1, D) of them when the method is exact
+    growth : r* of the first rows, at up to 200 points, where the method gives it on the way
     """
 
     method: str
@@ -69,6 +78,7 @@ class SpectrumResult:
     effective_rank: float | None
     participation_ratio: float | None
     singular_values: NDArray[np.float64]
+    growth: tuple[GrowthPoint, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.gram import squared_singular_values
+from .certificate import TIE
 from .result import RankResult, SpectrumResult
-
-TIE = 1e-12
-"""Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
 
 
 class ExactSpectrum:
@@ -36,12 +36,26 @@ class ExactSpectrum:
         return squared_singular_values(self.gram)
 
 
-def exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]) -> SpectrumResult:
-    """Ranks and summary figures from all sigma_i^2 (descending).
+class Spectrum(Protocol):
+    """A finished spectrum of one scope, by any method."""
 
-    energy : ||H||_F^2 summed in float64 from the increments themselves. The squares must add up to it;
-    RuntimeError otherwise, since one of the two would be wrong.
-    """
+    def result(self, energy: float) -> SpectrumResult:
+        """Ranks and summary figures. energy : ||H||_F^2, summed in float64 by the fused pass."""
+
+
+@dataclass(frozen=True)
+class ExactEigenvalues:
+    """All sigma_i^2 of a scope, descending, (min(N - 1, D),) float64."""
+
+    squares: NDArray[np.float64]
+    epsilons: Sequence[float]
+
+    def result(self, energy: float) -> SpectrumResult:
+        """As of `Spectrum`. The squares must add up to the energy: RuntimeError otherwise, one is wrong."""
+        return _exact_result(self.squares, energy, self.epsilons)
+
+
+def _exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]) -> SpectrumResult:
     total = float(squares.sum())
     if abs(total - energy) > 1e-5 * energy:
         raise RuntimeError(

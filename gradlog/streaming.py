@@ -10,7 +10,7 @@ import collections
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
 from .plan import Plan
 from .predictors import HistoryBank
 from .ranges import Part
-from .spectrum import ExactSpectrum
+from .rowwise import RowwiseSpectra
+from .spectrum import ExactEigenvalues, ExactSpectrum, Spectrum
 
 Progress = Callable[[int, int], None]
 
@@ -47,13 +48,14 @@ class NonfiniteRow:
 class PassResult:
     """What one pass gathered.
 
-    squares : sigma_i^2 (descending) of each tensor, None where no spectrum was asked for or possible
+    series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
+    for, or where entries are not finite
     """
 
     series: PathLengthSeries
     totals: list[PathLengthTotals]
-    total_squares: NDArray[np.float64] | None
-    squares: list[NDArray[np.float64] | None]
+    spectrum: Spectrum | None
+    spectra: list[Spectrum | None]
     nonfinite: list[NonfiniteRow] = field(default_factory=list)
 
 
@@ -75,6 +77,7 @@ def run_pass(
     plan: Plan,
     bank: HistoryBank,
     rows: int,
+    epsilons: Sequence[float],
     progress: Progress | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
@@ -82,6 +85,7 @@ def run_pass(
     Parameters
     ----------
     rows : rows that the reader keeps
+    epsilons : shares of the increments' energy that ranks may leave out
     progress : called with (bytes done, bytes in all), from the calling thread
 
     Raises what the reader raises.
@@ -90,19 +94,29 @@ def run_pass(
         compile_fused_pass(dtype)
     tiles = _TileWork(tensors, plan, bank, reader)
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-    merger = _Merger(tensors, plan, bank, rows, pool)
+    merger = _Merger(tensors, plan, bank, rows, epsilons, pool)
     waiting: collections.deque[Future[_TileResult]] = collections.deque()
     done = 0
 
-    def merge_next() -> None:
+    def merge_next() -> _TileResult:
         nonlocal done
         result = waiting.popleft().result()
         merger.merge(result)
         done += result.stored_bytes
         if progress is not None and result.stored_bytes:
             progress(done, plan.decoded_bytes)
+        return result
 
     try:
+        if plan.method == "incremental":
+            rowwise = RowwiseSpectra(tensors, plan, epsilons, rows, pool)
+            for block in reader:
+                waiting.extend(tiles.submitted(pool, task) for task in tiles.tasks(block))
+                sums = [part for _ in range(len(waiting)) for part in merge_next().sums]
+                if not merger.nonfinite:
+                    rowwise.update(block, [part[:, INCREMENT] for part in sums])
+                reader.release(block)
+            return merger.result(rowwise)
         for block in reader:
             for task in tiles.tasks(block):
                 while len(waiting) > plan.workers:
@@ -173,14 +187,15 @@ class _TileWork:
             over = self._pending[id(block)] == 0
             if over:
                 del self._pending[id(block)]
-        if over:
+        # The incremental method still needs the increments that the tiles leave in the block.
+        if over and self._plan.method != "incremental":
             self._reader.release(block)
 
     def _process(self, task: _Task) -> _TileResult:
         block, plan, bank = task.block, self._plan, self._bank
         values = block.values
         rows = values.shape[0]
-        exact = plan.method == "exact"
+        increments_needed = plan.method != "none"
         histories = self._histories.pop(task.number, None) if block.start else None
         if histories is None:
             histories = [
@@ -191,14 +206,14 @@ class _TileWork:
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
             fused_pass(
                 values, part.first, part.last, block.start, history, bank.lags, self._decays,
-                task.weights, sums, exact,
+                task.weights, sums, increments_needed,
             )  # fmt: skip
             all_sums.append(sums)
         if not block.last:
             self._histories[task.number] = histories
         over_rows, over_columns = None, []
         finite = not any(nonfinite_rows(sums).any() for sums in all_sums)
-        if exact and finite and rows:
+        if plan.method == "exact" and finite and rows:
             first, last = task.parts[0].first, task.parts[-1].last
             if plan.by_columns:
                 over_columns = [column_gram(values[:, first:last])]
@@ -221,14 +236,21 @@ class _Merger:
     """Adds tile results up, in the order of the plan; tensors' spectra start as soon as they are complete."""
 
     def __init__(
-        self, tensors: Sequence[Tensor], plan: Plan, bank: HistoryBank, rows: int, pool: ThreadPoolExecutor
+        self,
+        tensors: Sequence[Tensor],
+        plan: Plan,
+        bank: HistoryBank,
+        rows: int,
+        epsilons: Sequence[float],
+        pool: ThreadPoolExecutor,
     ) -> None:
         specs = [predictor.spec for predictor in bank.predictors]
         self._plan = plan
+        self._epsilons = epsilons
         self._pool = pool
         self._series = PathLengthSeries(rows, specs)
         self._totals = [PathLengthTotals(specs) for _ in tensors]
-        self._nonfinite: list[NonfiniteRow] = []
+        self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
         self._missing = collections.Counter(
@@ -239,7 +261,7 @@ class _Merger:
         size = sum(self._columns) if plan.by_columns else self._increments
         # A single tensor's spectrum is the total's: one matrix serves both.
         self._alone = len(self._missing) == 1 and not plan.by_columns
-        self._total = ExactSpectrum(0 if self._alone or plan.method == "none" else size)
+        self._total = ExactSpectrum(0 if self._alone or plan.method != "exact" else size)
 
     def merge(self, result: _TileResult) -> None:
         """Add one tile."""
@@ -248,8 +270,8 @@ class _Merger:
             self._totals[part.tensor].update(sums)
             bad = nonfinite_rows(sums)
             for row in np.flatnonzero(bad):
-                self._nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
-        if self._plan.method == "none" or self._nonfinite:
+                self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
+        if self._plan.method != "exact" or self.nonfinite:
             return
         if self._plan.by_columns:
             self._total.update(result.columns_gram[0])
@@ -277,24 +299,39 @@ class _Merger:
             pending[0].result()
         self._squares[tensor] = self._pool.submit(squared_singular_values, gram)
 
-    def result(self) -> PassResult:
+    def result(self, rowwise: RowwiseSpectra | None = None) -> PassResult:
         """All that was gathered; spectra are left out where entries were not finite."""
-        none: list[NDArray[np.float64] | None] = [None] * len(self._totals)
-        if self._plan.method == "none" or self._nonfinite:
-            return PassResult(self._series, self._totals, None, none, self._nonfinite)
-        empty = np.zeros(0)
+        gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
+        if self._plan.method == "none" or self.nonfinite:
+            return gathered
+        if rowwise is not None:
+            return replace(gathered, spectrum=rowwise.total, spectra=self._rowwise_spectra(rowwise))
         if self._plan.by_columns:
             stop = 0
             for tensor, width in enumerate(self._columns):
                 stop += width
                 self._start(tensor, self._total.gram[stop - width : stop, stop - width : stop])
-        squares: list[NDArray[np.float64] | None] = [
-            self._squares[tensor].result() if tensor in self._squares else empty
-            for tensor in range(len(self._totals))
+        spectra: list[Spectrum | None] = [
+            self._finished(self._squares[tensor].result() if tensor in self._squares else np.zeros(0), width)
+            for tensor, width in enumerate(self._columns)
         ]
         if self._alone:
             (only,) = self._squares.values()
             total = only.result()
         else:
             total = self._total.squared_singular_values()
-        return PassResult(self._series, self._totals, total, squares, self._nonfinite)
+        return replace(gathered, spectrum=self._finished(total, sum(self._columns)), spectra=spectra)
+
+    def _rowwise_spectra(self, rowwise: RowwiseSpectra) -> list[Spectrum | None]:
+        spectra: list[Spectrum | None] = []
+        for tensor, width in enumerate(self._columns):
+            if tensor in rowwise.tensors:
+                spectra.append(rowwise.tensors[tensor])
+            else:
+                narrow = rowwise.narrow.get(tensor, ExactSpectrum(0))
+                spectra.append(self._finished(narrow.squared_singular_values(), width))
+        return spectra
+
+    def _finished(self, squares: NDArray[np.float64], parameters: int) -> ExactEigenvalues:
+        # The Gram matrix of the larger side has zeros behind the rank that the matrix can have.
+        return ExactEigenvalues(squares[: min(self._increments, parameters)], self._epsilons)

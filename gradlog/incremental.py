@@ -1,0 +1,145 @@
+"""The incremental spectrum of one scope: a basis that grows until the ranks asked for are certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.gram import row_gram
+from ..kernels.two_sided import TwoSided
+from .certificate import Envelope
+from .result import GrowthPoint, RankResult, SpectrumResult
+
+BASIS_START = 96
+"""Rows of the basis at the start; it grows while the ranks asked for are uncertain."""
+BASIS_GROWTH = 1.25
+ROWS_PER_BASIS_ROW = 1.5
+"""New rows taken in at once, for each row of the basis: more cost arithmetic, fewer cost eigenvalues."""
+GROWTH_POINTS = 200
+
+
+class IncrementalSpectrum:
+    """Two-sided incremental SVD of one scope's increments, whose columns lie in cells side by side.
+
+    The caller runs `products` and `renew` for each cell (in any thread) and `absorb` between them.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        dtype: np.dtype[Any],
+        most: int,
+        epsilons: Sequence[float],
+        increments: int,
+    ) -> None:
+        """widths : columns of each cell; most : rows that the basis may have; increments : N - 1."""
+        self._basis: list[NDArray[Any]] = [np.zeros((0, width), dtype) for width in widths]
+        self._most = most
+        self._limit = min(BASIS_START, most)
+        self._epsilons = tuple(epsilons)
+        self._columns = sum(widths)
+        self._state = TwoSided.empty()
+        self._weights: NDArray[np.float64] = np.zeros((0, 0))
+        self._energy = 0.0
+        self._rows = 0
+        self._every = max(1, increments // GROWTH_POINTS)
+        self._growth: list[GrowthPoint] = []
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows to take in with the next update."""
+        return max(32, int(ROWS_PER_BASIS_ROW * self._limit))
+
+    def products(
+        self, cell: int, increments: NDArray[Any], energies: NDArray[np.float64], single: bool
+    ) -> NDArray[np.floating[Any]]:
+        """Gram matrix of [B; X] over a cell's columns.
+
+        increments : (m, w) X; energies : (m,) float64, their squared norms; single : float32 will do
+        """
+        basis = self._basis[cell]
+        inner = row_gram(increments, energies, single)
+        if not basis.shape[0]:
+            return inner
+        if inner.dtype == np.float64:
+            basis, increments = basis.astype(np.float64), increments.astype(np.float64)
+        cross = basis @ increments.T
+        return np.block([[basis @ basis.T, cross], [cross.T, inner]])
+
+    def absorb(self, gram: NDArray[np.float64], energy: float, rows: int) -> None:
+        """Take in `rows` increments of energy `energy`, given the Gram matrix of [B; X] over all cells."""
+        self._energy += energy
+        self._rows += rows
+        self._weights, self._state = self._state.absorb(gram, lambda values: min(self._limit, values.size))
+        bounds = self._bounds()
+        due = not self._growth or self._rows - self._growth[-1].rows >= self._every
+        if due:
+            self._growth.append(GrowthPoint(self._rows + 1, bounds))
+        # A rank past what the basis could ever hold is not worth its growth.
+        open_ends = [upper for lower, upper in bounds if lower < upper]
+        if open_ends and min(open_ends) <= self._most and self._limit < self._most:
+            self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
+
+    def renew(self, cell: int, increments: NDArray[Any]) -> None:
+        """B <- W [B; X] in one cell."""
+        basis = self._basis[cell]
+        old = basis.shape[0]
+        weights = self._weights.astype(basis.dtype)
+        renewed = weights[:, old:] @ increments.astype(basis.dtype, copy=False)
+        if old:
+            renewed += weights[:, :old] @ basis
+        self._basis[cell] = renewed
+
+    def _envelope(self) -> Envelope:
+        dimension = min(self._rows, self._columns)
+        return Envelope.of(self._state, self._energy, dimension)
+
+    def _bounds(self) -> tuple[tuple[int, int], ...]:
+        envelope = self._envelope()
+        return tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
+
+    def result(self, energy: float) -> SpectrumResult:
+        """The spectrum with its certain bounds. energy : ||H||_F^2, summed by the fused pass."""
+        self._energy = energy
+        envelope = self._envelope()
+        bounds = self._bounds()
+        low = self._state.lower_eigenvalues()
+        high = self._state.upper_eigenvalues() + self._state.shift
+        count = min(low.size, envelope.dimension)
+        squares = (low[:count] + np.maximum(high[:count], low[:count])) / 2
+        if squares.sum() > energy > 0:
+            squares *= energy / squares.sum()
+        left = max(0.0, energy - float(squares.sum()))
+        cumulative = np.cumsum(squares)
+        ranks = []
+        for epsilon, (lower, upper) in zip(self._epsilons, bounds, strict=True):
+            # Within the bounds, what the lower bound reaches: energy cut off is spread, seldom in front.
+            rank = upper if upper <= count else lower
+            residual = energy - float(cumulative[rank - 1]) if 0 < rank <= count else left
+            ranks.append(RankResult(epsilon, rank, lower, upper, max(0.0, residual)))
+        stable = effective = ratio = None
+        if energy > 0 and count and squares[0] > 0:
+            # The rest of the energy is taken as spread evenly over the directions that are left.
+            others = max(1, envelope.dimension - count)
+            shares = squares[squares > 0] / energy
+            rest = left / energy
+            entropy = -float(np.sum(shares * np.log(shares)))
+            if rest > 0:
+                entropy -= rest * float(np.log(rest / others))
+            stable = energy / float(squares[0])
+            effective = float(np.exp(entropy))
+            ratio = 1.0 / (float(np.sum(shares * shares)) + rest * rest / others)
+        return SpectrumResult(
+            method="incremental",
+            confidence=1.0,
+            energy=energy,
+            rank=tuple(ranks),
+            stable_rank=stable,
+            effective_rank=effective,
+            participation_ratio=ratio,
+            singular_values=np.sqrt(squares),
+            growth=tuple(self._growth),
+        )
