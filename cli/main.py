@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from .messages import exit_code, tell_error, told
+from .processor import use_wide_vectors
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line with `arguments` (without the program's name) and return its exit code."""
+    use_wide_vectors()
     try:
         # Imported here so that an interrupt while click loads ends quietly too.
         from .commands import run

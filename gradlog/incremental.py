@@ -16,9 +16,8 @@ from .result import GrowthPoint, RankResult, SpectrumResult
 BASIS_START = 96
 """Rows of the basis at the start; it grows while the ranks asked for are uncertain."""
 BASIS_GROWTH = 1.25
-ROWS_PER_BASIS_ROW = 1.5
-"""New rows taken in at once, for each row of the basis: more cost arithmetic, fewer cost eigenvalues."""
-GROWTH_POINTS = 200
+GROWTH_POINTS = 100
+"""Points at which the bounds are looked at on the way, at most about this many and at least half of it."""
 
 
 class IncrementalSpectrum:
@@ -51,7 +50,8 @@ class IncrementalSpectrum:
     @property
     def rows_at_once(self) -> int:
         """Rows to take in with the next update."""
-        return max(32, int(ROWS_PER_BASIS_ROW * self._limit))
+        # As many as the basis has: more would cost larger eigenvalue problems, fewer more products.
+        return max(32, self._limit)
 
     def products(
         self, cell: int, increments: NDArray[Any], energies: NDArray[np.float64], single: bool
@@ -74,10 +74,10 @@ class IncrementalSpectrum:
         self._energy += energy
         self._rows += rows
         self._weights, self._state = self._state.absorb(gram, lambda values: min(self._limit, values.size))
+        if self._growth and self._rows - self._growth[-1].rows < self._every:
+            return
         bounds = self._bounds()
-        due = not self._growth or self._rows - self._growth[-1].rows >= self._every
-        if due:
-            self._growth.append(GrowthPoint(self._rows + 1, bounds))
+        self._growth.append(GrowthPoint(self._rows + 1, bounds))
         # A rank past what the basis could ever hold is not worth its growth.
         open_ends = [upper for lower, upper in bounds if lower < upper]
         if open_ends and min(open_ends) <= self._most and self._limit < self._most:

@@ -1,0 +1,42 @@
+"""The hint to OpenBLAS: given on AMD's AVX-512 processors, and never over the user's own choice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradmf.cli.processor import use_wide_vectors
+
+FLAGS = "fpu sse2 avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
+
+
+@pytest.fixture(autouse=True)
+def before_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+
+
+def hinted(path: Path, vendor: str, flags: str) -> str | None:
+    path.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    use_wide_vectors(path)
+    return os.environ.get("OPENBLAS_CORETYPE")
+
+
+def test_amd_with_avx512(tmp_path: Path) -> None:
+    assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", FLAGS) == "SkylakeX"
+
+
+def test_others_are_left_alone(tmp_path: Path) -> None:
+    assert hinted(tmp_path / "cpuinfo", "GenuineIntel", FLAGS) is None
+    assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", "fpu sse2 avx2") is None
+    use_wide_vectors(tmp_path / "absent")
+    assert "OPENBLAS_CORETYPE" not in os.environ
+
+
+def test_the_users_choice_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", FLAGS) == "Zen"
