@@ -19,7 +19,7 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
         heading=analysis.run.path,
         facts=_facts(analysis),
         tables=tuple(tables),
-        series=_kappa_over_training(analysis),
+        series=tuple(filter(None, (_kappa_over_training(analysis), _rank_over_training(analysis)))),
         words=() if quiet else explain(analysis),
     )
 
@@ -156,3 +156,16 @@ def _kappa_over_training(analysis: Analysis) -> Series | None:
     # At the first row every predictor predicts 0, so its kappa is 1 and says nothing.
     values = analysis.steps.kappa[best.predictor][1:]
     return Series(f"Kappa of {best.predictor} over training", tuple(values.tolist()))
+
+
+def _rank_over_training(analysis: Analysis) -> Series | None:
+    """r* of the first rows, where the method gives it on the way."""
+    spectrum = analysis.total.spectrum
+    if spectrum is None or len(spectrum.growth) < 3:
+        return None
+    epsilon = middle_epsilon(analysis)
+    at = [rank.epsilon for rank in spectrum.rank].index(epsilon)
+    values = tuple(float(point.bounds[at][1]) for point in spectrum.growth)
+    first, last = spectrum.growth[0].rows, spectrum.growth[-1].rows
+    title = f"r*({epsilon:g}) of the first rows, from {count(first)} to {count(last)}"
+    return Series(title, values, each="points")

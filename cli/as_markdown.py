@@ -18,11 +18,11 @@ def draw_markdown(report: Report, *, unicode: bool = True) -> str:
         parts += [f"### {_escape(table.title)}", _table(table)]
         if table.note:
             parts.append(_escape(table.note))
-    drawn = report.series and draw_sparkline(
-        report.series.values, SPARKLINE_WIDTH, BLOCKS if unicode else ASCII
-    )
-    if report.series and drawn:
-        parts += [f"### {_escape(report.series.title)}", f"`{drawn.text}`", _escape(drawn.caption)]
+    for series in report.series:
+        drawn = draw_sparkline(series.values, SPARKLINE_WIDTH, BLOCKS if unicode else ASCII)
+        if drawn is not None:
+            caption = drawn.caption(series.each)
+            parts += [f"### {_escape(series.title)}", f"`{drawn.text}`", _escape(caption)]
     parts += map(_escape, report.words)
     return "\n\n".join(parts) + "\n"
 

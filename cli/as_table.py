@@ -33,8 +33,8 @@ def draw_table(report: Report, terminal: Terminal) -> str:
     blocks = [_table(table, terminal) for table in report.tables]
     for block in _side_by_side(blocks, terminal):
         lines += [Text(""), *block]
-    if report.series is not None:
-        lines += _series(report.series, terminal)
+    for series in report.series:
+        lines += _series(series, terminal)
     if report.words:
         lines += [Text(""), *(Text(line) for words in report.words for line in _wrap(words, terminal))]
     return _paint(lines, terminal)
@@ -85,7 +85,7 @@ def _series(series: Series, terminal: Terminal) -> Block:
         Text(""),
         title,
         Text(drawn.text, "cyan"),
-        *(Text(line, "dim") for line in _wrap(drawn.caption, terminal)),
+        *(Text(line, "dim") for line in _wrap(drawn.caption(series.each), terminal)),
     ]
 
 

@@ -34,10 +34,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """Values over training, drawn as a sparkline."""
+    """Values over training, drawn as a sparkline. each : what one value stands for"""
 
     title: str
     values: tuple[float, ...]
+    each: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,5 @@ class Report:
     heading: str
     facts: tuple[str, ...]
     tables: tuple[Table, ...]
-    series: Series | None = None
+    series: tuple[Series, ...] = ()
     words: tuple[str, ...] = ()

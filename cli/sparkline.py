@@ -26,11 +26,10 @@ class Sparkline:
     bin: int
     logarithmic: bool
 
-    @property
-    def caption(self) -> str:
-        """The range in words."""
+    def caption(self, each: str = "steps") -> str:
+        """The range in words. each : what one value stands for"""
         scale = " (log scale)" if self.logarithmic else ""
-        bins = f", mean of {self.bin} steps a character" if self.bin > 1 else ""
+        bins = f", mean of {self.bin} {each} a character" if self.bin > 1 else ""
         return f"from {significant(self.low)} to {significant(self.high)}{scale}{bins}"
 
 

@@ -58,7 +58,7 @@ def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
 
 
 def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]:
-    document = {
+    document: dict[str, Any] = {
         "method": spectrum.method,
         "confidence": spectrum.confidence,
         "energy": spectrum.energy,
@@ -69,6 +69,17 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
         "effective_rank": spectrum.effective_rank,
         "participation_ratio": spectrum.participation_ratio,
     }
+    if spectrum.growth:
+        document["growth"] = [
+            {
+                "rows": point.rows,
+                "rank": [
+                    {"epsilon": r.epsilon, "lower": lower, "upper": upper}
+                    for r, (lower, upper) in zip(spectrum.rank, point.bounds, strict=True)
+                ],
+            }
+            for point in spectrum.growth
+        ]
     if singular_values:
         document["singular_values"] = spectrum.singular_values
     return document

@@ -195,7 +195,7 @@ def test_row_ranges(text: str, rows: tuple[int | None, int | None]) -> None:
         (["--memory", "lots"], "512M, 1G or 1.5GiB"),
         (["--memory", "0"], "512M, 1G or 1.5GiB"),
         (["--threads", "0"], "x>=1"),
-        (["--rank", "best"], "'auto', 'exact', 'none'"),
+        (["--rank", "best"], "'auto', 'exact', 'incremental', 'none'"),
         (["--format", "yaml"], "'table', 'json', 'jsonl', 'csv', 'markdown'"),
         (["--nonfinite", "keep"], "'fail', 'drop'"),
         (["-o", "/nowhere/at/all.txt"], "no folder '/nowhere/at'"),

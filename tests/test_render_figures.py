@@ -73,7 +73,7 @@ def test_sparkline_means_over_bins() -> None:
     assert drawn is not None
     assert (drawn.text[0], drawn.text[-1]) == (BLOCKS[0], BLOCKS[-1])
     assert (drawn.low, drawn.high, drawn.bin, len(drawn.text)) == (1.0, 8.0, 2, 3)
-    assert drawn.caption == "from 1.000 to 8.000, mean of 2 steps a character"
+    assert drawn.caption() == "from 1.000 to 8.000, mean of 2 steps a character"
 
 
 def test_sparkline_takes_nan_flat_and_empty_series() -> None:
@@ -94,4 +94,4 @@ def test_sparkline_over_decades_is_logarithmic() -> None:
     drawn = draw_sparkline([10.0**-exponent for exponent in range(8)], 8)
     assert drawn is not None
     assert drawn.text == BLOCKS[::-1]
-    assert "log scale" in drawn.caption
+    assert "log scale" in drawn.caption()
