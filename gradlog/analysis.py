@@ -131,13 +131,13 @@ def _check_chunks(
     places = []
     for tensor in tensors:
         try:
-            inventory = take_inventory(tensor, rows[1]).since(tensor, rows[0])
+            inventory = take_inventory(tensor.name, tensor.array, rows[1]).since(tensor.array, rows[0])
         except DataError as error:
             raise DataError(f"{log.path}: {error}") from error
         expected += inventory.expected
         if inventory.absent:
             absent += len(inventory.absent)
-            first, last = inventory.absent_rows(tensor, rows[1])
+            first, last = inventory.absent_rows(tensor.array, rows[1])
             places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
     if not absent:
         return []
@@ -219,14 +219,21 @@ def _pass(
     keep: NDArray[np.bool_] | None,
     progress: Progress | None,
 ) -> PassResult:
-    with BlockReader(log.path, tensors, plan, keep) as reader:
+    # Sums that overflow are told by name once they are whole.
+    with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
         # The first block is read while Numba is imported and the kernels load.
         from ..kernels.gram import one_blas_thread
         from .streaming import run_pass
 
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
-        with one_blas_thread():
-            return run_pass(reader, tensors, plan, bank, rows, settings.epsilons, progress)
+        try:
+            with one_blas_thread():
+                return run_pass(reader, tensors, plan, bank, rows, settings.epsilons, progress)
+        except OverflowError as error:
+            raise DataError(
+                f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "
+                "the ranks too"
+            ) from error
 
 
 def _nonfinite_text(
@@ -287,8 +294,10 @@ def _analysis(
 def _scope(
     path: str, name: str | None, parameters: int, totals: PathLengthTotals, spectrum: Spectrum | None
 ) -> ScopeResult:
-    if not np.isfinite(totals.totals).all():
-        scope = f"tensor '{name}'" if name else "the whole model"
+    scope = f"tensor '{name}'" if name else "the whole model"
+    if totals.overflow:
         raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
+    if totals.vanish:
+        raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
     found = None if spectrum is None else spectrum.result(totals.increment_energy)
     return ScopeResult(parameters, totals.energy, totals.result(), found)

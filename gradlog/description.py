@@ -80,7 +80,7 @@ def describe(path: str | os.PathLike[str], *, truncate: bool = False) -> LogDesc
 
 
 def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
-    inventory = take_inventory(tensor, log.rows, sizes=True)
+    inventory = take_inventory(tensor.name, tensor.array, log.rows, sizes=True)
     return TensorDescription(
         name=tensor.name,
         shape=tensor.shape,

@@ -15,7 +15,6 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from .errors import DataError
-from .log import Tensor
 from .store import first_line
 
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -34,47 +33,44 @@ class ChunkInventory:
     absent: tuple[tuple[int, ...], ...]
     stored_bytes: int | None
 
-    def since(self, tensor: Tensor, row: int) -> ChunkInventory:
+    def since(self, array: zarr.Array[Any], row: int) -> ChunkInventory:
         """The part of the inventory whose chunks reach row `row` or later."""
-        first = row // tensor.chunks[0]
-        before = first * int(np.prod(grid_shape(tensor.shape, tensor.chunks[1:])))
+        first = row // array.chunks[0]
+        before = first * int(np.prod(grid_shape(array.shape[1:], array.chunks[1:])))
         absent = tuple(chunk for chunk in self.absent if chunk[0] >= first)
         return ChunkInventory(self.expected - before, absent, self.stored_bytes)
 
-    def absent_rows(self, tensor: Tensor, rows: int) -> tuple[int, int]:
+    def absent_rows(self, array: zarr.Array[Any], rows: int) -> tuple[int, int]:
         """First and last row (inclusive) that the absent chunks touch."""
-        height = tensor.chunks[0]
+        height = array.chunks[0]
         first = min(chunk[0] for chunk in self.absent) * height
         last = (max(chunk[0] for chunk in self.absent) + 1) * height - 1
         return first, min(last, rows - 1)
 
 
-def take_inventory(tensor: Tensor, rows: int, *, sizes: bool = False) -> ChunkInventory:
-    """Hold the chunk grid against the keys in the store.
+def take_inventory(name: str, array: zarr.Array[Any], rows: int, *, sizes: bool = False) -> ChunkInventory:
+    """Hold an array's chunk grid against the keys in the store.
 
     Parameters
     ----------
+    name : what to call the array in errors
     rows : committed rows; chunks wholly past them don't count
     sizes : also add up the encoded bytes
 
     Raises DataError when the store cannot be listed.
     """
-    array = tensor.array
     try:
         stored = dict(_stored_keys(array, sizes))
     except Exception as error:
-        raise DataError(
-            f"tensor '{tensor.name}': its chunks cannot be listed: {first_line(error)}"
-        ) from error
-    objects = tensor.shards or tensor.chunks
-    grid = grid_shape((rows, *tensor.shape), objects)
-    expected = int(np.prod(grid_shape((rows, *tensor.shape), tensor.chunks)))
+        raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
+    shape = (rows, *array.shape[1:])
+    expected = int(np.prod(grid_shape(shape, array.chunks)))
     encode = array.metadata.encode_chunk_key
     absent: list[tuple[int, ...]] = []
-    for coordinates in itertools.product(*map(range, grid)):
+    for coordinates in itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks))):
         present = encode(coordinates) in stored
-        if tensor.shards is not None:
-            absent.extend(_absent_in_shard(tensor, coordinates, rows, present))
+        if array.shards is not None:
+            absent.extend(_absent_in_shard(name, array, coordinates, shape, present))
         elif not present:
             absent.append(coordinates)
     total = sum(stored.values()) if sizes else None
@@ -83,7 +79,7 @@ def take_inventory(tensor: Tensor, rows: int, *, sizes: bool = False) -> ChunkIn
 
 def grid_shape(shape: Sequence[int], chunks: Sequence[int]) -> tuple[int, ...]:
     """Number of chunks along each axis."""
-    return tuple(-(-extent // size) for extent, size in zip(shape, chunks, strict=True))
+    return tuple(-(-extent // max(1, size)) for extent, size in zip(shape, chunks, strict=True))
 
 
 def _stored_keys(array: zarr.Array[Any], sizes: bool) -> Iterable[tuple[str, int]]:
@@ -111,13 +107,13 @@ def _walk(folder: str, relative: str, sizes: bool) -> Iterable[tuple[str, int]]:
 
 
 def _absent_in_shard(
-    tensor: Tensor, shard: tuple[int, ...], rows: int, present: bool
+    name: str, array: zarr.Array[Any], shard: tuple[int, ...], shape: Sequence[int], present: bool
 ) -> Iterable[tuple[int, ...]]:
     """Coordinates (in the grid of inner chunks) of the committed chunks that a shard lacks."""
-    assert tensor.shards is not None
-    inner = tuple(s // c for s, c in zip(tensor.shards, tensor.chunks, strict=True))
-    limits = grid_shape((rows, *tensor.shape), tensor.chunks)
-    index = _shard_index(tensor, shard, inner) if present else np.zeros(inner, bool)
+    assert array.shards is not None
+    inner = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+    limits = grid_shape(shape, array.chunks)
+    index = _shard_index(name, array, shard, inner) if present else np.zeros(inner, bool)
     if index is None:
         return
     for offset in np.argwhere(~index).tolist():
@@ -126,13 +122,15 @@ def _absent_in_shard(
             yield chunk
 
 
-def _shard_index(tensor: Tensor, shard: tuple[int, ...], inner: tuple[int, ...]) -> NDArray[np.bool_] | None:
+def _shard_index(
+    name: str, array: zarr.Array[Any], shard: tuple[int, ...], inner: tuple[int, ...]
+) -> NDArray[np.bool_] | None:
     """Which inner chunks a shard stores; None where its index is encoded in a way that isn't known here."""
     from zarr.abc.store import RangeByteRequest, SuffixByteRequest
     from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
     from zarr.core.buffer import default_buffer_prototype
 
-    codecs = getattr(tensor.array.metadata, "codecs", ())
+    codecs = getattr(array.metadata, "codecs", ())
     codec = next(c for c in codecs if isinstance(c, ShardingCodec))
     coding, *rest = codec.index_codecs
     known = isinstance(coding, BytesCodec) and all(isinstance(c, Crc32cCodec) for c in rest)
@@ -141,17 +139,17 @@ def _shard_index(tensor: Tensor, shard: tuple[int, ...], inner: tuple[int, ...])
     size = 16 * int(np.prod(inner)) + 4 * len(rest)
     at_end = str(getattr(codec.index_location, "value", codec.index_location)) == "end"
     request = SuffixByteRequest(size) if at_end else RangeByteRequest(0, size)
-    path = tensor.array.store_path
-    key = "/".join(part for part in (path.path, tensor.array.metadata.encode_chunk_key(shard)) if part)
+    path = array.store_path
+    key = "/".join(part for part in (path.path, array.metadata.encode_chunk_key(shard)) if part)
     try:
         data = sync(path.store.get(key, default_buffer_prototype(), request))
     except Exception as error:
         raise DataError(
-            f"tensor '{tensor.name}': the index of shard {key} cannot be read: {first_line(error)}"
+            f"tensor '{name}': the index of shard {key} cannot be read: {first_line(error)}"
         ) from error
     raw = b"" if data is None else data.to_bytes()
     if len(raw) != size:
-        raise DataError(f"tensor '{tensor.name}': shard {key} is cut short: its index is incomplete")
+        raise DataError(f"tensor '{name}': shard {key} is cut short: its index is incomplete")
     endian = getattr(getattr(coding, "endian", None), "value", getattr(coding, "endian", "little"))
     order = ">" if endian == "big" else "<"
     entries = np.frombuffer(raw[: size - 4 * len(rest)], dtype=f"{order}u8").reshape(*inner, 2)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import os
+import warnings as python_warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -14,8 +17,9 @@ import zarr
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .inventory import take_inventory
 from .result import LogWarning
-from .store import first_line, open_node, reader_name
+from .store import child_names, first_line, open_node, plain_array, reader_name
 
 FORMAT_VERSION = 1
 GRADS = "grads"
@@ -87,6 +91,16 @@ class Tensor:
         shards = self.array.shards
         return None if shards is None else tuple(shards)
 
+    @functools.cached_property
+    def plain(self) -> zarr.Array[Any]:
+        """The same array, decoded by zarr-python."""
+        return plain_array(self.array)
+
+    @functools.cached_property
+    def checked(self) -> bool:
+        """Chunks carry a checksum; zarrs looks at it only where it decodes a chunk whole."""
+        return "crc32c" in json.dumps(self.array.metadata.to_dict(), default=str)
+
     @property
     def reader(self) -> str:
         """What decodes the chunks: "zarrs" or "zarr-python"."""
@@ -150,9 +164,17 @@ def open_log(path: str | os.PathLike[str], *, truncate: bool = False) -> Gradien
         version, series, steps = None, {}, None
     else:
         version = _format_version(name, attributes)
-        arrays = _arrays(name, node)
+        arrays, unknown = _arrays(name, node)
+        if unknown and version is not None:
+            raise DataError(
+                f"{name}: '{unknown[0]}' has no metadata that Zarr can read: the log lost a part, or holds "
+                "something that is none of it; restore it or move it away"
+            )
+        if unknown:
+            shown = ", ".join(unknown[:4]) + (", ..." if len(unknown) > 4 else "")
+            warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {shown}"))
         series = {k: a for k, a in arrays.items() if "/" not in k and a.ndim == 1}
-        steps = _read_steps(name, series.pop(STEP), version) if STEP in series else None
+        steps = _read_steps(name, series.pop(STEP), version, warnings) if STEP in series else None
         inside = {k.removeprefix(GRADS + "/"): a for k, a in arrays.items() if k.startswith(GRADS + "/")}
         if version is not None:
             if steps is None:
@@ -199,13 +221,43 @@ def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:
     return FORMAT_VERSION
 
 
-def _arrays(name: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
-    """All arrays below the group by path, in the order of their names."""
+def _arrays(name: str, group: zarr.Group) -> tuple[dict[str, zarr.Array[Any]], list[str]]:
+    """All arrays below the group by path, in the order of their names, and what zarr made nothing of."""
     try:
-        found = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")  # of what has no metadata: it is looked for below
+            members = dict(group.members(max_depth=None))
     except Exception as error:
-        raise DataError(f"{name}: the metadata of its arrays cannot be read: {first_line(error)}") from error
-    return dict(sorted(found.items()))
+        where = _unreadable(group) or "a part"
+        raise DataError(f"{name}: the metadata of {where} cannot be read: {first_line(error)}") from error
+    groups = {"": group} | {path: node for path, node in members.items() if isinstance(node, zarr.Group)}
+    unknown = [
+        path
+        for above, node in groups.items()
+        for key in child_names(node)
+        if (path := f"{above}/{key}".lstrip("/")) not in members and _may_have_been_data(node, key)
+    ]
+    arrays = {path: node for path, node in members.items() if isinstance(node, zarr.Array)}
+    return dict(sorted(arrays.items())), sorted(unknown)
+
+
+def _may_have_been_data(group: zarr.Group, key: str) -> bool:
+    """A folder of chunks without metadata was an array; other files and folders are nobody's data."""
+    return any(name == "c" or name.replace(".", "").isdigit() for name in child_names(group, key))
+
+
+def _unreadable(group: zarr.Group) -> str | None:
+    """Path of the first node below the group whose metadata cannot be read."""
+    for key in child_names(group):
+        try:
+            node = group[key]
+        except KeyError:
+            continue
+        except Exception:
+            return f"'{group.path}/{key}'".replace("'/", "'")
+        if isinstance(node, zarr.Group) and (found := _unreadable(node)):
+            return found
+    return None
 
 
 def _gradient_dtype(array: zarr.Array[Any]) -> str | None:
@@ -265,13 +317,23 @@ def _warn_skipped(
         warnings.append(LogWarning("arrays-left-out", f"taken as {kind} and left out: {shown}"))
 
 
-def _read_steps(name: str, array: zarr.Array[Any], version: int | None) -> NDArray[np.int64] | None:
+def _read_steps(
+    name: str, array: zarr.Array[Any], version: int | None, warnings: list[LogWarning]
+) -> NDArray[np.int64] | None:
     if array.dtype.kind not in "iu":
         if version is None:
             return None
         raise DataError(f"{name}: `step` is an array of {array.dtype}; training steps are int64 (N,)")
     try:
-        return np.asarray(array[...]).astype(np.int64)
+        absent = take_inventory(STEP, array, array.shape[0]).absent if array.shape[0] else ()
+        if absent and version is not None:
+            # Zarr writers skip chunks of zeros: a lone first step may be 0, a run of steps may not.
+            if absent != ((0,),) or min(array.chunks[0], array.shape[0]) > 1:
+                raise DataError("a chunk of it is absent")
+            warnings.append(
+                LogWarning("chunks-absent", "the first chunk of `step` is absent: read as step 0")
+            )
+        return np.asarray(plain_array(array)[...]).astype(np.int64)
     except Exception as error:
         raise DataError(f"{name}: `step` cannot be read: {first_line(error)}") from error
 

@@ -12,10 +12,12 @@ from ..kernels.fused_pass import (
     INCREMENT,
     LAG_PRODUCT,
     NONFINITE,
+    NONZERO_TINY,
     PREDICTION,
     PREDICTORS,
     PRODUCT,
     RESIDUAL,
+    TINY,
     sum_columns,
 )
 from .result import PredictorResult, Steps
@@ -33,7 +35,8 @@ class PathLengthTotals:
 
     def update(self, sums: NDArray[np.float64]) -> None:
         """Add the sums (T, columns) of a tile's rows."""
-        self.totals += sums.sum(axis=0)
+        with np.errstate(over="ignore"):
+            self.totals += sums.sum(axis=0)
 
     def merge(self, other: PathLengthTotals) -> None:
         """Add the sums over a disjoint set."""
@@ -48,6 +51,16 @@ class PathLengthTotals:
     def increment_energy(self) -> float:
         """||H||_F^2 = sum_{t>=1} ||g_t - g_{t-1}||^2."""
         return float(self.totals[INCREMENT])
+
+    @property
+    def overflow(self) -> bool:
+        """Squared gradients don't fit into float64."""
+        return not np.isfinite(self.totals).all()
+
+    @property
+    def vanish(self) -> bool:
+        """There are gradients, and their squares are too small for float64 to hold their digits."""
+        return bool(self.energy < TINY and self.totals[NONZERO_TINY] > 0)
 
     def result(self) -> tuple[PredictorResult, ...]:
         """Path length, kappa and scaled kappa of each predictor."""
@@ -83,7 +96,7 @@ class PathLengthSeries:
         energy = self.sums[:, ENERGY]
         norm = np.sqrt(energy)
         cosine = np.full(energy.size, np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             cosine[1:] = np.clip(self.sums[1:, LAG_PRODUCT] / norm[1:] / norm[:-1], -1.0, 1.0)
             kappa = {
                 spec: np.where(energy > 0, self.sums[:, _columns(p)][:, RESIDUAL] / energy, np.nan)
@@ -114,7 +127,8 @@ def _predictor_result(
         return PredictorResult(spec, residual, residual / energy, 1.0, None)
     # Two forms of the same number; each is the one without cancellation on its side of kappa = 1.
     if residual < energy:
-        left = (residual - (product - prediction) ** 2 / prediction) / energy
+        excess = product - prediction
+        left = residual / energy - excess / prediction * (excess / energy)
     else:
         left = 1.0 - product / prediction * (product / energy)
     return PredictorResult(spec, residual, residual / energy, min(1.0, max(0.0, left)), product / prediction)

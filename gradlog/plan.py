@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .errors import MemoryLimitError
 from .log import Tensor
 from .ranges import (
+    BLOCK_ROWS,
     Limits,
     ParameterRange,
     block_bytes,
@@ -92,9 +93,17 @@ class Request:
         """Bytes that a plan may take."""
         return int(self.memory * SLACK)
 
-    def series_bytes(self, workers: int) -> int:
-        """Bytes of per-row sums: the whole model's, and those of tiles in work."""
-        return 8 * self.count * self.sum_columns * (workers + 3)
+    def series_bytes(self, workers: int, block_rows: int) -> int:
+        """Bytes of per-row sums: the whole model's, with a copy, and those of tiles in work."""
+        tiles = (workers + 1) * min(self.count, block_rows)
+        return 8 * self.sum_columns * (2 * self.count + tiles)
+
+    def too_many_rows(self, fixed: int) -> MemoryLimitError:
+        """The error when per-row sums alone, `fixed` bytes, leave no room."""
+        return MemoryLimitError(
+            f"the sums of {self.count} rows take more than --memory {format_size(self.memory)} holds: "
+            f"give --memory {format_size(fixed * 8 // 7)}, or fewer rows with --rows"
+        )
 
 
 def make_plan(request: Request, rank: str) -> Plan:
@@ -136,12 +145,9 @@ def _affordable(request: Request, plan: Plan) -> bool:
 
 
 def _plan_without_spectrum(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads)
+    fixed = request.series_bytes(request.threads, BLOCK_ROWS)
     if fixed > request.room * 7 // 8:
-        raise MemoryLimitError(
-            f"the sums of {request.count} rows take more than --memory {format_size(request.memory)}: "
-            f"give --memory {format_size(fixed * 8 // 7)}, or fewer rows with --rows"
-        )
+        raise request.too_many_rows(fixed)
     limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False)
     ranges = tuple(columnwise_ranges(request.tensors, limits))
     return _plan(request, ranges, "none", limits, fixed, request.threads)
@@ -154,10 +160,13 @@ def _plan_exact(request: Request) -> Plan:
     for workers in range(max(1, request.threads), 0, -1):
         # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
         copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1)
-        fixed = request.series_bytes(workers) + 8 * size * size * copies
+        series = request.series_bytes(workers, BLOCK_ROWS if by_columns else count)
+        fixed = series + 8 * size * size * copies
         if fixed <= request.memory // 2:
             break
     if request.room - fixed < request.memory // 8:
+        if series > fixed // 2:
+            raise request.too_many_rows(fixed)
         raise MemoryLimitError(
             f"the exact rank of {count} rows works on {copies} matrices of {size} x {size}, more than "
             f"--memory {format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or "
@@ -174,7 +183,7 @@ def _plan_exact(request: Request) -> Plan:
 
 
 def _plan_incremental(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads)
+    fixed = request.series_bytes(request.threads, BLOCK_ROWS)
     # One basis for the whole model and one for each tensor that has no spectrum of its own otherwise.
     wide = [tensor for tensor in request.tensors if tensor.parameters > NARROW]
     alone = len(request.tensors) == 1

@@ -176,7 +176,7 @@ class HistoryBank:
     @property
     def sum_columns(self) -> int:
         """float64 values that the fused pass gathers for each row."""
-        return 4 + 3 * len(self.predictors)
+        return 5 + 3 * len(self.predictors)
 
     def weights(self, start: int, stop: int) -> NDArray[np.float64]:
         """(P, stop - start, L + E) float64: weights of g_{t-1} .. g_{t-L} and of each average at each t."""

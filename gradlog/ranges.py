@@ -15,7 +15,7 @@ TILE_WIDTH = 4096
 """Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
-BLOCK_ROWS = 1 << 14
+BLOCK_ROWS = 1 << 13
 """Rows of a block at most, where the chunk grid leaves the choice."""
 
 Box = tuple[slice, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 import zipfile
@@ -13,7 +14,9 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import LocalStore, StorePath, ZipStore
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, ZipStore
 
 from .errors import DataError, StoreNotFoundError
 
@@ -30,7 +33,8 @@ def codec_pipeline(threads: int) -> Iterator[None]:
     settings: dict[str, Any] = {"threading.max_workers": threads, "async.concurrency": max(10, 4 * threads)}
     if find_spec("zarrs") is not None:
         settings["codec_pipeline.path"] = ZARRS_PIPELINE
-    with zarr.config.set(settings):
+    with zarr.config.set(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline")
         yield
 
 
@@ -38,6 +42,12 @@ def reader_name(array: zarr.Array[Any]) -> str:
     """ "zarrs" or "zarr-python": what decodes this array's chunks."""
     pipeline = array._async_array.codec_pipeline
     return "zarrs" if getattr(pipeline, "impl", None) is not None else "zarr-python"
+
+
+def plain_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The same array, decoded by zarr-python."""
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path))
 
 
 def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:
@@ -74,9 +84,32 @@ def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return zarr.open(StorePath(store, root), mode="r", use_consolidated=False)
+            node = zarr.open(store, path=root or None, mode="r", use_consolidated=False)
+        if node.metadata.zarr_format == 3 and "node_type" not in _root_metadata(node):
+            raise ValueError("zarr.json lacks node_type")
+        return node
     except Exception as error:
         raise DataError(f"{text}: the Zarr metadata cannot be read: {first_line(error)}") from error
+
+
+def _root_metadata(node: zarr.Group | zarr.Array[Any]) -> Any:
+    """zarr.json as stored: zarr takes an empty one for a group."""
+    key = "/".join(part for part in (node.store_path.path, "zarr.json") if part)
+    data = sync(node.store_path.store.get(key, default_buffer_prototype()))
+    return json.loads(b"{}" if data is None else data.to_bytes())
+
+
+def child_names(group: zarr.Group, below: str = "") -> list[str]:
+    """Names of what lies directly in a group, or in the folder `below` it, sorted, whatever it is."""
+    place = group.store_path / below if below else group.store_path
+
+    async def listed() -> list[str]:
+        return [name async for name in place.store.list_dir(place.path)]
+
+    try:
+        return sorted(sync(listed()))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _starts_like_zip(place: Path) -> bool:

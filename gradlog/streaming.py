@@ -139,6 +139,11 @@ class _Task:
     last_of_block: bool
     weights: NDArray[np.float64]
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What the tiles of the same columns, in all blocks of rows, have in common."""
+        return self.block.range_index, self.number
+
 
 class _TileWork:
     """Computes tiles; carries each tile's predictor history from one block of rows to the next."""
@@ -149,8 +154,9 @@ class _TileWork:
         self._bank = bank
         self._decays = np.array(bank.decays, dtype=np.float64)
         self._reader = reader
-        self._histories: dict[int, list[NDArray[np.float64]]] = {}
-        self._latest: dict[int, Future[_TileResult]] = {}
+        self._histories: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
+        self._spoiled: set[tuple[int, int]] = set()
+        self._latest: dict[tuple[int, int], Future[_TileResult]] = {}
         self._pending: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -168,16 +174,21 @@ class _TileWork:
 
         The pool starts tasks in the order they come in, so that the one waited for is never behind.
         """
-        before = self._latest.get(task.number) if task.block.start else None
+        before = self._latest.pop(task.key, None)
         future = pool.submit(self._run, task, before)
-        self._latest[task.number] = future
+        if not task.block.last:
+            self._latest[task.key] = future
         return future
 
     def _run(self, task: _Task, before: Future[_TileResult] | None) -> _TileResult:
         if before is not None:
             before.result()
         try:
-            return self._process(task)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self._process(task)
+        except OverflowError as error:
+            names = ", ".join(f"'{self._tensors[part.tensor].name}'" for part in task.parts[:3])
+            raise OverflowError(f"tensor {names}: {error}") from error
         finally:
             self._finish(task.block)
 
@@ -196,7 +207,7 @@ class _TileWork:
         values = block.values
         rows = values.shape[0]
         increments_needed = plan.method != "none"
-        histories = self._histories.pop(task.number, None) if block.start else None
+        histories = self._histories.pop(task.key, None)
         if histories is None:
             histories = [
                 new_history(part.last - part.first, bank.lags, len(bank.decays)) for part in task.parts
@@ -210,9 +221,12 @@ class _TileWork:
             )  # fmt: skip
             all_sums.append(sums)
         if not block.last:
-            self._histories[task.number] = histories
+            self._histories[task.key] = histories
+        if any(nonfinite_rows(sums).any() for sums in all_sums):
+            self._spoiled.add(task.key)
         over_rows, over_columns = None, []
-        finite = not any(nonfinite_rows(sums).any() for sums in all_sums)
+        # Later blocks of these columns start from what is not finite: nothing is made of them either.
+        finite = task.key not in self._spoiled
         if plan.method == "exact" and finite and rows:
             first, last = task.parts[0].first, task.parts[-1].last
             if plan.by_columns:
@@ -271,7 +285,7 @@ class _Merger:
             bad = nonfinite_rows(sums)
             for row in np.flatnonzero(bad):
                 self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
-        if self._plan.method != "exact" or self.nonfinite:
+        if self._plan.method != "exact" or self.nonfinite or not result.sums[0].size:
             return
         if self._plan.by_columns:
             self._total.update(result.columns_gram[0])

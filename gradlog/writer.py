@@ -64,8 +64,8 @@ class LogWriter:
         compressors: Any,
         overwrite: bool,
     ) -> None:
-        if chunk_rows is not None and chunk_rows < 1:
-            raise UsageError("chunk_rows must be at least 1")
+        if (chunk_rows is not None and chunk_rows < 1) or chunk_bytes < 1:
+            raise UsageError("chunk_rows and chunk_bytes must be at least 1")
         stored = _json_attributes(attributes)
         if path.exists():
             if not overwrite:
@@ -131,8 +131,13 @@ class LogWriter:
             return
         stop = self._written + self._held
         for name, array in self._arrays.items():  # `step` stands last
+            longer: Any = array.metadata.update_shape((stop, *array.shape[1:]))
+            ahead: zarr.Array[Any] = zarr.Array(
+                zarr.AsyncArray(longer, array.store_path, array._async_array.config)
+            )
+            ahead[self._written : stop] = self._rows[name][: self._held]
+            # The array becomes longer only once its chunk is there: a crash leaves no row of zeros.
             array.resize((stop, *array.shape[1:]))
-            array[self._written : stop] = self._rows[name][: self._held]
         if self._held == self._rows[STEP].shape[0]:
             self._written, self._held = stop, 0
         # Otherwise the rows stay held, and the unfinished chunk is written whole again with what follows.
@@ -196,7 +201,10 @@ def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
     """The array to store, and the name of its dtype."""
     if value is None:
         raise UsageError(f"the gradient of '{name}' is None: leave unused parameters out, or log zeros")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise UsageError(f"the gradient of '{name}' is no array of numbers: {error}") from None
     if array.dtype.name == "bfloat16":
         return array.view(np.uint16), "bfloat16"
     if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
@@ -204,6 +212,9 @@ def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
     if array.dtype.kind not in "biuf":
         raise UsageError(f"the gradient of '{name}' is an array of {array.dtype}, not of real numbers")
     return array.astype(np.float32), "float32"
+
+
+_RESERVED = frozenset({"", ".", "..", "zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 
 
 def _json_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def _check_names(gradients: Mapping[str, Any], series: Mapping[str, Any]) -> Non
     """Raise UsageError for names that a Zarr hierarchy cannot hold beside each other."""
     for name in gradients:
         parts = name.split("/")
-        if any(part in ("", ".", "..") or part.startswith("__") for part in parts):
+        if any(part in _RESERVED or part.startswith("__") for part in parts):
             raise UsageError(f"'{name}' cannot be the name of a tensor")
         folders = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         if taken := folders & set(gradients):

@@ -31,7 +31,10 @@ INCREMENT = 2
 """Column of `sums`: ||g_t - g_{t-1}||^2, 0 at t = 0."""
 NONFINITE = 3
 """Column of `sums`: number of entries that are NaN or infinite."""
-PREDICTORS = 4
+NONZERO_TINY = 4
+"""Column of `sums`: nonzero entries of rows with ||g_t||^2 below TINY, whose squares may have lost digits."""
+TINY = 1e-280
+PREDICTORS = 5
 """First column of `sums` that belongs to predictors: three each, see the next constants."""
 RESIDUAL, PRODUCT, PREDICTION = 0, 1, 2
 """Offsets in a predictor's three columns: ||g_t - m_t||^2, <g_t, m_t>, ||m_t||^2."""
@@ -68,6 +71,15 @@ def _count_nonfinite(gradient: Doubles) -> int:
     count = 0
     for j in range(gradient.size):
         if not math.isfinite(gradient[j]):
+            count += 1
+    return count
+
+
+@kernel
+def _count_nonzero(gradient: Doubles) -> int:
+    count = 0
+    for j in range(gradient.size):
+        if gradient[j] != 0.0:
             count += 1
     return count
 
@@ -159,6 +171,8 @@ def fused_pass(
             sums[i, ENERGY] += energy
             if not math.isfinite(energy):
                 sums[i, NONFINITE] += _count_nonfinite(gradient)
+            elif energy < TINY:
+                sums[i, NONZERO_TINY] += _count_nonzero(gradient)
             if step > 0:
                 previous = _history_vector(past, 0, step, lags, width)
                 product, increment = _lag_sums(gradient, previous)

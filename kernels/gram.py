@@ -43,6 +43,8 @@ def row_gram(
     Returns
     -------
     (R, R) symmetric, float32 or float64
+
+    Raises OverflowError where increments are infinite: float32 gradients can be too far apart for float32.
     """
     if single and increments.dtype == np.float32:
         total = float(energies.sum())
@@ -54,23 +56,36 @@ def row_gram(
             error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
             if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
                 return gram
-    doubles = increments.astype(np.float64, copy=False)
+    doubles = _finite_doubles(increments)
     return doubles @ doubles.T
 
 
 def column_gram(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """H H^T, (W, W) float64, from (R, W) rows of increments: the small side when W < R."""
-    doubles = increments.astype(np.float64, copy=False)
+    """H H^T, (W, W) float64, from (R, W) rows of increments: the small side when W < R.
+
+    Raises OverflowError as `row_gram` does.
+    """
+    doubles = _finite_doubles(increments)
     return doubles.T @ doubles
+
+
+def _finite_doubles(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    if not np.isfinite(increments).all():
+        raise OverflowError("increments exceed the largest float32")
+    return increments.astype(np.float64, copy=False)
 
 
 def squared_singular_values(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """sigma_i^2, descending, of H from H^T H or H H^T (n, n) float64; rounding below 0 becomes 0.
 
+    NaN where the matrix is not finite.
+
     The matrix is scaled by a power of two first, so that energies near the ends of float64 survive LAPACK.
     """
     if gram.shape[0] == 0:
         return np.zeros(0)
+    if not np.isfinite(gram).all():
+        return np.full(gram.shape[0], np.nan)
     largest = float(np.max(gram.diagonal()))
     if largest <= 0.0:
         return np.zeros(gram.shape[0])

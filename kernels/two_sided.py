@@ -4,10 +4,11 @@ For rows A seen so far, the state keeps a few rows B (l x D) and holds, in the o
 
     B^T K B  <=  A^T A  <=  B^T diag(u) B + shift I.
 
-The right side is Frequent Directions (Liberty 2013; Ghashami et al. 2016, SIAM J. Comput. 45): what is cut off is
-paid for by a shift of all eigenvalues. The left side is the shorted operator (Krein; Anderson and Trapp 1975) of the
-same matrix on the same basis: the largest K with W^T K W <= M is (W M^-1 W^T)^-1. Both are found in the coordinates of
-the rows at hand, so that they hold whatever rounding did to the Gram matrix that chose W.
+The right side is Frequent Directions (Liberty 2013; Ghashami et al. 2016, SIAM J. Comput. 45): what is
+cut off is paid for by a shift of all eigenvalues. The left side is the shorted operator (Krein; Anderson and
+Trapp 1975) of the same matrix on the same basis: the largest K with W^T K W <= M is (W M^-1 W^T)^-1. Both are
+found in the coordinates of the rows at hand, so that they hold whatever rounding did to the Gram matrix that
+chose W.
 
 This module handles the small matrices; rows of length D stay with the caller, who applies B <- W [B; X].
 """
@@ -79,7 +80,7 @@ class TwoSided:
         if largest == 0.0:
             empty = TwoSided(np.zeros((0, 0)), np.zeros(0), self.shift, self.slack, np.zeros((0, 0)))
             return np.zeros((0, gram.shape[0])), empty
-        # Directions below the rounding of the Gram matrix carry no information: they go, and count as cut off.
+        # Directions below the Gram matrix's rounding carry no information: they go, and count as cut off.
         count = min(keep(values), int(np.count_nonzero(values > 1e-9 * largest)))
         cut = float(values[count]) if count < values.size else 0.0
         weights = (vectors[:, :count] * scale[:, None]).T.astype(np.float32).astype(np.float64)

@@ -1,0 +1,395 @@
+"""The writer of format 1: what it stores, what it refuses, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import Array, chunk_files, network, walk
+from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
+
+from conftest import assert_analysis
+from gradmf import gradlog
+
+ROWS = 23
+
+
+def row(tensors: dict[str, Array], index: int) -> dict[str, Array]:
+    return {name: values[index] for name, values in tensors.items()}
+
+
+def write(path: Path, tensors: dict[str, Array], **options: Any) -> Path:
+    rows = len(next(iter(tensors.values())))
+    with gradlog.create_log(path, **options) as writer:
+        for index in range(rows):
+            writer.append(10 * index, row(tensors, index), loss=index / 3, lr=1e-3)
+    return path
+
+
+def stored(path: Path, name: str) -> Array:
+    array = zarr.open_group(path, mode="r")[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[...])
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 4, 23, 100, None])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_read_back(tmp_path: Path, chunk_rows: int | None, dtype: str) -> None:
+    tensors = network(ROWS, dtype)
+    path = write(tmp_path / "run.zarr", tensors, chunk_rows=chunk_rows)
+    for name, values in tensors.items():
+        found = stored(path, f"grads/{name}")
+        assert found.dtype == values.dtype
+        assert found.tobytes() == values.tobytes()
+    assert stored(path, "step").dtype == np.int64
+    assert stored(path, "step").tolist() == list(range(0, 10 * ROWS, 10))
+    assert stored(path, "loss").tolist() == [index / 3 for index in range(ROWS)]
+    analysis = gradlog.analyze(path)
+    assert_analysis(analysis, tensors)
+    assert analysis.warnings == ()
+    assert analysis.run.dtypes == (dtype,)
+    description = gradlog.describe(path)
+    assert description.format_version == 1
+    assert set(description.series) == {"loss", "lr"}
+
+
+def test_what_stands_in_the_store(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.zarr", network(), chunk_rows=5, attributes={"model": "mlp", "depth": [1, 2]})
+    root = json.loads((path / "zarr.json").read_text())
+    assert root["zarr_format"] == 3
+    assert root["attributes"] == {"model": "mlp", "depth": [1, 2], "gradlog": {"version": 1}}
+    for name, shape in (("conv.weight", 4), ("fc.bias", 1), ("scale", 0)):
+        metadata = json.loads((path / "grads" / name / "zarr.json").read_text())
+        assert metadata["dimension_names"][0] == "step"
+        assert len(metadata["dimension_names"]) == shape + 1
+        assert [codec["name"] for codec in metadata["codecs"]] == ["bytes", "crc32c"]
+    assert gradlog.analyze(path).run.attributes["model"] == "mlp"
+
+
+def test_a_declared_format_cannot_be_overwritten_by_attributes(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.zarr", network(), attributes={"gradlog": {"version": 7}})
+    assert gradlog.analyze(path).run.rows == ROWS
+
+
+def test_every_chunk_is_stored_even_where_all_is_zero(tmp_path: Path) -> None:
+    tensors = {name: np.zeros_like(values) for name, values in network().items()}
+    path = write(tmp_path / "run.zarr", tensors, chunk_rows=5)
+    for name in tensors:
+        assert len(chunk_files(path, f"grads/{name}")) == 5
+    for name in ("step", "loss", "lr"):
+        assert len(chunk_files(path, name)) == 5
+    assert gradlog.analyze(path).warnings == ()
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 64, 1 << 10, 1 << 22])
+def test_chunks_of_any_size(tmp_path: Path, chunk_bytes: int) -> None:
+    tensors = {**network(), "wide": walk(ROWS, (3, 1000), 9), "empty": np.zeros((ROWS, 0), "f4")}
+    path = write(tmp_path / "run.zarr", tensors, chunk_bytes=chunk_bytes)
+    assert_analysis(gradlog.analyze(path), tensors)
+    for tensor in gradlog.describe(path).tensors:
+        assert tensor.absent_chunks == 0
+
+
+def test_default_chunks_are_a_few_megabytes(tmp_path: Path) -> None:
+    values = np.ones((40, 1 << 20), "f4")
+    path = write(tmp_path / "run.zarr", {"w": values, "b": values[:, :10]})
+    sizes = [place.stat().st_size for place in chunk_files(path, "grads/w")]
+    assert 1 << 20 <= max(sizes) <= 8 << 20
+
+
+def test_compressed(tmp_path: Path) -> None:
+    tensors = {"w": np.repeat(walk(ROWS, (1,), 1), 500, axis=1)}
+    for number, compressors in enumerate((ZstdCodec(level=1), [ZstdCodec(level=1)])):
+        path = write(tmp_path / f"{number}.zarr", tensors, compressors=compressors)
+        assert_analysis(gradlog.analyze(path), tensors)
+        (description,) = gradlog.describe(path).tensors
+        assert description.codecs == ("bytes", "zstd", "crc32c")
+        assert description.stored_bytes < description.raw_bytes / 3
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = walk(ROWS, (5, 3), 2).astype(ml_dtypes.bfloat16)
+    path = write(tmp_path / "run.zarr", {"w": values})
+    analysis = gradlog.analyze(path)
+    assert analysis.run.dtypes == ("bfloat16",)
+    assert_analysis(analysis, {"w": values.astype("f4")})
+    assert stored(path, "grads/w").tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool", ">f4", ">f8", "longdouble"])
+def test_other_types_become_floats(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(12).reshape(4, 3).astype(dtype)
+    path = write(tmp_path / "run.zarr", {"w": values})
+    found = stored(path, "grads/w")
+    assert found.dtype == np.dtype("float64" if dtype == ">f8" else "float32")
+    np.testing.assert_array_equal(found, values.astype(found.dtype))
+
+
+def test_lists_and_scalars(tmp_path: Path) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr") as writer:
+        writer.append(0, {"w": [[1.0, 2.0]], "scale": 0.5})
+        writer.append(1, {"scale": np.float64(0.25), "w": np.array([[3.0, 4.0]])})
+    assert stored(tmp_path / "run.zarr", "grads/w").tolist() == [[[1, 2]], [[3, 4]]]
+    assert stored(tmp_path / "run.zarr", "grads/scale").tolist() == [0.5, 0.25]
+
+
+def test_rows_are_copied(tmp_path: Path) -> None:
+    """A training loop reuses its gradient buffers."""
+    buffer = np.zeros(3, "f4")
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=10) as writer:
+        for step in range(4):
+            buffer[:] = step
+            writer.append(step, {"w": buffer})
+    assert stored(tmp_path / "run.zarr", "grads/w")[:, 0].tolist() == [0, 1, 2, 3]
+
+
+@settings(max_examples=25, deadline=None)
+@given(chunk_rows=st.integers(1, 7), flushes=st.sets(st.integers(0, 19)), rows=st.integers(1, 20))
+def test_committed_rows_at_any_moment(
+    tmp_path_factory: pytest.TempPathFactory, chunk_rows: int, flushes: set[int], rows: int
+) -> None:
+    tensors = {"w": walk(rows, (3, 2), 1), "b": walk(rows, (), 2)}
+    path = tmp_path_factory.mktemp("log") / "run.zarr"
+    writer = gradlog.create_log(path, chunk_rows=chunk_rows)
+    committed = 0
+    for index in range(rows):
+        writer.append(index, row(tensors, index))
+        if (index + 1) % chunk_rows == 0:
+            committed = index + 1
+        if index in flushes:
+            writer.flush()
+            committed = index + 1
+        if committed:
+            analysis = gradlog.analyze(path)
+            assert_analysis(analysis, {name: values[:committed] for name, values in tensors.items()})
+            assert len(stored(path, "step")) == committed
+        elif (path / "step").exists():
+            with pytest.raises(gradlog.DataError, match="no committed rows"):
+                gradlog.analyze(path)
+    writer.close()
+    assert_analysis(gradlog.analyze(path), tensors)
+
+
+class Crash(Exception):  # noqa: N818
+    """The process dies."""
+
+
+@pytest.fixture
+def crash_after(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Writes to the store that still succeed; the next one, and all after it, do not happen."""
+    left = {"writes": 1 << 30}
+    original = LocalStore.set
+
+    async def counted(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
+        if left["writes"] <= 0:
+            raise Crash(key)
+        left["writes"] -= 1
+        await original(self, key, *arguments, **options)
+
+    monkeypatch.setattr(LocalStore, "set", counted)
+    return left
+
+
+@pytest.mark.parametrize("flush_every", [None, 3])
+def test_a_crash_at_any_write_leaves_a_prefix(
+    tmp_path: Path, crash_after: dict[str, int], flush_every: int | None
+) -> None:
+    """After a crash the log says nothing, or holds rows 0 .. k - 1 as they were appended."""
+    tensors = {"w": walk(11, (3,), 1) + 5, "b": walk(11, (), 2) + 5}
+    seen = set()
+    for writes in range(200):
+        path = tmp_path / f"{writes}.zarr"
+        crash_after["writes"] = writes
+        durable = 0
+        finished = False
+        try:
+            writer = gradlog.create_log(path, chunk_rows=4)
+            for index in range(11):
+                writer.append(100 + index, row(tensors, index), loss=float(index))
+                if flush_every and index % flush_every == 0:
+                    writer.flush()
+                    durable = index + 1
+                elif (index + 1) % 4 == 0:
+                    durable = index + 1
+            writer.close()
+            finished = True
+        except Crash:
+            pass
+        crash_after["writes"] = 1 << 30
+        try:
+            analysis = gradlog.analyze(path)
+        except gradlog.DataError:
+            if durable:
+                raise
+            continue
+        rows = analysis.run.rows
+        seen.add(rows)
+        assert rows >= durable, f"after {writes} writes: {rows} rows of {durable} that were safe"
+        assert analysis.steps.step.tolist() == list(range(100, 100 + rows)), f"after {writes} writes"
+        for name, values in tensors.items():
+            np.testing.assert_array_equal(stored(path, f"grads/{name}")[:rows], values[:rows])
+        if finished:
+            assert rows == 11
+            break
+    else:
+        pytest.fail("the log was never finished")
+    assert {4, 8, 11} <= seen if flush_every is None else {1, 4, 7, 8, 10, 11} <= seen
+
+
+def test_a_log_that_was_never_closed(tmp_path: Path) -> None:
+    tensors = network(10)
+    writer = gradlog.create_log(tmp_path / "run.zarr", chunk_rows=4)
+    for index in range(10):
+        writer.append(index, row(tensors, index))
+    del writer
+    assert_analysis(gradlog.analyze(tmp_path / "run.zarr"), {name: v[:8] for name, v in tensors.items()})
+
+
+def test_an_error_in_the_loop_keeps_the_rows(tmp_path: Path) -> None:
+    tensors = network(10)
+    writer = gradlog.create_log(tmp_path / "run.zarr")
+
+    def train() -> None:
+        with writer:
+            for index in range(6):
+                writer.append(index, row(tensors, index))
+            raise RuntimeError("loss is NaN")
+
+    with pytest.raises(RuntimeError, match="loss is NaN"):
+        train()
+    assert_analysis(gradlog.analyze(tmp_path / "run.zarr"), {name: v[:6] for name, v in tensors.items()})
+
+
+def test_closed(tmp_path: Path) -> None:
+    writer = gradlog.create_log(tmp_path / "run.zarr")
+    writer.append(0, {"w": [1.0]})
+    writer.close()
+    writer.close()
+    with pytest.raises(gradlog.UsageError, match="closed"):
+        writer.append(1, {"w": [2.0]})
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [0]
+
+
+MISMATCHES: dict[str, tuple[dict[str, Any], dict[str, float], str]] = {
+    "shape": ({"w": np.zeros((2, 4), "f4"), "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "transposed": ({"w": np.zeros((3, 2), "f4"), "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "dtype": ({"w": np.zeros((2, 3), "f8"), "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "missing": ({"w": np.zeros((2, 3), "f4")}, {"loss": 1.0}, "b"),
+    "added": ({n: np.zeros(s, "f4") for n, s in {"w": (2, 3), "b": 3, "c": 1}.items()}, {"loss": 1.0}, "c"),
+    "no-series": ({"w": np.zeros((2, 3), "f4"), "b": np.zeros(3, "f4")}, {}, "loss"),
+    "other-series": ({"w": np.zeros((2, 3), "f4"), "b": np.zeros(3, "f4")}, {"loss": 1.0, "lr": 1.0}, "lr"),
+    "empty": ({}, {}, "at least one"),
+    "text": ({"w": "hello", "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "none": ({"w": None, "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "complex": ({"w": np.zeros((2, 3), "c8"), "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "ragged": ({"w": [[1.0], [1.0, 2.0]], "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
+    "vector-series": (
+        {"w": np.zeros((2, 3), "f4"), "b": np.zeros(3, "f4")},
+        {"loss": [1.0, 2.0]},  # type: ignore[dict-item]
+        "loss",
+    ),
+}
+
+
+@pytest.mark.parametrize(("gradients", "series", "mention"), MISMATCHES.values(), ids=MISMATCHES.keys())
+@pytest.mark.parametrize("before", [0, 3])
+def test_mismatched_rows_are_refused_and_change_nothing(
+    tmp_path: Path, gradients: dict[str, Any], series: dict[str, float], mention: str, before: int
+) -> None:
+    good = {"w": np.ones((2, 3), "f4"), "b": np.ones(3, "f4")}
+    name = next(name for name, case in MISMATCHES.items() if case[0] is gradients)
+    wrong_at_first = {"text", "none", "complex", "ragged", "vector-series", "empty"}
+    if before == 0 and name not in wrong_at_first:
+        pytest.skip("a first row sets the rule")
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2) as writer:
+        for step in range(before):
+            writer.append(step, good, loss=0.5)
+        with pytest.raises(gradlog.UsageError) as caught:
+            writer.append(before, gradients, **series)
+        assert mention in str(caught.value)
+        writer.append(before, good, loss=0.5)
+    assert stored(tmp_path / "run.zarr", "step").tolist() == list(range(before + 1))
+    assert (stored(tmp_path / "run.zarr", "grads/w") == 1).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "a/", "/a", "a//b", ".", "..", "../escaped", "a/../b", "zarr.json", "a/zarr.json"]
+)
+def test_names_that_zarr_cannot_hold(tmp_path: Path, name: str) -> None:
+    """Refused with the name, or read back as written; nothing is written outside the log."""
+    (tmp_path / "log").mkdir()
+    try:
+        with gradlog.create_log(tmp_path / "log" / "run.zarr") as writer:
+            writer.append(0, {name: [1.0, 2.0], "w": [3.0]})
+    except gradlog.UsageError as error:
+        assert repr(name) in str(error)  # noqa: PT017
+    else:
+        assert {t.name for t in gradlog.open_log(tmp_path / "log" / "run.zarr").tensors} == {name, "w"}
+    assert [place.name for place in tmp_path.iterdir()] == ["log"]
+    assert [place.name for place in (tmp_path / "log").iterdir()] == ["run.zarr"]
+
+
+def test_a_tensor_cannot_stand_inside_another(tmp_path: Path) -> None:
+    try:
+        with gradlog.create_log(tmp_path / "run.zarr") as writer:
+            writer.append(0, {"a": [1.0, 2.0], "a/b": [3.0]})
+    except gradlog.UsageError:
+        return
+    assert [t.name for t in gradlog.open_log(tmp_path / "run.zarr").tensors] == ["a", "a/b"]
+
+
+@pytest.mark.parametrize("name", ["step", "grads"])
+def test_series_of_a_reserved_name(tmp_path: Path, name: str) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr") as writer, pytest.raises(gradlog.UsageError, match=name):
+        writer.append(0, {"w": [1.0]}, **{name: 3.0})
+
+
+def test_something_is_there_already(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.zarr", network(5))
+    with pytest.raises(gradlog.UsageError, match="already there") as caught:
+        gradlog.create_log(path)
+    assert caught.value.exit_code == 2
+    assert gradlog.analyze(path).run.rows == 5
+    write(path, {"other": walk(3, (2,), 1)}, overwrite=True)
+    assert [tensor.name for tensor in gradlog.open_log(path).tensors] == ["other"]
+    (tmp_path / "file").write_text("x")
+    write(tmp_path / "file", network(5), overwrite=True)
+    assert gradlog.analyze(tmp_path / "file").run.rows == 5
+
+
+def test_bad_options(tmp_path: Path) -> None:
+    for options in ({"chunk_rows": 0}, {"chunk_rows": -1}, {"chunk_bytes": 0}):
+        with pytest.raises(gradlog.UsageError, match="chunk_"):
+            gradlog.create_log(tmp_path / "run.zarr", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_attributes_that_json_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises((gradlog.UsageError, TypeError)):
+        gradlog.create_log(tmp_path / "run.zarr", attributes={"model": object()})
+
+
+def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
+    tensors = network(12)
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=4) as writer:
+        for index in range(12):
+            writer.append(index, row(tensors, index))
+            if index >= 4:
+                description = gradlog.describe(tmp_path / "run.zarr")
+                assert description.rows == 4 * ((index + 1) // 4)
+                assert all(tensor.absent_chunks == 0 for tensor in description.tensors)
+
+
+def test_steps_may_repeat(tmp_path: Path) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr") as writer:
+        for step in (0, 1, 1, 0):
+            writer.append(step, {"w": [float(step)]})
+    assert [w.code for w in gradlog.analyze(tmp_path / "run.zarr").warnings] == ["steps-not-increasing"]
