@@ -20,7 +20,7 @@ from .jit import compile_lock, kernel
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
 
-TILE = 512
+TILE = 1024
 """Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
 
 ENERGY = 0
@@ -85,14 +85,32 @@ def _count_nonzero(gradient: Doubles) -> int:
 
 
 @kernel
-def _lag_sums(gradient: Doubles, previous: Doubles) -> tuple[float, float]:
+def _lag_sums(gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
     product = 0.0
     increment = 0.0
+    energy = 0.0
     for j in range(gradient.size):
         difference = gradient[j] - previous[j]
         product += gradient[j] * previous[j]
         increment += difference * difference
-    return product, increment
+        energy += previous[j] * previous[j]
+    return product, increment, energy
+
+
+@kernel
+def _lag_sums_and_increments(
+    row: Gradients, gradient: Doubles, previous: Doubles
+) -> tuple[float, float, float]:
+    product = 0.0
+    increment = 0.0
+    energy = 0.0
+    for j in range(gradient.size):
+        difference = gradient[j] - previous[j]
+        row[j] = difference
+        product += gradient[j] * previous[j]
+        increment += difference * difference
+        energy += previous[j] * previous[j]
+    return product, increment, energy
 
 
 @kernel
@@ -105,6 +123,22 @@ def _residual_sums(gradient: Doubles, prediction: Doubles) -> tuple[float, float
         residual += difference * difference
         product += gradient[j] * prediction[j]
         energy += prediction[j] * prediction[j]
+    return residual, product, energy
+
+
+@kernel
+def _average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[float, float, float]:
+    """The sums of `_residual_sums` for an exponential average, which takes the gradient in on the way."""
+    residual = 0.0
+    product = 0.0
+    energy = 0.0
+    gain = 1.0 - keep
+    for j in range(gradient.size):
+        difference = gradient[j] - average[j]
+        residual += difference * difference
+        product += gradient[j] * average[j]
+        energy += average[j] * average[j]
+        average[j] = keep * average[j] + gain * gradient[j]
     return residual, product, energy
 
 
@@ -157,6 +191,7 @@ def fused_pass(
     rows = block.shape[0]
     averages = decays.size
     vectors = lags + averages
+    owners = np.full(averages, -1)
     for tile in range((last - first + TILE - 1) // TILE):
         left = first + tile * TILE
         right = min(last, left + TILE)
@@ -173,14 +208,15 @@ def fused_pass(
                 sums[i, NONFINITE] += _count_nonfinite(gradient)
             elif energy < TINY:
                 sums[i, NONZERO_TINY] += _count_nonzero(gradient)
+            product = increment = previous_energy = 0.0
             if step > 0:
                 previous = _history_vector(past, 0, step, lags, width)
-                product, increment = _lag_sums(gradient, previous)
+                if replace:
+                    product, increment, previous_energy = _lag_sums_and_increments(row, gradient, previous)
+                else:
+                    product, increment, previous_energy = _lag_sums(gradient, previous)
                 sums[i, LAG_PRODUCT] += product
                 sums[i, INCREMENT] += increment
-                if replace:
-                    for j in range(width):
-                        row[j] = gradient[j] - previous[j]
             elif replace:
                 row[:] = 0
             for p in range(weights.shape[0]):
@@ -194,7 +230,16 @@ def fused_pass(
                 if count == 0:
                     sums[i, at + RESIDUAL] += energy
                     continue
-                if count == 1 and weights[p, i, found] == 1.0:
+                alone = count == 1 and weights[p, i, found] == 1.0
+                if alone and found == 0:  # the last gradient: its sums are there already
+                    sums[i, at + RESIDUAL] += increment
+                    sums[i, at + PRODUCT] += product
+                    sums[i, at + PREDICTION] += previous_energy
+                    continue
+                if alone and found >= lags and owners[found - lags] < 0:
+                    owners[found - lags] = p  # summed below, on the way to the average's next value
+                    continue
+                if alone:
                     prediction = _history_vector(past, found, step, lags, width)
                 else:
                     held = -1
@@ -219,16 +264,19 @@ def fused_pass(
                         only = _history_vector(past, held, step, lags, width)
                         _weigh(weights[p, i, held], only, 0.0, gradient, accumulate, scratch)
                     prediction = scratch
-                residual, product, energy_of_prediction = _residual_sums(gradient, prediction)
+                residual, inner, predicted = _residual_sums(gradient, prediction)
                 sums[i, at + RESIDUAL] += residual
-                sums[i, at + PRODUCT] += product
-                sums[i, at + PREDICTION] += energy_of_prediction
+                sums[i, at + PRODUCT] += inner
+                sums[i, at + PREDICTION] += predicted
             for e in range(averages):
                 average = past[lags + 1 + e, :width]
-                keep = decays[e]
-                gain = 1.0 - keep
-                for j in range(width):
-                    average[j] = keep * average[j] + gain * gradient[j]
+                residual, inner, predicted = _average_sums(gradient, average, decays[e])
+                if owners[e] >= 0:
+                    at = PREDICTORS + 3 * owners[e]
+                    sums[i, at + RESIDUAL] += residual
+                    sums[i, at + PRODUCT] += inner
+                    sums[i, at + PREDICTION] += predicted
+                    owners[e] = -1
 
 
 def compile_fused_pass(dtype: np.dtype[np.floating]) -> None:
