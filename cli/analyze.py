@@ -11,7 +11,7 @@ from . import options
 from .options import Presentation, Resources
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, Settings
+    from gradmf.gradlog import Analysis, PlanDescription, Settings
 
     from .output import Output
 
@@ -30,8 +30,14 @@ Examples:
 @click.option(
     "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
 )
+@click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
 def command(
-    runs: tuple[str, ...], settings: Settings, resources: Resources, shown: Presentation, steps: bool
+    runs: tuple[str, ...],
+    settings: Settings,
+    resources: Resources,
+    shown: Presentation,
+    steps: bool,
+    plan: bool,
 ) -> int:
     """Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
 
@@ -40,6 +46,8 @@ def command(
     """
     if steps and not shown.format.startswith("json"):
         raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
+    if plan and shown.format == "csv":
+        raise click.UsageError("--plan goes with any --format but csv.")
 
     from gradmf import gradlog
 
@@ -58,10 +66,33 @@ def command(
                 run, settings, threads=resources.threads, memory=resources.memory, progress=progress
             )
 
+    def describe_plan(run: str) -> PlanDescription:
+        return gradlog.describe_plan(run, settings, threads=resources.threads, memory=resources.memory)
+
     with open_output(shown) as output:
-        output.write(_render(batch.results(analyze), shown, output, several=batch.several, steps=steps))
+        if plan:
+            plans = batch.results(describe_plan)
+            output.write(_render_plans(plans, shown, output, several=batch.several))
+        else:
+            output.write(_render(batch.results(analyze), shown, output, several=batch.several, steps=steps))
         output.keep = not batch.worthless
     return batch.exit_code
+
+
+def _render_plans(
+    plans: Iterator[PlanDescription], shown: Presentation, output: Output, *, several: bool
+) -> Iterator[str]:
+    from gradmf.gradlog import plan_document
+
+    from . import as_json
+    from .plan_report import plan_report
+    from .reports import draw_reports
+
+    if shown.format == "json":
+        return as_json.write_json(map(plan_document, plans), output.encoding, several=several)
+    if shown.format == "jsonl":
+        return as_json.write_json_lines(map(plan_document, plans), output.encoding)
+    return draw_reports(map(plan_report, plans), shown.format, output.terminal)
 
 
 def _render(

@@ -8,10 +8,11 @@ print(analysis.total.best, analysis.total.spectrum.rank)
 
 from .analysis import analyze
 from .description import LogDescription, TensorDescription, describe
-from .document import analysis_document, description_document
+from .document import analysis_document, description_document, plan_document
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .inventory import ChunkInventory, take_inventory
 from .log import GradientLog, Tensor, open_log
+from .planning import PlanDescription, describe_plan
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .result import (
     Analysis,
@@ -43,6 +44,7 @@ __all__ = [
     "LogWarning",
     "LogWriter",
     "MemoryLimitError",
+    "PlanDescription",
     "PredictorResult",
     "RankResult",
     "RunInfo",
@@ -60,9 +62,11 @@ __all__ = [
     "analyze",
     "create_log",
     "describe",
+    "describe_plan",
     "description_document",
     "known_predictors",
     "open_log",
     "parse_predictor",
+    "plan_document",
     "take_inventory",
 ]

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,33 @@ def analyze(
     """
     began = time.perf_counter()
     settings = settings or Settings()
+    ready = prepare(run, settings, threads, memory)
+    warnings = list(ready.warnings)
+    with codec_pipeline(ready.workers):
+        result, keep = _gather(ready, warnings, progress)
+    decoded = ready.plan.decoded_bytes * (1 if keep is None else 2)
+    readers = sorted({tensor.reader for tensor in ready.tensors})
+    cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
+    return _analysis(ready, keep, result, warnings, cost)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that is settled before the first gradient is read."""
+
+    log: GradientLog
+    settings: Settings
+    tensors: Sequence[Tensor]
+    bank: HistoryBank
+    plan: Plan
+    workers: int
+    warnings: tuple[LogWarning, ...]
+
+
+def prepare(
+    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
+) -> Preparation:
+    """Open and check the log, choose tensors and rows, and plan the pass. Arguments as of `analyze`."""
     bank = HistoryBank.of(parse_predictors(settings.predictors))
     check_settings(settings)
     workers = threads or available_processors()
@@ -68,14 +96,10 @@ def analyze(
         tensors = _select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
-        plan = _plan(log, tensors, rows, bank, settings, memory, workers)
-        if plan.decodes > 1:
-            warnings.append(_decodes_warning(plan))
-        result, keep = _gather(log, tensors, plan, bank, settings, warnings, progress)
-    decoded = plan.decoded_bytes * (1 if keep is None else 2)
-    readers = sorted({tensor.reader for tensor in tensors})
-    cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
-    return _analysis(log, tensors, rows, keep, settings, result, warnings, cost)
+    plan = _plan(log, tensors, rows, bank, settings, memory, workers)
+    if plan.decodes > 1:
+        warnings.append(_decodes_warning(plan))
+    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings))
 
 
 def available_processors() -> int:
@@ -182,20 +206,15 @@ def _decodes_warning(plan: Plan) -> LogWarning:
 
 
 def _gather(
-    log: GradientLog,
-    tensors: Sequence[Tensor],
-    plan: Plan,
-    bank: HistoryBank,
-    settings: Settings,
-    warnings: list[LogWarning],
-    progress: Progress | None,
+    ready: Preparation, warnings: list[LogWarning], progress: Progress | None
 ) -> tuple[PassResult, NDArray[np.bool_] | None]:
     """One pass; a second one without the rows that are not finite, where they are to be dropped."""
-    result = _pass(log, tensors, plan, bank, settings, None, progress)
+    log, plan = ready.log, ready.plan
+    result = _pass(ready, None, progress)
     if not result.nonfinite:
         return result, None
-    told = _nonfinite_text(log, tensors, plan, result.nonfinite)
-    if settings.nonfinite == "fail":
+    told = _nonfinite_text(ready, result.nonfinite)
+    if ready.settings.nonfinite == "fail":
         raise DataError(
             f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
         )
@@ -207,18 +226,11 @@ def _gather(
     warnings.append(
         LogWarning("steps-dropped", f"{told}; {len(steps)} steps left out for all tensors: {_list(steps)}")
     )
-    return _pass(log, tensors, plan, bank, settings, keep, progress), keep
+    return _pass(ready, keep, progress), keep
 
 
-def _pass(
-    log: GradientLog,
-    tensors: Sequence[Tensor],
-    plan: Plan,
-    bank: HistoryBank,
-    settings: Settings,
-    keep: NDArray[np.bool_] | None,
-    progress: Progress | None,
-) -> PassResult:
+def _pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> PassResult:
+    log, plan, tensors = ready.log, ready.plan, ready.tensors
     # Sums that overflow are told by name once they are whole.
     with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
         # The first block is read while Numba is imported and the kernels load.
@@ -228,7 +240,7 @@ def _pass(
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
         try:
             with one_blas_thread():
-                return run_pass(reader, tensors, plan, bank, rows, settings.epsilons, progress)
+                return run_pass(reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress)
         except OverflowError as error:
             raise DataError(
                 f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "
@@ -236,9 +248,8 @@ def _pass(
             ) from error
 
 
-def _nonfinite_text(
-    log: GradientLog, tensors: Sequence[Tensor], plan: Plan, bad: Sequence[NonfiniteRow]
-) -> str:
+def _nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
+    log, plan, tensors = ready.log, ready.plan, ready.tensors
     first = min(bad, key=lambda item: (item.row, item.tensor))
     row = plan.rows[0] + first.row
     count = sum(item.count for item in bad)
@@ -255,16 +266,14 @@ def _list(steps: Sequence[int], most: int = 20) -> str:
 
 
 def _analysis(
-    log: GradientLog,
-    tensors: Sequence[Tensor],
-    rows: tuple[int, int],
+    ready: Preparation,
     keep: NDArray[np.bool_] | None,
-    settings: Settings,
     result: PassResult,
     warnings: Sequence[LogWarning],
     cost: Cost,
 ) -> Analysis:
-    step = log.step[rows[0] : rows[1]]
+    log, tensors = ready.log, ready.tensors
+    step = log.step[slice(*ready.plan.rows)]
     if keep is not None:
         step = step[keep]
     parameters = sum(tensor.parameters for tensor in tensors)
@@ -282,7 +291,7 @@ def _analysis(
             dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
             attributes=log.attributes,
         ),
-        settings=settings,
+        settings=ready.settings,
         total=_scope(log.path, None, parameters, result.series.totals(), result.spectrum),
         tensors=tuple(scopes),
         steps=result.series.steps(step),

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from .description import LogDescription
+from .planning import PlanDescription
 from .result import Analysis, ScopeResult, Settings, SpectrumResult, Steps, TensorResult
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"
+PLAN_SCHEMA = "gradmf.plan/1"
 
 
 def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, Any]:
@@ -36,6 +38,12 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
 def description_document(description: LogDescription) -> dict[str, Any]:
     """The document of schema gradmf.info/1."""
     plain: dict[str, Any] = _plain({"schema": INFO_SCHEMA, **dataclasses.asdict(description)})
+    return plain
+
+
+def plan_document(description: PlanDescription) -> dict[str, Any]:
+    """The document of schema gradmf.plan/1."""
+    plain: dict[str, Any] = _plain({"schema": PLAN_SCHEMA, **dataclasses.asdict(description)})
     return plain
 
 

@@ -20,8 +20,6 @@ from .sizes import format_size
 
 SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
-COLUMNS_MOST = 4096
-"""D x D matrices up to this size are formed without asking what else could be done."""
 BASIS_LEAST = 64
 BASIS_MOST = 1024
 """Rows of the incremental method's basis: fewer would bound little, more would take longer than they tell."""

@@ -11,7 +11,7 @@ from .errors import MemoryLimitError
 from .log import Tensor
 from .sizes import format_size
 
-TILE_WIDTH = 4096
+TILE_WIDTH = 8192
 """Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
@@ -87,6 +87,11 @@ class Limits:
     room: int
     state: int
     whole_columns: bool
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of a block to aim at: two of them and their states fit."""
+        return max(1, min(BLOCK_BYTES, self.room // 3))
 
     @property
     def count(self) -> int:
@@ -186,10 +191,10 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
     height = min(tensor.chunks[0], limits.count)
     if limits.whole_columns:
         per_column = entry * limits.count
-        wanted = BLOCK_BYTES // per_column
+        wanted = limits.block_bytes // per_column
     else:
         per_column = entry * height + limits.state
-        wanted = min(BLOCK_BYTES // (entry * height), limits.room // 4 // max(1, limits.state))
+        wanted = min(limits.block_bytes // (entry * height), limits.room // 4 // max(1, limits.state))
     most = limits.room // per_column
     if most < 1:
         raise MemoryLimitError(
@@ -263,10 +268,10 @@ def _pieces(box: Box, most: int) -> Iterator[Box]:
 
 
 def _row_blocks(height: int, row_bytes: int, limits: Limits) -> tuple[tuple[int, int], ...]:
-    """Blocks of rows along the chunk grid, about BLOCK_BYTES each; a single one where columns stay whole."""
+    """Blocks of rows along the chunk grid of about the size aimed at; a single one for whole columns."""
     first, last = limits.rows
     if limits.whole_columns:
         return ((first, last),)
-    step = height * max(1, min(BLOCK_BYTES // max(1, row_bytes * height), BLOCK_ROWS // height))
+    step = height * max(1, min(limits.block_bytes // max(1, row_bytes * height), BLOCK_ROWS // height))
     starts = [first, *range(first // step * step + step, last, step)]
     return tuple(zip(starts, [*starts[1:], last], strict=True))

@@ -58,7 +58,7 @@ def run(command: str) -> str:
 
 
 def masked(output: str) -> str:
-    """The output with its times and rates struck out, and full precision cut to what every processor gives."""
+    """The output with its times and rates struck out, and full precision cut to what processors share."""
     return _PRECISE.sub(lambda number: f"{float(number.group()):.9g}", _VOLATILE.sub("#", output))
 
 

@@ -1,0 +1,160 @@
+"""What an analysis would do, in numbers and words, without reading gradients: the data behind `--plan`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .analysis import DEFAULT_MEMORY, Preparation, prepare
+from .plan import Plan
+from .ranges import ParameterRange
+from .result import LogWarning, Settings
+from .sizes import format_size
+
+DECODE_RATE = 1.2e9
+FUSED_RATE = 2.0e9
+PRODUCT_RATE = 1.5e11
+EIGEN_RATE = 1.5e10
+STARTUP_SECONDS = 0.6
+"""Bytes and operations a second on two cores of a recent server; estimates are made of them."""
+
+
+@dataclass(frozen=True)
+class PlanDescription:
+    """A plan for people. seconds : a rough estimate; memory : above the interpreter and its libraries
+
+    decodes : how often the chunk that is decoded most often is decoded; words : the plan in sentences
+    """
+
+    path: str
+    method: str
+    rows: int
+    parameters: int
+    tensors: int
+    ranges: int
+    blocks: int
+    block_bytes: int
+    buffers: int
+    workers: int
+    basis_rows: int
+    decoded_bytes: int
+    decodes: int
+    memory: int
+    seconds: float
+    words: tuple[str, ...]
+    warnings: tuple[LogWarning, ...]
+
+
+def describe_plan(
+    run: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> PlanDescription:
+    """The plan that `analyze` would follow with the same arguments.
+
+    Raises what `analyze` raises before it reads gradients.
+    """
+    ready = prepare(run, settings or Settings(), threads, memory)
+    plan = ready.plan
+    return PlanDescription(
+        path=ready.log.path,
+        method=plan.method,
+        rows=plan.rows[1] - plan.rows[0],
+        parameters=sum(tensor.parameters for tensor in ready.tensors),
+        tensors=len(ready.tensors),
+        ranges=len(plan.ranges),
+        blocks=sum(len(item.row_blocks) for item in plan.ranges),
+        block_bytes=plan.block_bytes,
+        buffers=plan.buffers,
+        workers=plan.workers,
+        basis_rows=plan.basis_rows,
+        decoded_bytes=plan.decoded_bytes,
+        decodes=plan.decodes,
+        memory=plan.memory,
+        seconds=_seconds(ready),
+        words=tuple(_words(ready, memory)),
+        warnings=tuple(ready.warnings),
+    )
+
+
+def _seconds(ready: Preparation) -> float:
+    plan = ready.plan
+    rows = float(plan.rows[1] - plan.rows[0])
+    parameters = float(sum(tensor.parameters for tensor in ready.tensors))
+    seconds = STARTUP_SECONDS + plan.decoded_bytes / DECODE_RATE + 4 * rows * parameters / FUSED_RATE
+    if plan.method == "incremental":
+        basis = 96.0
+        seconds += (
+            8 * basis * rows * parameters / PRODUCT_RATE + rows / basis * (2 * basis) ** 3 * 10 / EIGEN_RATE
+        )
+    elif plan.by_columns:
+        seconds += rows * parameters**2 / (PRODUCT_RATE / 2) + parameters**3 / EIGEN_RATE
+    elif plan.method == "exact":
+        seconds += rows**2 * parameters / PRODUCT_RATE + len(ready.tensors) * rows**3 / EIGEN_RATE
+    return seconds
+
+
+def _words(ready: Preparation, memory: int) -> list[str]:
+    plan = ready.plan
+    return [_method(ready, memory), _reading(ready), _decoding(plan), _memory(plan, memory)]
+
+
+def _method(ready: Preparation, memory: int) -> str:
+    plan = ready.plan
+    rows = plan.rows[1] - plan.rows[0]
+    parameters = sum(tensor.parameters for tensor in ready.tensors)
+    if plan.method == "none":
+        return "no rank: path lengths alone were asked for"
+    if plan.method == "exact":
+        size = parameters if plan.by_columns else rows - 1
+        side = "parameters" if plan.by_columns else "increments"
+        return f"exact rank: the Gram matrix of {size:,} {side} fits, and its arithmetic is affordable"
+    why = (
+        "asked for"
+        if ready.settings.rank == "incremental"
+        else (
+            f"the exact rank's {rows - 1:,} x {rows - 1:,} matrices would take more than "
+            f"{format_size(memory)}, or too long"
+        )
+    )
+    return (
+        f"incremental rank ({why}): a basis of up to {plan.basis_rows:,} directions, with bounds on r* that "
+        "are certain"
+    )
+
+
+def _reading(ready: Preparation) -> str:
+    plan = ready.plan
+    if not plan.ranges:
+        return "there are no parameters to read"
+    widest = max(plan.ranges, key=lambda item: item.width)
+    rows = plan.rows[1] - plan.rows[0]
+    blocks = _row_words(widest, rows)
+    if len(plan.ranges) == 1:
+        return f"all {widest.width:,} parameters are read together, {blocks}"
+    return f"{len(plan.ranges):,} ranges of up to {widest.width:,} parameters are read one by one, {blocks}"
+
+
+def _row_words(item: ParameterRange, rows: int) -> str:
+    if len(item.row_blocks) == 1:
+        return f"all {rows:,} rows at once"
+    return f"in {len(item.row_blocks):,} blocks of up to {item.block_rows:,} rows"
+
+
+def _decoding(plan: Plan) -> str:
+    if plan.decodes == 1:
+        return "every chunk is decoded once"
+    return (
+        f"a chunk holds more than fits at once: chunks are decoded up to {plan.decodes} times, a piece each "
+        "time; a larger --memory would save that"
+    )
+
+
+def _memory(plan: Plan, memory: int) -> str:
+    blocks = "one block" if plan.buffers == 1 else f"{plan.buffers} blocks"
+    return (
+        f"about {format_size(plan.memory)} of the {format_size(memory)} granted: {blocks} of "
+        f"{format_size(plan.block_bytes)} in memory, {plan.workers} tiles in work"
+    )

@@ -1,0 +1,86 @@
+"""Plans: what is chosen for which log, and that it fits the memory that was granted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from conftest import write_store
+from documents import run
+from gradmf import gradlog
+
+
+def bare(path: Path, rows: int, parameters: int, chunks: tuple[int, int]) -> Path:
+    """A store without any chunk: plans don't read gradients."""
+    zarr.create_array(path, shape=(rows, parameters), chunks=chunks, dtype="float32")
+    return path
+
+
+def plan(path: Path, memory: str = "1G", **settings: object) -> gradlog.PlanDescription:
+    size = int(memory[:-1]) << {"M": 20, "G": 30}[memory[-1]]
+    return gradlog.describe_plan(path, gradlog.Settings(**settings), memory=size)  # type: ignore[arg-type]
+
+
+def test_methods(tmp_path: Path) -> None:
+    wide = bare(tmp_path / "wide.zarr", 512, 524_288, (64, 65_536))
+    assert plan(wide).method == "exact"
+    assert plan(wide, rank="none").method == "none"
+    assert plan(wide, rank="incremental").method == "incremental"
+    long = bare(tmp_path / "long.zarr", 40_000, 16_384, (64, 16_384))
+    assert plan(long).method == "incremental"
+    assert plan(long).basis_rows >= 64
+    with pytest.raises(gradlog.MemoryLimitError, match="--rank none"):
+        plan(long, rank="exact")
+    few = bare(tmp_path / "few.zarr", 40_000, 100, (64, 100))
+    assert plan(few).method == "exact"
+    assert "Gram matrix of 100 parameters" in plan(few).words[0]
+
+
+@pytest.mark.parametrize("memory", ["64M", "200M", "512M", "1G", "3G"])
+@pytest.mark.parametrize("rank", ["auto", "none"])
+def test_memory_is_kept_and_chunks_are_decoded_once_where_that_fits(
+    tmp_path: Path, memory: str, rank: str
+) -> None:
+    size = int(memory[:-1]) << {"M": 20, "G": 30}[memory[-1]]
+    for name, rows, parameters, chunks in [
+        ("wide", 512, 524_288, (64, 65_536)),
+        ("tall", 256, 1_048_576, (1, 1_048_576)),
+        ("narrow", 1000, 50_000, (100, 1000)),
+    ]:
+        path = tmp_path / f"{name}.zarr"
+        if not path.exists():
+            bare(path, rows, parameters, chunks)
+        found = plan(path, memory, rank=rank)
+        assert found.memory <= 1.1 * size
+        if found.decodes == 1:
+            assert found.decoded_bytes == 4 * rows * parameters
+        else:
+            together = 4 * rows * chunks[1] if rank == "auto" else 80 * chunks[1]
+            assert together > 0.7 * size, "this could have been decoded once"
+            assert "chunks-decoded-again" in [warning.code for warning in found.warnings]
+
+
+def test_too_little_memory_says_how_much_it_takes(tmp_path: Path) -> None:
+    path = bare(tmp_path / "run.zarr", 40_000, 3_000_000, (16, 3_000_000))
+    with pytest.raises(gradlog.MemoryLimitError) as caught:
+        plan(path)
+    assert str(path) in str(caught.value)
+    assert "give --memory" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_command(tmp_path: Path) -> None:
+    gradients = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
+    path = write_store(tmp_path / "run.zarr", {"w": gradients})
+    shown = run(f"gradmf analyze {path} --plan")
+    assert "every chunk is decoded once" in shown
+    assert "exact" in shown
+    document = json.loads(run(f"gradmf analyze {path} --plan --format jsonl"))
+    assert document["schema"] == "gradmf.plan/1"
+    assert document["method"] == "exact"
+    assert document["decoded_bytes"] == gradients.nbytes
+    assert "csv" in run(f"gradmf analyze {path} --plan --format csv")
