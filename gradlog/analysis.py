@@ -88,7 +88,6 @@ def prepare(
     run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass. Arguments as of `analyze`."""
-    bank = HistoryBank.of(parse_predictors(settings.predictors))
     check_settings(settings)
     workers = threads or available_processors()
     with codec_pipeline(workers):
@@ -96,6 +95,7 @@ def prepare(
         tensors = _select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
+    bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
     plan = _plan(log, tensors, rows, bank, settings, memory, workers)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
@@ -191,7 +191,9 @@ def _plan(
     threads: int,
 ) -> Plan:
     try:
-        request = Request(tensors, rows, bank.history_rows, bank.sum_columns, memory, threads)
+        request = Request(
+            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, threads
+        )
         return make_plan(request, settings.rank)
     except MemoryLimitError as error:
         raise MemoryLimitError(f"{log.path}: {error}") from error

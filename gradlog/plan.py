@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from .errors import MemoryLimitError
 from .log import Tensor
 from .ranges import (
-    BLOCK_ROWS,
     Limits,
     ParameterRange,
     block_bytes,
     columnwise_ranges,
+    most_block_rows,
     reading_bytes,
     rowwise_range,
 )
@@ -66,6 +66,7 @@ class Request:
 
     rows : (first, last + 1) stored rows to read
     history_rows, sum_columns : float64 values that the fused pass keeps per parameter and per row
+    weight_columns : float64 weights of predictors for each row
     memory : bytes to stay within; threads : tiles in work at once
     """
 
@@ -73,6 +74,7 @@ class Request:
     rows: tuple[int, int]
     history_rows: int
     sum_columns: int
+    weight_columns: int
     memory: int
     threads: int
 
@@ -91,10 +93,16 @@ class Request:
         """Bytes that a plan may take."""
         return int(self.memory * SLACK)
 
-    def series_bytes(self, workers: int, block_rows: int) -> int:
-        """Bytes of per-row sums: the whole model's, with a copy, and those of tiles in work."""
-        tiles = (workers + 1) * min(self.count, block_rows)
-        return 8 * self.sum_columns * (2 * self.count + tiles)
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block at most, where columns need not stay whole: the weights of long means take room."""
+        return most_block_rows(self.weight_columns)
+
+    def series_bytes(self, workers: int, whole_columns: bool) -> int:
+        """Bytes of per-row sums, the whole model's with a copy and those of tiles in work, and of weights."""
+        rows = self.count if whole_columns else min(self.count, self.block_rows)
+        sums = self.sum_columns * (2 * self.count + (workers + 1) * rows)
+        return 8 * (sums + 2 * self.weight_columns * rows)
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""
@@ -143,10 +151,10 @@ def _affordable(request: Request, plan: Plan) -> bool:
 
 
 def _plan_without_spectrum(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads, BLOCK_ROWS)
+    fixed = request.series_bytes(request.threads, False)
     if fixed > request.room * 7 // 8:
         raise request.too_many_rows(fixed)
-    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False)
+    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False, request.block_rows)
     ranges = tuple(columnwise_ranges(request.tensors, limits))
     return _plan(request, ranges, "none", limits, fixed, request.threads)
 
@@ -158,7 +166,7 @@ def _plan_exact(request: Request) -> Plan:
     for workers in range(max(1, request.threads), 0, -1):
         # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
         copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1)
-        series = request.series_bytes(workers, BLOCK_ROWS if by_columns else count)
+        series = request.series_bytes(workers, not by_columns)
         fixed = series + 8 * size * size * copies
         if fixed <= request.memory // 2:
             break
@@ -171,7 +179,7 @@ def _plan_exact(request: Request) -> Plan:
             "fewer rows with --rows, or --rank none for path lengths alone"
         )
     state = 8 * request.history_rows if by_columns else 0
-    limits = Limits(request.rows, request.room - fixed, state, not by_columns)
+    limits = Limits(request.rows, request.room - fixed, state, not by_columns, request.block_rows)
     if by_columns:
         only = rowwise_range(request.tensors, limits, divided=False)
         ranges: tuple[ParameterRange, ...] = () if only is None else (only,)
@@ -181,7 +189,7 @@ def _plan_exact(request: Request) -> Plan:
 
 
 def _plan_incremental(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads, BLOCK_ROWS)
+    fixed = request.series_bytes(request.threads, False)
     # One basis for the whole model and one for each tensor that has no spectrum of its own otherwise.
     wide = [tensor for tensor in request.tensors if tensor.parameters > NARROW]
     alone = len(request.tensors) == 1
@@ -189,7 +197,7 @@ def _plan_incremental(request: Request) -> Plan:
     basis_columns = request.parameters + (0 if alone else sum(tensor.parameters for tensor in wide))
     narrow = 0 if alone else sum(t.parameters**2 for t in request.tensors if t.parameters <= NARROW)
     fixed += 8 * narrow
-    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False)
+    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False, request.block_rows)
     only = rowwise_range(request.tensors, limits, divided=True)
     if only is None:
         return _plan(request, (), "incremental", limits, fixed, request.threads, basis_rows=BASIS_LEAST)

@@ -113,7 +113,8 @@ def ema_debiased(t: Steps, b: float) -> Weights:
 def mean(t: Steps, k: int) -> Weights:
     """m_t = mean of the last min(K, t) gradients."""
     share = 1.0 / np.minimum(t, k)
-    return {Lag(lag): np.where(t >= lag, share, 0.0) for lag in range(1, k + 1)}
+    longest = min(k, int(t.max(initial=1)))
+    return {Lag(lag): np.where(t >= lag, share, 0.0) for lag in range(1, longest + 1)}
 
 
 @predictor("linear")
@@ -161,9 +162,10 @@ class HistoryBank:
     decays: tuple[float, ...]
 
     @classmethod
-    def of(cls, predictors: Sequence[Predictor]) -> HistoryBank:
-        """The smallest bank that serves `predictors`."""
-        vectors = {vector for p in predictors for vector in p.weights(np.arange(1, 3))}
+    def of(cls, predictors: Sequence[Predictor], rows: int) -> HistoryBank:
+        """The smallest bank that serves `predictors` over `rows` rows."""
+        steps = np.array([1, max(1, rows - 1)])
+        vectors = {vector for p in predictors for vector in p.weights(steps)}
         lags = max([1, *(v.k for v in vectors if isinstance(v, Lag))])
         decays = sorted(v.decay for v in vectors if isinstance(v, Average))
         return cls(tuple(predictors), lags, tuple(decays))
@@ -172,6 +174,11 @@ class HistoryBank:
     def history_rows(self) -> int:
         """float64 values that the fused pass keeps for each parameter."""
         return self.lags + len(self.decays) + 2
+
+    @property
+    def weight_columns(self) -> int:
+        """float64 weights for each row."""
+        return len(self.predictors) * (self.lags + len(self.decays))
 
     @property
     def sum_columns(self) -> int:

@@ -18,6 +18,9 @@ BLOCK_BYTES = 64 << 20
 BLOCK_ROWS = 1 << 13
 """Rows of a block at most, where the chunk grid leaves the choice."""
 
+WEIGHT_BYTES = 32 << 20
+"""Size of a table of predictor weights to stay below, where a block may have fewer rows."""
+
 Box = tuple[slice, ...]
 
 
@@ -81,12 +84,14 @@ class Limits:
     """What bounds a block: `room` bytes for blocks and states, `state` bytes of state per column.
 
     whole_columns : a block holds all rows of its columns, as the Gram matrix over rows needs them
+    block_rows : rows of a block at most, where the chunk grid leaves the choice
     """
 
     rows: tuple[int, int]
     room: int
     state: int
     whole_columns: bool
+    block_rows: int
 
     @property
     def block_bytes(self) -> int:
@@ -97,6 +102,11 @@ class Limits:
     def count(self) -> int:
         """Number of rows."""
         return self.rows[1] - self.rows[0]
+
+
+def most_block_rows(weight_columns: int) -> int:
+    """Rows of a block at most, given the float64 weights of predictors for each row."""
+    return min(BLOCK_ROWS, max(16, WEIGHT_BYTES // (8 * max(1, weight_columns))))
 
 
 def one_tile(segments: Sequence[Segment]) -> tuple[Tile, ...]:
@@ -272,6 +282,6 @@ def _row_blocks(height: int, row_bytes: int, limits: Limits) -> tuple[tuple[int,
     first, last = limits.rows
     if limits.whole_columns:
         return ((first, last),)
-    step = height * max(1, min(limits.block_bytes // max(1, row_bytes * height), BLOCK_ROWS // height))
+    step = height * max(1, min(limits.block_bytes // max(1, row_bytes * height), limits.block_rows // height))
     starts = [first, *range(first // step * step + step, last, step)]
     return tuple(zip(starts, [*starts[1:], last], strict=True))

@@ -24,7 +24,7 @@ def run_kernel(
     gradients: NDArray[np.floating], specs: tuple[str, ...], cuts: list[int], first: int, replace: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """`sums` and the block after the pass, with blocks of rows that end at `cuts`."""
-    bank = HistoryBank.of(parse_predictors(specs))
+    bank = HistoryBank.of(parse_predictors(specs), gradients.shape[0])
     width = gradients.shape[1] - first
     history = fused_pass.new_history(width, bank.lags, len(bank.decays))
     sums = np.zeros((gradients.shape[0], bank.sum_columns))
