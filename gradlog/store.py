@@ -44,10 +44,11 @@ def reader_name(array: zarr.Array[Any]) -> str:
     return "zarrs" if getattr(pipeline, "impl", None) is not None else "zarr-python"
 
 
-def plain_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, decoded by zarr-python."""
+def plain_array(array: zarr.Array[Any], metadata: Any = None) -> zarr.Array[Any]:
+    """The same array, coded by zarr-python; with other `metadata` if given, not written to the store."""
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
-        return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path))
+        chosen: Any = metadata or array.metadata
+        return zarr.Array(zarr.AsyncArray(chosen, array.store_path, {"write_empty_chunks": True}))
 
 
 def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:

@@ -181,9 +181,9 @@ class _TileWork:
         return future
 
     def _run(self, task: _Task, before: Future[_TileResult] | None) -> _TileResult:
-        if before is not None:
-            before.result()
         try:
+            if before is not None:
+                before.result()
             with np.errstate(over="ignore", invalid="ignore"):
                 return self._process(task)
         except OverflowError as error:

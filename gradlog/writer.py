@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 
 from .errors import UsageError
 from .log import FORMAT_VERSION, GRADS, STEP
+from .store import plain_array
 
 CHUNK_BYTES = 4 << 20
 BUFFER_BYTES = 256 << 20
@@ -131,10 +132,9 @@ class LogWriter:
             return
         stop = self._written + self._held
         for name, array in self._arrays.items():  # `step` stands last
-            longer: Any = array.metadata.update_shape((stop, *array.shape[1:]))
-            ahead: zarr.Array[Any] = zarr.Array(
-                zarr.AsyncArray(longer, array.store_path, array._async_array.config)
-            )
+            longer = array.metadata.update_shape((stop, *array.shape[1:]))
+            # By zarr-python, whatever pipeline is set: zarrs leaves chunks of zeros out.
+            ahead = plain_array(array, longer)
             ahead[self._written : stop] = self._rows[name][: self._held]
             # The array becomes longer only once its chunk is there: a crash leaves no row of zeros.
             array.resize((stop, *array.shape[1:]))

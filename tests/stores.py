@@ -43,7 +43,11 @@ def unspecified() -> Iterator[None]:
 
 def add_array(group: zarr.Group, name: str, values: Array, **options: Any) -> zarr.Array[Any]:
     """One array with its values; every chunk is stored unless `config` says otherwise."""
-    options = {"chunks": values.shape, "config": {"write_empty_chunks": True}, **options}
+    options = {
+        "chunks": tuple(max(1, size) for size in values.shape),
+        "config": {"write_empty_chunks": True},
+        **options,
+    }
     with unspecified():
         array = group.create_array(
             name, shape=values.shape, dtype=options.pop("dtype", values.dtype), **options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -213,3 +214,35 @@ def test_blocks_of_rows(tmp_path: Path, block_rows: int, rank: str, monkeypatch:
         options = gradlog.Settings(rank=rank, predictors=predictors, rows=rows)
         analysis = gradlog.analyze(tmp_path / "run.zarr", options, threads=3)
         assert_analysis(analysis, {name: values[slice(*rows)] for name, values in tensors.items()})
+
+
+@pytest.mark.parametrize("rank", ["exact", "none", "incremental"])
+@pytest.mark.parametrize("when", ["first", "second", "last"])
+def test_a_fault_in_a_thread_ends_the_pass(
+    tmp_path: Path, rank: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised in a worker, such as a want of memory, comes out of `analyze`: nothing waits."""
+    monkeypatch.setattr(ranges, "BLOCK_ROWS", 10)
+    path = foreign_store(tmp_path / "run.zarr", {"w": walk(200, (20,), 1)}, chunks=(10, 20))
+    process = streaming._TileWork._process
+
+    def failing(self: Any, task: Any) -> Any:
+        block = task.block
+        if {"first": block.start == 0, "second": block.start == 10, "last": block.last}[when]:
+            raise MemoryError("no more")
+        return process(self, task)
+
+    monkeypatch.setattr(streaming._TileWork, "_process", failing)
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            gradlog.analyze(path, gradlog.Settings(rank=rank), threads=2)
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive(), "it waits for a block that nobody gives back"
+    assert [type(error) for error in caught] == [MemoryError]

@@ -19,6 +19,7 @@ from stores import foreign_store, walk
 from zarr.codecs import ZstdCodec
 
 from gradmf import gradlog
+from reference import path_length
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
 MB = 1 << 20
@@ -137,3 +138,20 @@ def test_thousands_of_scalars(tmp_path: Path, base: int, rank: str) -> None:
                 step, {f"scale.{index:04}": np.float32(np.sin(step * index)) for index in range(4000)}
             )
     assert_within(peak(tmp_path / "run.zarr", rank, 64 * MB), 64 * MB, base)
+
+
+@pytest.mark.parametrize("rank", ["exact", "none", "incremental"])
+@pytest.mark.parametrize("spec", ["mean:1000000", "mean:1000000000000"])
+def test_a_window_longer_than_the_run(tmp_path: Path, rank: str, spec: str) -> None:
+    """The mean of the last min(K, t) gradients needs no more of them than there are."""
+    values = walk(40, (10,), 1)
+    path = foreign_store(tmp_path / "run.zarr", {"w": values})
+    script = (
+        "import resource, sys; from gradmf import gradlog;"
+        "resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30));"
+        "s = gradlog.Settings(rank=sys.argv[2], predictors=(sys.argv[3],));"
+        "print(gradlog.analyze(sys.argv[1], s, threads=2).total.predictors[-1].path_length)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path, rank, spec], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-300:]
+    assert float(done.stdout) == pytest.approx(path_length(values.astype("f8"), "mean:39").path_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +394,14 @@ def test_steps_may_repeat(tmp_path: Path) -> None:
         for step in (0, 1, 1, 0):
             writer.append(step, {"w": [float(step)]})
     assert [w.code for w in gradlog.analyze(tmp_path / "run.zarr").warnings] == ["steps-not-increasing"]
+
+
+@pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is not installed")
+def test_chunks_of_zeros_are_stored_with_zarrs_too(tmp_path: Path) -> None:
+    """zarrs leaves chunks of zeros out, whatever it is told: the writer doesn't write with it."""
+    zarrs = zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    with zarrs, gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2) as log:
+        for step in range(5):
+            log.append(step, {"w": np.zeros((3, 2), np.float32)})
+    assert gradlog.describe(tmp_path / "run.zarr").tensors[0].absent_chunks == 0
+    assert gradlog.analyze(tmp_path / "run.zarr").total.energy == 0
