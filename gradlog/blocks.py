@@ -112,7 +112,7 @@ class BlockReader:
         for segment, stop in zip(item.segments, stops, strict=True):
             tensor = self._tensors[segment.tensor]
             self._read_segment(tensor, segment, rows, values[:, stop - segment.width : stop])
-            stored += count * segment.width * tensor.array.dtype.itemsize
+            stored += item.decodes * count * segment.width * tensor.array.dtype.itemsize
         if self._keep is not None:
             offset = self._plan.rows[0]
             keep = self._keep[rows[0] - offset : rows[1] - offset]

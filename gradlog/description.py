@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +102,15 @@ def _codec_names(tensor: Tensor) -> tuple[str, ...]:
     """Codec names in the order of encoding; for shards, those of the inner chunks behind `sharding`."""
     metadata: dict[str, Any] = dict(tensor.array.metadata.to_dict())
     if "codecs" in metadata:
-        names: list[str] = []
-        for codec in metadata["codecs"]:
-            names.append(codec["name"])
-            names.extend(inner["name"] for inner in codec.get("configuration", {}).get("codecs", ()))
-        return tuple(_short(name) for name in names)
+        return tuple(_short(name) for name in _nested_names(metadata["codecs"]))
     stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
     return tuple(stage["id"] for stage in stages if stage)
+
+
+def _nested_names(codecs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for codec in codecs:
+        yield codec["name"]
+        yield from _nested_names(codec.get("configuration", {}).get("codecs", ()))
 
 
 def _short(name: str) -> str:

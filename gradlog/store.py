@@ -35,6 +35,7 @@ def codec_pipeline(threads: int) -> Iterator[None]:
         settings["codec_pipeline.path"] = ZARRS_PIPELINE
     with zarr.config.set(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline")
+        warnings.filterwarnings("ignore", "Combining a `sharding_indexed` codec")
         yield
 
 

@@ -50,6 +50,8 @@ def run(command: str) -> str:
         "COLUMNS": "80",
         "PYTHONUTF8": "1",
     }
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # under `make test`, make would tell of its folders
+        environment.pop(name, None)
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=environment, text=True, encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
