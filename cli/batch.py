@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -57,6 +58,9 @@ class Batch:
             for warning in result.warnings:
                 tell_warning(f"{run}: {warning.message}" if self.several else warning.message)
             self.done += 1
+            if not gc.isenabled():  # what is loaded by now stays, and need not be searched
+                gc.freeze()
+                gc.enable()
             yield result
 
     @property
