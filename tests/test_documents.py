@@ -44,3 +44,16 @@ def test_readme_names_every_option() -> None:
     shown = run("gradmf analyze --help") + run("gradmf info --help")
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in shown, option
+
+
+def test_readme_quotes_the_benchmark() -> None:
+    """The figures of the README's table stand in docs/benchmarks.md."""
+    measured = [
+        tuple(cell.strip() for cell in line.strip("| ").split("|")[1:4])
+        for line in (ROOT / "docs" / "benchmarks.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    table = README.split("| 1 GiB: N = 512", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    assert len(table) == 5
+    for line in table:
+        assert tuple(cell.strip() for cell in line.strip("| ").split("|")[1:4]) in measured
