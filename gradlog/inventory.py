@@ -154,4 +154,13 @@ def _shard_index(
     order = ">" if endian == "big" else "<"
     entries = np.frombuffer(raw[: size - 4 * len(rest)], dtype=f"{order}u8").reshape(*inner, 2)
     stored: NDArray[np.bool_] = entries[..., 0] != _ABSENT
+    # An index without a checksum may say anything, and codecs would believe it.
+    whole = sync(path.store.getsize(key))
+    starts, lengths = entries[..., 0][stored], entries[..., 1][stored]
+    if bool(np.any((starts > whole) | (lengths > whole) | (lengths == 0))) or bool(
+        np.any(starts + lengths > whole)
+    ):
+        raise DataError(
+            f"tensor '{name}': the index of shard {key} is damaged: it points outside of the shard"
+        )
     return stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -456,6 +457,41 @@ def test_truncated_shard_without_checksums(tmp_path: Path, start: bool, keep: in
     path = sharded_log(tmp_path / "run.zarr", checked=False, start=start)
     cut(path / "grads" / "b" / "c" / "1" / "0", keep)
     refused(path, "'b'")
+
+
+INDEX_ENTRIES = {
+    "past-the-end": (0, 1 << 20),
+    "terabyte": (0, 0xFF_0000_0040),
+    "far-away": (1 << 62, 64),
+    "wraps-around": (2**64 - 2, 5),
+    "nothing": (0, 0),
+    "short": (0, 7),
+}
+
+
+def test_broken_shard_indexes(tmp_path: Path) -> None:
+    """An index without a checksum may say anything; no entry of it may end the process or print a trace."""
+    good = format1_store(tmp_path / "good.zarr", network())
+    paths = []
+    for name, (offset, length) in INDEX_ENTRIES.items():
+        for compressor in (Crc32cCodec(), ZstdCodec()):
+            path = tmp_path / f"{name}-{type(compressor).__name__}.zarr"
+            codec = ShardingCodec(
+                chunk_shape=(4, 4), codecs=[BytesCodec(), compressor], index_codecs=[BytesCodec()]
+            )
+            foreign_store(path, {"w": walk(24, (8,), 1)}, chunks=(8, 8), serializer=codec, compressors=None)
+            place = path / "w" / "c" / "2" / "0"
+            data = bytearray(place.read_bytes())
+            data[-64:-48] = struct.pack("<QQ", offset, length)
+            place.write_bytes(bytes(data))
+            paths.append(path)
+    done = run_cli("analyze", *paths, good, "--format", "jsonl")
+    assert done.returncode == 1, done.stderr[-500:]
+    assert [json.loads(line)["run"]["path"] for line in done.stdout.splitlines()] == [str(good)]
+    assert all(line.startswith("gradmf: error: ") for line in done.stderr.splitlines()), done.stderr[-500:]
+    for path in paths:
+        (told,) = [line for line in done.stderr.splitlines() if f"{path}:" in line]
+        assert "'w'" in told
 
 
 # Absent chunks.
