@@ -141,7 +141,7 @@ def test_thousands_of_scalars(tmp_path: Path, base: int, rank: str) -> None:
 
 
 @pytest.mark.parametrize("rank", ["exact", "none", "incremental"])
-@pytest.mark.parametrize("spec", ["mean:1000000", "mean:1000000000000"])
+@pytest.mark.parametrize("spec", ["mean:1000000000000"])
 def test_a_window_longer_than_the_run(tmp_path: Path, rank: str, spec: str) -> None:
     """The mean of the last min(K, t) gradients needs no more of them than there are."""
     values = walk(40, (10,), 1)
