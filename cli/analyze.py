@@ -26,6 +26,7 @@ Examples:
 @options.runs
 @options.settings
 @options.resources
+@options.fail_if
 @options.presentation
 @click.option(
     "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
@@ -35,6 +36,7 @@ def command(
     runs: tuple[str, ...],
     settings: Settings,
     resources: Resources,
+    fail_if: tuple[str, ...],
     shown: Presentation,
     steps: bool,
     plan: bool,
@@ -48,15 +50,19 @@ def command(
         raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
+    if plan and fail_if:
+        raise click.UsageError("--plan stops before there is anything to hold --fail-if against.")
 
     from gradmf import gradlog
 
     from .batch import Batch
+    from .gates import Gates
     from .output import open_output
     from .progress import ProgressBar
 
     for spec in settings.predictors:
         gradlog.parse_predictor(spec)  # what is wrong for every run is told once
+    gates = Gates(fail_if, gradlog.Vocabulary.of(settings))
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
@@ -74,9 +80,11 @@ def command(
             plans = batch.results(describe_plan)
             output.write(_render_plans(plans, shown, output, several=batch.several))
         else:
-            output.write(_render(batch.results(analyze), shown, output, several=batch.several, steps=steps))
+            analyses = gates.watch(batch.results(analyze), gradlog.judge)
+            pieces = _render(analyses, shown, output, several=batch.several, steps=steps)
+            output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
-    return batch.exit_code
+    return batch.exit_code or gates.exit_code
 
 
 def _render_plans(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
 from .messages import exit_code, tell_error, told
 from .processor import use_wide_vectors
+from .terminal import drop_unwritten
 
 INTERRUPTED = 130
 
@@ -31,25 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough.
-        _drop_unwritten()
+        drop_unwritten(sys.stdout)
         return 0
     except Exception as error:
         code_told = exit_code(error)
         if code_told is None:
             raise
-        _drop_unwritten()
+        drop_unwritten(sys.stdout)
         tell_error(told(error))
         return code_told
-
-
-def _drop_unwritten() -> None:
-    """Where stdout cannot take what it still holds, let that go nowhere: Python flushes once more at exit."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        with contextlib.suppress(OSError):
-            os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -17,6 +17,11 @@ def tell_warning(message: str) -> None:
     _tell("warning", message)
 
 
+def tell_violation(message: str) -> None:
+    """Write that a result violates a rule, a line."""
+    _tell("violated", message)
+
+
 def exit_code(error: BaseException) -> int | None:
     """The exit code of an error that is told in a line; None for one that is a fault of the program."""
     # Errors of gradlog carry theirs; asking for their class would import gradlog.

@@ -202,6 +202,13 @@ resources = _bundle(
     ),
 )
 
+fail_if = click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="RULE",
+    help="End with exit code 3 where RULE holds, such as 'rank[0.05] > 40' (repeatable).",
+)
+
 presentation = _bundle(
     "shown",
     Presentation,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from .options import Presentation
-from .terminal import Terminal, terminal_of
+from .terminal import Terminal, drop_unwritten, terminal_of
 
 FILE_ENCODING = "utf-8"
 _NOT_UTF8 = "surrogateescape"
@@ -32,12 +32,20 @@ class Output:
     encoding: str
     keep: bool = True
 
-    def write(self, pieces: Iterable[str]) -> None:
-        """Write each piece as soon as it is there."""
+    def write(self, pieces: Iterable[str], *, to_the_end: bool = False) -> None:
+        """Write each piece as soon as it is there.
+
+        to_the_end : go on for the sake of what follows from the results where nobody reads them any more
+        """
         for piece in pieces:
-            with _naming(self.place):
-                self.stream.write(piece)
-                self.stream.flush()
+            try:
+                with _naming(self.place):
+                    self.stream.write(piece)
+                    self.stream.flush()
+            except BrokenPipeError:
+                if not to_the_end:
+                    raise
+                drop_unwritten(self.stream)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
-"""What the stream that results go to can show."""
+"""What the stream that results go to can show, and what becomes of it when nobody reads."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TextIO
+from typing import IO, TextIO
 
 _DRAWN = "▁█─…"
 
@@ -42,6 +43,19 @@ def is_terminal(stream: TextIO | None) -> bool:
 def is_capable() -> bool:
     """Whether terminals here understand control sequences."""
     return os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def drop_unwritten(stream: IO[str] | None) -> None:
+    """Where `stream` cannot take what it still holds, let that go nowhere: Python flushes it at exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _carries(stream: TextIO, text: str) -> bool:

@@ -10,6 +10,8 @@ from .analysis import analyze
 from .description import LogDescription, TensorDescription, describe
 from .document import analysis_document, description_document, plan_document
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
+from .gates import Finding, Reading, Violation, judge
 from .inventory import ChunkInventory, take_inventory
 from .log import GradientLog, Tensor, open_log
 from .planning import PlanDescription, describe_plan
@@ -37,9 +39,11 @@ __all__ = [
     "ChunkInventory",
     "Cost",
     "DataError",
+    "Finding",
     "GradientLog",
     "GradmfError",
     "GrowthPoint",
+    "Limit",
     "LogDescription",
     "LogWarning",
     "LogWriter",
@@ -47,6 +51,9 @@ __all__ = [
     "PlanDescription",
     "PredictorResult",
     "RankResult",
+    "Reading",
+    "Rule",
+    "RuleError",
     "RunInfo",
     "ScopeResult",
     "Settings",
@@ -57,6 +64,8 @@ __all__ = [
     "TensorDescription",
     "TensorResult",
     "UsageError",
+    "Violation",
+    "Vocabulary",
     "__version__",
     "analysis_document",
     "analyze",
@@ -64,9 +73,11 @@ __all__ = [
     "describe",
     "describe_plan",
     "description_document",
+    "judge",
     "known_predictors",
     "open_log",
     "parse_predictor",
+    "parse_rule",
     "plan_document",
     "take_inventory",
 ]

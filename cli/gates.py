@@ -1,0 +1,101 @@
+"""Rules that results are held to: told where they are wrong, and on stderr where a run violates them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from .figures import count
+from .messages import printable, tell_violation
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Finding, Limit, Reading, Rule, Violation, Vocabulary
+
+VIOLATED = 3
+"""The exit code where a rule is violated, or cannot be decided, and nothing else went wrong."""
+SHOWN_TENSORS = 3
+
+_R = TypeVar("_R")
+
+
+class Gates:
+    """The rules of one command. exit_code : 3 once a result has violated one"""
+
+    def __init__(self, texts: Sequence[str], known: Vocabulary) -> None:
+        """texts : what --fail-if was given; raises click.UsageError that points at what is wrong."""
+        self.rules = parse_rules(texts, known) if texts else ()
+        self.exit_code = 0
+
+    def watch(
+        self, results: Iterable[_R], judge: Callable[[_R, Sequence[Rule]], Iterable[Violation]]
+    ) -> Iterator[_R]:
+        """The results as they come; when one has been shown, the rules that it violates are told."""
+        for result in results:
+            yield result
+            for violation in judge(result, self.rules):
+                self.exit_code = VIOLATED
+                tell_violation(f"{violation.run}: {violation_text(violation)}")
+
+
+def parse_rules(texts: Sequence[str], known: Vocabulary) -> tuple[Rule, ...]:
+    """The rules, each once."""
+    from gradmf.gradlog import RuleError, parse_rule
+
+    rules = []
+    for text in texts:
+        try:
+            rules.append(parse_rule(text, known))
+        except RuleError as error:
+            caret = " " * len(printable(text[: error.position])) + "^"
+            context = click.get_current_context(silent=True)
+            raise click.UsageError(f"--fail-if: {error}\n  {text}\n  {caret}", context) from error
+    return tuple(dict.fromkeys(rules))
+
+
+def violation_text(violation: Violation) -> str:
+    """The rule, and the values that violate it, in a line."""
+    rule = violation.rule
+    if violation.unmatched:
+        names = ", ".join(violation.unmatched[:4]) + (", ..." if len(violation.unmatched) > 4 else "")
+        return f"{rule} cannot be decided: no tensor matches {rule.pattern!r}; there are {names}"
+    shown = violation.findings[:SHOWN_TENSORS]
+    left = len(violation.findings) - len(shown)
+    more = f", and {count(left)} more tensor{'s' * (left > 1)}" if left else ""
+    places = ", ".join(_place(finding, rule) for finding in shown) + more
+    first = shown[0]
+    if first.certain:
+        return f"{rule}: {places}"
+    return f"{rule} cannot be decided: {places}; {first.reading.doubt}"
+
+
+def _place(finding: Finding, rule: Rule) -> str:
+    name = rule.subject if finding.tensor is None else finding.tensor
+    return f"{name} {_is(finding.reading, rule)}"
+
+
+def _is(reading: Reading, rule: Rule) -> str:
+    if reading.value is None:
+        return "has no value"
+    if isinstance(rule.condition, str):
+        return f"is {rule.condition}"
+    kind = rule.condition.kind
+    sign, unit = ("", "") if kind == "value" else ("+", "%" if kind == "percent" else "")
+    how = "is" if kind == "value" else "changed by"
+    if reading.lower == reading.upper:
+        return f"{how} {_figure(reading.value, rule.condition, sign)}{unit}"
+    if rule.quantity == "rank" and kind == "value":
+        return f"{how} {reading.lower:.0f}-{reading.upper:.0f}"
+    bounds = f"between {reading.lower:{sign}.4g}{unit} and {reading.upper:{sign}.4g}{unit}"
+    return f"{how} about {reading.value:{sign}.4g}{unit}, {bounds}"
+
+
+def _figure(value: float, limit: Limit, sign: str) -> str:
+    """`value` with as few digits as still say on which side of the limit it lies."""
+    for digits in (4, 6, 9, 12):
+        text = f"{value:{sign}.{digits}g}"
+        shown = float(text)
+        if (shown > limit.number, shown < limit.number) == (value > limit.number, value < limit.number):
+            return text
+    return f"{value:{sign}}"
