@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -55,14 +55,18 @@ def command(
 
     from gradmf import gradlog
 
+    from .as_csv import analysis_columns
     from .batch import Batch
+    from .columns import chosen_columns
     from .gates import Gates
     from .output import open_output
     from .progress import ProgressBar
 
     for spec in settings.predictors:
         gradlog.parse_predictor(spec)  # what is wrong for every run is told once
-    gates = Gates(fail_if, gradlog.Vocabulary.of(settings))
+    known = gradlog.Vocabulary.of(settings)
+    columns = chosen_columns(shown.columns, analysis_columns(known.predictors, known.epsilons), shown.format)
+    gates = Gates(fail_if, known)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
@@ -81,7 +85,7 @@ def command(
             output.write(_render_plans(plans, shown, output, several=batch.several))
         else:
             analyses = gates.watch(batch.results(analyze), gradlog.judge)
-            pieces = _render(analyses, shown, output, several=batch.several, steps=steps)
+            pieces = _render(analyses, shown, output, columns, several=batch.several, steps=steps)
             output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
     return batch.exit_code or gates.exit_code
@@ -104,7 +108,13 @@ def _render_plans(
 
 
 def _render(
-    analyses: Iterator[Analysis], shown: Presentation, output: Output, *, several: bool, steps: bool
+    analyses: Iterator[Analysis],
+    shown: Presentation,
+    output: Output,
+    columns: Sequence[str],
+    *,
+    several: bool,
+    steps: bool,
 ) -> Iterator[str]:
     from gradmf.gradlog import analysis_document
 
@@ -120,7 +130,7 @@ def _render(
             documents = (analysis_document(analysis, steps=steps) for analysis in analyses)
             return as_json.write_json_lines(documents, output.encoding)
         case "csv":
-            return as_csv.write_analyses(analyses)
+            return as_csv.write_analyses(analyses, columns)
         case _:
             reports = (analysis_report(analysis, quiet=shown.quiet) for analysis in analyses)
             return draw_reports(reports, shown.format, output.terminal)

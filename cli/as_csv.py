@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gradmf.gradlog import Analysis, LogDescription, ScopeResult, TensorDescription, TensorResult
 
@@ -14,17 +14,43 @@ from .figures import extents
 Value = str | int | float | None
 
 
-def write_analyses(analyses: Iterable[Analysis]) -> Iterator[str]:
-    """Pieces of CSV: for every analysis a row for the total and one for every tensor."""
-    yield from _write(
-        [_scope_row(analysis, scope) for scope in (analysis.total, *analysis.tensors)]
-        for analysis in analyses
+DESCRIPTION_COLUMNS = (
+    "run", "tensor", "shape", "dtype", "parameters", "rows", "stored_rows", "chunks", "shards", "codecs",
+    "reader", "expected_chunks", "absent_chunks", "stored_bytes", "raw_bytes",
+)  # fmt: skip
+
+
+def analysis_columns(predictors: Iterable[str], epsilons: Iterable[float]) -> tuple[str, ...]:
+    """The columns of analyses with these predictors and epsilons, known before any is there."""
+    return (
+        *("run", "scope", "tensor", "shape", "parameters", "rows", "energy"),
+        *(
+            f"{quantity}[{spec}]"
+            for spec in predictors
+            for quantity in ("path_length", "kappa", "scaled_kappa", "scale")
+        ),
+        *("increment_energy", "method", "confidence"),
+        *(
+            f"{quantity}[{epsilon!r}]"
+            for epsilon in epsilons
+            for quantity in ("rank", "rank_lower", "rank_upper", "residual")
+        ),
+        *("stable_rank", "effective_rank", "participation_ratio"),
     )
 
 
-def write_descriptions(logs: Iterable[LogDescription]) -> Iterator[str]:
+def write_analyses(analyses: Iterable[Analysis], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Pieces of CSV: for every analysis a row for the total and one for every tensor."""
+    tables = (
+        [_scope_row(analysis, scope) for scope in (analysis.total, *analysis.tensors)]
+        for analysis in analyses
+    )
+    yield from write_rows(tables, columns)
+
+
+def write_descriptions(logs: Iterable[LogDescription], columns: Sequence[str] = ()) -> Iterator[str]:
     """Pieces of CSV: a row for every tensor of every log."""
-    yield from _write([_tensor_row(log, tensor) for tensor in log.tensors] for log in logs)
+    yield from write_rows(([_tensor_row(log, tensor) for tensor in log.tensors] for log in logs), columns)
 
 
 def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
@@ -80,17 +106,18 @@ def _tensor_row(log: LogDescription, tensor: TensorDescription) -> dict[str, Val
     }
 
 
-def _write(tables: Iterable[list[dict[str, Value]]]) -> Iterator[str]:
-    """The rows of each table, and before the first a header."""
+def write_rows(tables: Iterable[list[dict[str, Value]]], columns: Sequence[str] = ()) -> Iterator[str]:
+    """The rows of each table, and before the first a header. columns : which, in order; all where empty"""
     header_written = False
     for rows in tables:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         for row in rows:
+            names = columns or tuple(row)
             if not header_written:
-                writer.writerow(row)
+                writer.writerow(names)
                 header_written = True
-            writer.writerow([_cell(value) for value in row.values()])
+            writer.writerow([_cell(row[name]) for name in names])
         yield text.getvalue()
 
 

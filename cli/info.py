@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -33,19 +33,27 @@ def command(runs: tuple[str, ...], truncate: bool, shown: Presentation) -> int:
     """
     from gradmf import gradlog
 
+    from .as_csv import DESCRIPTION_COLUMNS
     from .batch import Batch
+    from .columns import chosen_columns
     from .output import open_output
 
+    columns = chosen_columns(shown.columns, DESCRIPTION_COLUMNS, shown.format)
     batch = Batch(runs)
     with open_output(shown) as output:
         logs = batch.results(lambda run: gradlog.describe(run, truncate=truncate))
-        output.write(_render(logs, shown, output, several=batch.several))
+        output.write(_render(logs, shown, output, columns, several=batch.several))
         output.keep = not batch.worthless
     return batch.exit_code
 
 
 def _render(
-    logs: Iterator[LogDescription], shown: Presentation, output: Output, *, several: bool
+    logs: Iterator[LogDescription],
+    shown: Presentation,
+    output: Output,
+    columns: Sequence[str],
+    *,
+    several: bool,
 ) -> Iterator[str]:
     from gradmf.gradlog import description_document
 
@@ -59,6 +67,6 @@ def _render(
         case "jsonl":
             return as_json.write_json_lines(map(description_document, logs), output.encoding)
         case "csv":
-            return as_csv.write_descriptions(logs)
+            return as_csv.write_descriptions(logs, columns)
         case _:
             return draw_reports(map(info_report, logs), shown.format, output.terminal)

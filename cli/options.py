@@ -26,12 +26,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Presentation:
-    """How results are shown. out : file to write, None for stdout."""
+    """How results are shown. out : file to write, None for stdout; columns : of csv, all where empty."""
 
     format: str
     out: Path | None
     quiet: bool
     no_color: bool
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def out_file(text: str) -> Path | None:
     if not folder.is_dir():
         raise click.BadParameter(f"there is no folder {str(folder)!r}.")
     return path
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _bundle(
@@ -214,6 +220,14 @@ presentation = _bundle(
     Presentation,
     click.option(
         "--format", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Output format."
+    ),
+    click.option(
+        "--columns",
+        type=name_list,
+        default="",
+        metavar="NAMES",
+        help="With --format csv: only these columns, in this order, separated by commas; * stands for any "
+        "text, and the word help lists them.",
     ),
     click.option(
         "-o",

@@ -93,6 +93,8 @@ def _publish(held: IO[str], target: Path) -> None:
     try:
         with _open(temporary, "x") as file:
             shutil.copyfileobj(held, file)
+            file.flush()
+            os.fsync(file.fileno())  # a machine that stops must not leave the name with half of the text
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
