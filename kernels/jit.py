@@ -49,11 +49,20 @@ def kernel(function: Function) -> Function:
 
     ``reassoc`` and ``contract`` give the speed of fastmath without its assumption that there is no NaN.
     """
+    return _compiled(function, {"reassoc", "contract"})
+
+
+def strict_kernel(function: Function) -> Function:
+    """As `kernel`, with sums in the order written: the bits are the same on every processor."""
+    return _compiled(function, set())
+
+
+def _compiled(function: Function, fastmath: set[str]) -> Function:
     previous = config.CACHE_DIR
     # Numba reads the setting at decoration; other users of Numba in this process keep theirs.
     config.CACHE_DIR = str(CACHE_FOLDER or "")
     try:
-        wrap = numba.njit(cache=CACHE_FOLDER is not None, nogil=True, fastmath={"reassoc", "contract"})
+        wrap = numba.njit(cache=CACHE_FOLDER is not None, nogil=True, fastmath=fastmath)
         return cast(Function, wrap(function))
     finally:
         config.CACHE_DIR = previous

@@ -1,0 +1,147 @@
+"""Random projection of a tensor's rows: which words decide on signs and shifts, and what the sketch promises.
+
+For a fixed vector x of D coordinates and S x in R^M, S as in `kernels/projection.py`:
+
+    E ||S x||^2 = ||x||^2,     Var ||S x||^2 <= 2/M (||x||_2^4 - ||x||_4^4)
+
+with equality where no two coordinates share a run (sparse sign sketch: Achlioptas 2003; in groups: OSNAP,
+Nelson and Nguyen 2013). The same holds for inner products, E <S x, S y> = <x, y>, and for vectors put
+together of several tensors, whose signs are independent. Each of the s groups, times s, is an independent
+estimate of the same energies and inner products. A tensor of at most w = M / s parameters keeps all lengths
+and angles exactly, and one of at most M is not projected at all where its rows are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, UsageError
+from .ranges import Box
+
+KIND = "sparse-sign"
+GROUPS = 8
+LEAST_DIMENSION = 64
+MOST_DIMENSION = 1 << 16
+DEFAULT_DIMENSION = 1024
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A random projection to `dim` sums in `groups` groups, decided by `seed` alone.
+
+    A tensor's signs follow from its name and the seed: they are the same in every process and on every
+    machine, whatever other tensors stand beside it.
+    """
+
+    dim: int
+    seed: int = 0
+    groups: int = GROUPS
+    kind: str = KIND
+
+    def __post_init__(self) -> None:
+        check_dimension(self.dim)
+        check_seed(self.seed)
+        if self.groups != GROUPS or self.kind != KIND:
+            raise UsageError(f"a projection of kind {self.kind!r} with {self.groups} groups is not known")
+
+    @property
+    def width(self) -> int:
+        """w: sums of a group."""
+        return self.dim // self.groups
+
+    def bases(self, name: str) -> tuple[np.uint64, np.uint64]:
+        """States of the streams of random words that give a tensor's signs and shifts."""
+        return self._base(name, b"signs"), self._base(name, b"shifts")
+
+    def _base(self, name: str, use: bytes) -> np.uint64:
+        text = name.encode("utf-8", "surrogatepass")
+        salt = self.seed.to_bytes(8, "little")
+        digest = hashlib.blake2b(text, digest_size=8, salt=salt, person=b"gradmf " + use).digest()
+        return np.uint64(int.from_bytes(digest, "little"))
+
+    def document(self) -> dict[str, Any]:
+        """What a log's metadata says of the projection."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], path: str) -> Projection:
+        """From a log's metadata. Raises DataError for a projection that this gradmf does not know."""
+        try:
+            return cls(**{key: document[key] for key in ("dim", "seed", "groups", "kind")})
+        except (KeyError, TypeError, UsageError) as error:
+            raise DataError(
+                f"{path}: made by a projection that this gradmf does not know ({error}): update gradmf"
+            ) from None
+
+
+def check_dimension(dim: int) -> None:
+    """Raise UsageError for a sketch dimension that cannot be."""
+    if not LEAST_DIMENSION <= dim <= MOST_DIMENSION or dim & (dim - 1):
+        raise UsageError(
+            f"sketch dimension {dim}: must be a power of two from {LEAST_DIMENSION} to {MOST_DIMENSION}"
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError for a seed that does not fit."""
+    if not 0 <= seed < 1 << 64:
+        raise UsageError(f"seed {seed}: must be from 0 to 2^64 - 1")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Columns first .. last - 1 of a block are coordinates index, index + 1, ... of their tensor."""
+
+    first: int
+    last: int
+    index: int
+
+
+def pieces(shape: Sequence[int], box: Box, first: int, last: int, offset: int) -> Iterator[Piece]:
+    """Columns first .. last - 1 of a block as stretches of neighbouring coordinates, in C order.
+
+    shape : of the tensor; box : its part in the block; offset : the column where the box begins
+    """
+    extents = [part.stop - part.start for part in box]
+    # The last axes that the box holds whole, and the one before them, make one stretch.
+    axis = len(shape)
+    while axis > 0 and extents[axis - 1] == shape[axis - 1]:
+        axis -= 1
+    stretch = math.prod(extents[max(0, axis - 1) :])
+    inner = math.prod(shape[axis:])
+    begin = first - offset
+    stop = last - offset
+    while begin < stop:
+        number, inside = divmod(begin, stretch)
+        place = np.unravel_index(number, extents[: axis - 1]) if axis > 1 else ()
+        corner = [int(at) + part.start for at, part in zip(place, box, strict=False)]
+        if axis > 0:
+            corner.append(box[axis - 1].start)
+        index = 0
+        for at, extent in zip(corner, shape, strict=False):
+            index = index * extent + at
+        end = min(stop, begin + stretch - inside)
+        yield Piece(begin + offset, end + offset, index * inner + inside)
+        begin = end
+
+
+def project_rows(
+    values: NDArray[np.floating[Any]],
+    rows: tuple[int, int],
+    stretches: Sequence[Piece],
+    bases: tuple[np.uint64, np.uint64],
+    groups: int,
+    sums: NDArray[np.float64],
+) -> None:
+    """Add the unscaled projections of some columns of rows rows[0] .. rows[1] - 1 to `sums` (T, M)."""
+    from ..kernels.projection import project  # deferred: it imports Numba
+
+    for piece in stretches:
+        project(values, *rows, piece.first, piece.last, piece.index, *bases, groups, sums)
