@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
 from .messages import tell_error
 
-_COMMANDS = ("analyze", "info")
+_COMMANDS = ("analyze", "info", "completion")
 
 
 class _LazyGroup(click.Group):
@@ -43,6 +44,10 @@ def gradmf() -> None:
 
 def run(arguments: list[str]) -> int:
     """Do what `arguments` say and return the exit code. Wrong usage is told here."""
+    if os.environ.get("_GRADMF_COMPLETE"):
+        from .completing import answer
+
+        return answer(gradmf)
     # Not click's own main(): that ends a closed pipe with exit code 1.
     try:
         with gradmf.make_context("gradmf", arguments) as context:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
 RANK_METHODS = ("auto", "exact", "incremental", "none")
+PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "ema-debiased:0.9", "mean:5", "linear", "zero")
+"""What a shell offers."""
 DEFAULT_MEMORY = "1G"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -142,7 +144,23 @@ def _settings(
     )
 
 
-runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+def offered(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell completes, where any of `words` can stand."""
+    return lambda _context, _parameter, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def paths(kind: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """What a shell completes, where a path can stand. kind : "runs" or "file" """
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> Any:
+        from . import completing
+
+        return getattr(completing, kind)(context, parameter, incomplete)
+
+    return complete
+
+
+runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
 
 truncate = click.option(
     "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
@@ -160,6 +178,7 @@ settings = _bundle(
         "--predictor",
         multiple=True,
         metavar="SPEC",
+        shell_complete=offered(*PREDICTORS),
         help="Predictor to measure (repeatable): one-step, ema:B, ema-debiased:B, mean:K or linear.  "
         "[default: one-step, ema:0.5, ema:0.9, ema:0.99, mean:5, linear]",
     ),
@@ -168,6 +187,7 @@ settings = _bundle(
         multiple=True,
         type=share_left_out,
         metavar="E",
+        shell_complete=offered("0.1", "0.05", "0.01"),
         help="Share of the increments' energy that the predictable rank r* may leave out (repeatable).  "
         "[default: 0.1, 0.05, 0.01]",
     ),
@@ -198,6 +218,7 @@ resources = _bundle(
         default=DEFAULT_MEMORY,
         show_default=True,
         metavar="SIZE",
+        shell_complete=offered("512M", "1G", "2G", "4G", "8G"),
         help="Memory to stay within, such as 512M or 2G (powers of 1024).",
     ),
     click.option(
@@ -235,6 +256,7 @@ presentation = _bundle(
         "out",
         type=out_file,
         metavar="FILE",
+        shell_complete=paths("file"),
         help="Write to FILE, whole or not at all, instead of stdout.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
