@@ -28,10 +28,9 @@ Examples:
 @options.resources
 @options.fail_if
 @options.presentation
-@click.option(
-    "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
-)
+@options.steps
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
+@options.part
 def command(
     runs: tuple[str, ...],
     settings: Settings,
@@ -40,18 +39,22 @@ def command(
     shown: Presentation,
     steps: bool,
     plan: bool,
+    part: tuple[int, int] | None,
 ) -> int:
     """Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
 
     RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
     warnings and errors to stderr. A RUN that fails does not stop the others.
     """
-    if steps and not shown.format.startswith("json"):
-        raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
+    options.check_steps(steps, shown)
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
         raise click.UsageError("--plan stops before there is anything to hold --fail-if against.")
+    if part is not None:
+        from .partial import write_partial_analysis
+
+        return write_partial_analysis(runs, part, settings, resources, shown)
 
     from gradmf import gradlog
 
@@ -85,7 +88,7 @@ def command(
             output.write(_render_plans(plans, shown, output, several=batch.several))
         else:
             analyses = gates.watch(batch.results(analyze), gradlog.judge)
-            pieces = _render(analyses, shown, output, columns, several=batch.several, steps=steps)
+            pieces = render_analyses(analyses, shown, output, columns, several=batch.several, steps=steps)
             output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
     return batch.exit_code or gates.exit_code
@@ -107,7 +110,7 @@ def _render_plans(
     return draw_reports(map(plan_report, plans), shown.format, output.terminal)
 
 
-def _render(
+def render_analyses(
     analyses: Iterator[Analysis],
     shown: Presentation,
     output: Output,
@@ -116,6 +119,7 @@ def _render(
     several: bool,
     steps: bool,
 ) -> Iterator[str]:
+    """Pieces of text: the analyses in the format asked for."""
     from gradmf.gradlog import analysis_document
 
     from . import as_csv, as_json

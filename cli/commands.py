@@ -9,7 +9,7 @@ import click
 
 from .messages import tell_error
 
-_COMMANDS = ("analyze", "info", "completion")
+_COMMANDS = ("analyze", "merge", "info", "completion")
 
 
 class _LazyGroup(click.Group):

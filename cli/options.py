@@ -65,6 +65,15 @@ def row_range(text: str) -> tuple[int | None, int | None]:
     return first, last
 
 
+def part_number(text: str) -> tuple[int, int]:
+    """I and K of part I/K, 1 <= I <= K."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise click.BadParameter(f"{text!r} is no part; write I/K for part I of K, from 1/K to K/K.")
+    return index, count
+
+
 def share_left_out(text: str) -> float:
     """An epsilon, 0 <= E < 1."""
     try:
@@ -166,6 +175,13 @@ truncate = click.option(
     "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
 )
 
+part = click.option(
+    "--part",
+    type=part_number,
+    metavar="I/K",
+    help="Take part I of K of the parameters, and write what `gradmf merge` adds up to the -o FILE.",
+)
+
 settings = _bundle(
     "settings",
     _settings,
@@ -262,3 +278,13 @@ presentation = _bundle(
     click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
     click.option("--no-color", is_flag=True, help="No colour on a terminal."),
 )
+
+steps = click.option(
+    "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
+)
+
+
+def check_steps(steps: bool, shown: Presentation) -> None:
+    """Raise for `--steps` where the format has no place for them."""
+    if steps and not shown.format.startswith("json"):
+        raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")

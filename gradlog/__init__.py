@@ -14,6 +14,9 @@ from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates import Finding, Reading, Violation, judge
 from .inventory import ChunkInventory, take_inventory
 from .log import GradientLog, Tensor, open_log
+from .merging import merge_parts
+from .part_file import write_part
+from .partial import PartialAnalysis, analyze_part
 from .planning import PlanDescription, describe_plan
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .result import (
@@ -30,6 +33,7 @@ from .result import (
     Steps,
     TensorResult,
 )
+from .splitting import PartNumber
 from .version import __version__
 from .writer import LogWriter, create_log
 
@@ -48,6 +52,8 @@ __all__ = [
     "LogWarning",
     "LogWriter",
     "MemoryLimitError",
+    "PartNumber",
+    "PartialAnalysis",
     "PlanDescription",
     "PredictorResult",
     "RankResult",
@@ -69,15 +75,18 @@ __all__ = [
     "__version__",
     "analysis_document",
     "analyze",
+    "analyze_part",
     "create_log",
     "describe",
     "describe_plan",
     "description_document",
     "judge",
     "known_predictors",
+    "merge_parts",
     "open_log",
     "parse_predictor",
     "parse_rule",
     "plan_document",
     "take_inventory",
+    "write_part",
 ]

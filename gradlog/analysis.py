@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .assembly import Read, Scope, assemble
 from .blocks import BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, parse_predictors
-from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, TensorResult
+from .result import Analysis, Cost, LogWarning, Settings
+from .splitting import PartNumber, PartPlan, plan_part
 from .store import codec_pipeline
-from .version import __version__
 
 if TYPE_CHECKING:
-    from .path_length import PathLengthTotals
-    from .spectrum import Spectrum
     from .streaming import NonfiniteRow, PassResult
 
 DEFAULT_MEMORY = 1 << 30
@@ -68,7 +67,7 @@ def analyze(
     decoded = ready.plan.decoded_bytes * (1 if keep is None else 2)
     readers = sorted({tensor.reader for tensor in ready.tensors})
     cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
-    return _analysis(ready, keep, result, warnings, cost)
+    return assemble(ready.read(keep), settings, result, warnings, cost)
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,26 @@ class Preparation:
     plan: Plan
     workers: int
     warnings: tuple[LogWarning, ...]
+    part: PartPlan | None = None
+
+    def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
+        """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
+        step = self.log.step[slice(*self.plan.rows)]
+        scopes = [Scope(tensor.name, tensor.shape, tensor.dtype) for tensor in self.tensors]
+        return Read(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
 
 
 def prepare(
-    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
+    run: str | os.PathLike[str] | GradientLog,
+    settings: Settings,
+    threads: int | None,
+    memory: int,
+    part: PartNumber | None = None,
 ) -> Preparation:
-    """Open and check the log, choose tensors and rows, and plan the pass. Arguments as of `analyze`."""
+    """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
+
+    Arguments as of `analyze`.
+    """
     check_settings(settings)
     workers = threads or available_processors()
     with codec_pipeline(workers):
@@ -96,10 +109,17 @@ def prepare(
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
-    plan = _plan(log, tensors, rows, bank, settings, memory, workers)
+    request = Request(
+        tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers
+    )
+    try:
+        planned = None if part is None else plan_part(request, settings.rank, part)
+        plan = make_plan(request, settings.rank) if planned is None else planned.plan
+    except (MemoryLimitError, UsageError) as error:
+        raise type(error)(f"{log.path}: {error}") from error
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
-    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings))
+    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings), planned)
 
 
 def available_processors() -> int:
@@ -181,24 +201,6 @@ def _check_chunks(
     ]
 
 
-def _plan(
-    log: GradientLog,
-    tensors: Sequence[Tensor],
-    rows: tuple[int, int],
-    bank: HistoryBank,
-    settings: Settings,
-    memory: int,
-    threads: int,
-) -> Plan:
-    try:
-        request = Request(
-            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, threads
-        )
-        return make_plan(request, settings.rank)
-    except MemoryLimitError as error:
-        raise MemoryLimitError(f"{log.path}: {error}") from error
-
-
 def _decodes_warning(plan: Plan) -> LogWarning:
     return LogWarning(
         "chunks-decoded-again",
@@ -212,10 +214,10 @@ def _gather(
 ) -> tuple[PassResult, NDArray[np.bool_] | None]:
     """One pass; a second one without the rows that are not finite, where they are to be dropped."""
     log, plan = ready.log, ready.plan
-    result = _pass(ready, None, progress)
+    result = take_pass(ready, None, progress)
     if not result.nonfinite:
         return result, None
-    told = _nonfinite_text(ready, result.nonfinite)
+    told = nonfinite_text(ready, result.nonfinite)
     if ready.settings.nonfinite == "fail":
         raise DataError(
             f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
@@ -228,10 +230,11 @@ def _gather(
     warnings.append(
         LogWarning("steps-dropped", f"{told}; {len(steps)} steps left out for all tensors: {_list(steps)}")
     )
-    return _pass(ready, keep, progress), keep
+    return take_pass(ready, keep, progress), keep
 
 
-def _pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> PassResult:
+def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> PassResult:
+    """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all."""
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     # Sums that overflow are told by name once they are whole.
     with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
@@ -242,7 +245,10 @@ def _pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
         try:
             with one_blas_thread():
-                return run_pass(reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress)
+                return run_pass(
+                    reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
+                    None if ready.part is None else ready.part.ranges,
+                )  # fmt: skip
         except OverflowError as error:
             raise DataError(
                 f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "
@@ -250,7 +256,8 @@ def _pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress
             ) from error
 
 
-def _nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
+def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
+    """Where gradients are not finite, in words."""
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     first = min(bad, key=lambda item: (item.row, item.tensor))
     row = plan.rows[0] + first.row
@@ -265,50 +272,3 @@ def _nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
 def _list(steps: Sequence[int], most: int = 20) -> str:
     shown = ", ".join(map(str, steps[:most]))
     return shown + (f", ... ({len(steps) - most} more)" if len(steps) > most else "")
-
-
-def _analysis(
-    ready: Preparation,
-    keep: NDArray[np.bool_] | None,
-    result: PassResult,
-    warnings: Sequence[LogWarning],
-    cost: Cost,
-) -> Analysis:
-    log, tensors = ready.log, ready.tensors
-    step = log.step[slice(*ready.plan.rows)]
-    if keep is not None:
-        step = step[keep]
-    parameters = sum(tensor.parameters for tensor in tensors)
-    scopes = []
-    for tensor, totals, spectrum in zip(tensors, result.totals, result.spectra, strict=True):
-        scope = _scope(log.path, tensor.name, tensor.parameters, totals, spectrum)
-        scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
-    return Analysis(
-        version=__version__,
-        run=RunInfo(
-            path=log.path,
-            rows=int(step.size),
-            parameters=parameters,
-            tensors=len(tensors),
-            dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
-            attributes=log.attributes,
-        ),
-        settings=ready.settings,
-        total=_scope(log.path, None, parameters, result.series.totals(), result.spectrum),
-        tensors=tuple(scopes),
-        steps=result.series.steps(step),
-        warnings=tuple(warnings),
-        cost=cost,
-    )
-
-
-def _scope(
-    path: str, name: str | None, parameters: int, totals: PathLengthTotals, spectrum: Spectrum | None
-) -> ScopeResult:
-    scope = f"tensor '{name}'" if name else "the whole model"
-    if totals.overflow:
-        raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
-    if totals.vanish:
-        raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
-    found = None if spectrum is None else spectrum.result(totals.increment_energy)
-    return ScopeResult(parameters, totals.energy, totals.result(), found)

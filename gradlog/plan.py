@@ -68,6 +68,7 @@ class Request:
     history_rows, sum_columns : float64 values that the fused pass keeps per parameter and per row
     weight_columns : float64 weights of predictors for each row
     memory : bytes to stay within; threads : tiles in work at once
+    kept_matrices : Gram matrices that stay until the end, beside the total's
     """
 
     tensors: Sequence[Tensor]
@@ -77,6 +78,7 @@ class Request:
     weight_columns: int
     memory: int
     threads: int
+    kept_matrices: int = 0
 
     @property
     def count(self) -> int:
@@ -165,7 +167,7 @@ def _plan_exact(request: Request) -> Plan:
     size = parameters if by_columns else count - 1
     for workers in range(max(1, request.threads), 0, -1):
         # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
-        copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1)
+        copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1) + request.kept_matrices
         series = request.series_bytes(workers, not by_columns)
         fixed = series + 8 * size * size * copies
         if fixed <= request.memory // 2:

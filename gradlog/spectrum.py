@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,22 @@ class ExactSpectrum:
     def squared_singular_values(self) -> NDArray[np.float64]:
         """sigma_i^2, descending."""
         return squared_singular_values(self.gram)
+
+
+@dataclass(frozen=True)
+class PartialSpectra:
+    """Spectra of a part of the parameters: finished where a tensor lies whole in it, Gram matrices elsewhere.
+
+    squares : sigma_i^2, descending, of each tensor that lies whole in the part
+    total_squares : those of the whole model, where its matrix over columns lies in this part
+    grams : Gram matrix over rows of what the part has of each other tensor: at most its first and its last
+    total : sum of the Gram matrices over rows of the tensors in `squares`; None where it serves nothing
+    """
+
+    squares: Mapping[int, NDArray[np.float64]]
+    total_squares: NDArray[np.float64] | None
+    grams: Mapping[int, NDArray[np.float64]]
+    total: NDArray[np.float64] | None
 
 
 class Spectrum(Protocol):

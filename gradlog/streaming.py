@@ -23,9 +23,9 @@ from .log import Tensor
 from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
 from .plan import Plan
 from .predictors import HistoryBank
-from .ranges import Part
+from .ranges import ParameterRange, Part
 from .rowwise import RowwiseSpectra
-from .spectrum import ExactEigenvalues, ExactSpectrum, Spectrum
+from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 
 Progress = Callable[[int, int], None]
 
@@ -50,6 +50,7 @@ class PassResult:
 
     series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
     for, or where entries are not finite
+    partial : instead of spectra, where only a part of the parameters was read
     """
 
     series: PathLengthSeries
@@ -57,6 +58,7 @@ class PassResult:
     spectrum: Spectrum | None
     spectra: list[Spectrum | None]
     nonfinite: list[NonfiniteRow] = field(default_factory=list)
+    partial: PartialSpectra | None = None
 
 
 @dataclass
@@ -79,11 +81,13 @@ def run_pass(
     rows: int,
     epsilons: Sequence[float],
     progress: Progress | None = None,
+    part_of: Sequence[ParameterRange] | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
     Parameters
     ----------
+    part_of : the ranges of the whole plan, where `plan` holds those of a part only
     rows : rows that the reader keeps
     epsilons : shares of the increments' energy that ranks may leave out
     progress : called with (bytes done, bytes in all), from the calling thread
@@ -94,7 +98,7 @@ def run_pass(
         compile_fused_pass(dtype)
     tiles = _TileWork(tensors, plan, bank, reader)
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-    merger = _Merger(tensors, plan, bank, rows, epsilons, pool)
+    merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of)
     waiting: collections.deque[Future[_TileResult]] = collections.deque()
     done = 0
 
@@ -124,7 +128,7 @@ def run_pass(
                 waiting.append(tiles.submitted(pool, task))
         while waiting:
             merge_next()
-        return merger.result()
+        return merger.result() if part_of is None else merger.partial_result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -257,6 +261,7 @@ class _Merger:
         rows: int,
         epsilons: Sequence[float],
         pool: ThreadPoolExecutor,
+        part_of: Sequence[ParameterRange] | None,
     ) -> None:
         specs = [predictor.spec for predictor in bank.predictors]
         self._plan = plan
@@ -268,7 +273,7 @@ class _Merger:
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
         self._missing = collections.Counter(
-            part.tensor for item in plan.ranges for tile in item.tiles for part in tile
+            part.tensor for item in part_of or plan.ranges for tile in item.tiles for part in tile
         )
         self._columns = [tensor.parameters for tensor in tensors]
         self._increments = max(0, rows - 1)
@@ -321,10 +326,7 @@ class _Merger:
         if rowwise is not None:
             return replace(gathered, spectrum=rowwise.total, spectra=self._rowwise_spectra(rowwise))
         if self._plan.by_columns:
-            stop = 0
-            for tensor, width in enumerate(self._columns):
-                stop += width
-                self._start(tensor, self._total.gram[stop - width : stop, stop - width : stop])
+            self._start_diagonal_blocks()
         spectra: list[Spectrum | None] = [
             self._finished(self._squares[tensor].result() if tensor in self._squares else np.zeros(0), width)
             for tensor, width in enumerate(self._columns)
@@ -335,6 +337,31 @@ class _Merger:
         else:
             total = self._total.squared_singular_values()
         return replace(gathered, spectrum=self._finished(total, sum(self._columns)), spectra=spectra)
+
+    def partial_result(self) -> PassResult:
+        """All that was gathered of a part: spectra of what lies whole in it, Gram matrices of the rest."""
+        gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
+        if self._plan.method == "none" or self.nonfinite:
+            return gathered
+        squares = None
+        if self._plan.by_columns and self._plan.ranges:
+            self._start_diagonal_blocks()
+            squares = self._total.squared_singular_values()
+        whole = {tensor: future.result() for tensor, future in self._squares.items()}
+        keeps_total = bool(whole) and not self._alone and not self._plan.by_columns
+        partial = PartialSpectra(
+            squares=whole,
+            total_squares=squares,
+            grams={tensor: spectrum.gram for tensor, spectrum in self._open.items()},
+            total=self._total.gram if keeps_total else None,
+        )
+        return replace(gathered, partial=partial)
+
+    def _start_diagonal_blocks(self) -> None:
+        stop = 0
+        for tensor, width in enumerate(self._columns):
+            stop += width
+            self._start(tensor, self._total.gram[stop - width : stop, stop - width : stop])
 
     def _rowwise_spectra(self, rowwise: RowwiseSpectra) -> list[Spectrum | None]:
         spectra: list[Spectrum | None] = []

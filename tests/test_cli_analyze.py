@@ -223,7 +223,7 @@ def test_version(run: Any) -> None:
     assert run("--version").out == f"gradmf {gradlog.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["analyze", "info"])
+@pytest.mark.parametrize("command", ["analyze", "info", "merge"])
 def test_help_has_two_examples(run: Any, command: str) -> None:
     ran = run(command, "-h")
     assert ran.code == 0

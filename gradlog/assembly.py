@@ -1,0 +1,91 @@
+"""Assemble what a pass gathered into an `Analysis`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, TensorResult
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .path_length import PathLengthTotals
+    from .spectrum import Spectrum
+    from .streaming import PassResult
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A tensor by name, parameter shape and stored type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read. step : (N,) int64, training step of each row that entered the analysis"""
+
+    path: str
+    attributes: Mapping[str, Any]
+    tensors: Sequence[Scope]
+    step: NDArray[np.int64]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+
+def assemble(
+    read: Read, settings: Settings, result: PassResult, warnings: Sequence[LogWarning], cost: Cost
+) -> Analysis:
+    """The analysis that `result`, gathered over all of `read`, amounts to.
+
+    Raises DataError where squared gradients don't fit into float64.
+    """
+    scopes = []
+    for tensor, totals, spectrum in zip(read.tensors, result.totals, result.spectra, strict=True):
+        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum)
+        scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
+    return Analysis(
+        version=__version__,
+        run=RunInfo(
+            path=read.path,
+            rows=int(read.step.size),
+            parameters=read.parameters,
+            tensors=len(read.tensors),
+            dtypes=tuple(sorted({tensor.dtype for tensor in read.tensors})),
+            attributes=read.attributes,
+        ),
+        settings=settings,
+        total=_scope(read.path, None, read.parameters, result.series.totals(), result.spectrum),
+        tensors=tuple(scopes),
+        steps=result.series.steps(read.step),
+        warnings=tuple(warnings),
+        cost=cost,
+    )
+
+
+def _scope(
+    path: str, name: str | None, parameters: int, totals: PathLengthTotals, spectrum: Spectrum | None
+) -> ScopeResult:
+    scope = f"tensor '{name}'" if name else "the whole model"
+    if totals.overflow:
+        raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
+    if totals.vanish:
+        raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
+    found = None if spectrum is None else spectrum.result(totals.increment_energy)
+    return ScopeResult(parameters, totals.energy, totals.result(), found)

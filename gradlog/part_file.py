@@ -1,0 +1,245 @@
+"""Part files: a zip archive of `part.json` and NumPy arrays that holds one `PartialAnalysis`.
+
+    part.json           what was analyzed, and how: the header
+    step.npy            (N,) int64
+    series.npy          (N, columns) float64; totals.npy (tensors, columns) float64
+    squares/T.npy       sigma_i^2 of tensor number T; squares/total.npy
+    gram/T.npy          lower triangle of a Gram matrix, row by row; gram/total.npy
+
+Every member carries a CRC-32, which reading checks; nothing in it is executed, and `numpy.load` reads it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .assembly import Read, Scope
+from .errors import DataError, StoreNotFoundError
+from .partial import PartialAnalysis
+from .result import Cost, LogWarning, Settings
+from .splitting import PartNumber
+from .store import first_line
+
+FORMAT = "gradmf.part"
+FORMAT_VERSION = 1
+HEADER = "part.json"
+_DATE = (1980, 1, 1, 0, 0, 0)
+"""Of all members, so that a file depends on what it says only."""
+
+
+def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
+    """Write a part to `path`, which appears whole or not at all; a device or pipe is written to."""
+    if Path(path).exists() and not Path(path).is_file():
+        with Path(path).open("wb") as stream:
+            _write(partial, stream)
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            _write(partial, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # a machine that stops must not leave the name with half of the numbers
+        temporary.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+        raise
+
+
+def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
+    spectra = partial.spectra
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(HEADER, _DATE), json.dumps(_header(partial), indent=1))
+        _add(archive, "step", partial.read.step)
+        _add(archive, "series", partial.series)
+        _add(archive, "totals", partial.totals)
+        if spectra is None:
+            return
+        for tensor, squares in spectra.squares.items():
+            _add(archive, f"squares/{tensor}", squares)
+        if spectra.total_squares is not None:
+            _add(archive, "squares/total", spectra.total_squares)
+        for tensor, gram in spectra.grams.items():
+            _add_triangle(archive, f"gram/{tensor}", gram)
+        if spectra.total is not None:
+            _add_triangle(archive, "gram/total", spectra.total)
+
+
+def _header(partial: PartialAnalysis) -> dict[str, Any]:
+    read = partial.read
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "gradmf": partial.version,
+        "part": [partial.part.index, partial.part.count],
+        "run": {
+            "path": read.path,
+            "rows": int(read.step.size),
+            "tensors": [dataclasses.asdict(tensor) for tensor in read.tensors],
+            "attributes": dict(read.attributes),
+        },
+        "settings": dataclasses.asdict(partial.settings),
+        "method": partial.method,
+        "by_columns": partial.by_columns,
+        "plan": partial.plan,
+        "warnings": [dataclasses.asdict(warning) for warning in partial.warnings],
+        "cost": dataclasses.asdict(partial.cost),
+    }
+
+
+@contextlib.contextmanager
+def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: str) -> Iterator[IO[bytes]]:
+    """An open member with the head of a .npy file."""
+    with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": dtype, "fortran_order": False, "shape": shape}
+        )  # fmt: skip
+        yield member
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
+    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    with _member(archive, name, plain.shape, plain.dtype.str) as member:
+        member.write(plain.tobytes())
+
+
+def _add_triangle(archive: zipfile.ZipFile, name: str, gram: NDArray[np.float64]) -> None:
+    size = gram.shape[0]
+    with _member(archive, name, (size * (size + 1) // 2,), "<f8") as member:
+        for row in range(size):
+            member.write(gram[row, : row + 1].astype("<f8", copy=False).tobytes())
+
+
+class PartFile:
+    """A part file: its header at once, its arrays within a `with` statement.
+
+    Raises DataError in one line that names the file where it is none, is cut short, or fails its checksums.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if not Path(path).exists():
+            raise StoreNotFoundError(f"{self.path}: no such file or directory")
+        with self._blaming(), zipfile.ZipFile(self.path) as self._archive:
+            header = json.loads(self._archive.read(HEADER))
+            self._check_format(header)
+            self.version = str(header["gradmf"])
+            self.part = PartNumber(*map(int, header["part"]))
+            self.settings = _settings(header["settings"])
+            self.method = str(header["method"])
+            self.by_columns = bool(header["by_columns"])
+            self.plan = str(header["plan"])
+            self.warnings = tuple(LogWarning(**warning) for warning in header["warnings"])
+            self.cost = Cost(**header["cost"])
+            self.read = self._read(header["run"])
+            names = [name.removesuffix(".npy") for name in self._archive.namelist()]
+            self.squares = tuple(name[8:] for name in names if name.startswith("squares/"))
+            self.grams = tuple(name[5:] for name in names if name.startswith("gram/"))
+
+    def __enter__(self) -> PartFile:
+        with self._blaming():
+            self._archive = zipfile.ZipFile(self.path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._archive.close()
+
+    def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """The float64 array `name`. shape : that it must have; -1 for any extent"""
+        with self._blaming():
+            return self._array(name, shape, "<f8").astype(np.float64, copy=False)
+
+    def add_gram(self, name: str, gram: NDArray[np.float64]) -> None:
+        """Add the Gram matrix of `name` (a tensor's number, or "total") to the lower triangle of `gram`."""
+        size = gram.shape[0]
+        with self._blaming(), self._open(f"gram/{name}") as (member, shape, dtype):
+            if shape != (size * (size + 1) // 2,) or dtype != np.dtype("<f8"):
+                raise ValueError(f"gram/{name} has shape {shape}, {dtype}")
+            for row in range(size):
+                gram[row, : row + 1] += np.frombuffer(_exactly(member, 8 * (row + 1)), "<f8")
+            _at_end(member)
+
+    def _read(self, run: Mapping[str, Any]) -> Read:
+        tensors = [Scope(t["name"], tuple(map(int, t["shape"])), t["dtype"]) for t in run["tensors"]]
+        step = self._array("step", (int(run["rows"]),), "<i8").astype(np.int64, copy=False)
+        return Read(str(run["path"]), dict(run["attributes"]), tensors, step)
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        with self._open(name) as (member, found, kind):
+            fits = len(found) == len(shape) and all(e in (-1, f) for e, f in zip(shape, found, strict=True))
+            if not fits or kind != np.dtype(dtype):
+                raise ValueError(f"{name} has shape {found}, {kind}")
+            array = np.frombuffer(member.read(), dtype)
+            return array.reshape(found)
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+        with self._archive.open(f"{name}.npy") as member:
+            if np.lib.format.read_magic(member) != (1, 0):
+                raise ValueError(f"{name} is no array")
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+            if fortran_order:
+                raise ValueError(f"{name} is in another order")
+            yield member, shape, dtype
+
+    def _check_format(self, header: Any) -> None:
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError("it has another header")
+        if header["version"] != FORMAT_VERSION:
+            raise DataError(
+                f"{self.path}: part file of format {header['version']!r}; this gradmf reads format "
+                f"{FORMAT_VERSION}: make all parts with the gradmf that merges them"
+            )
+
+    @contextlib.contextmanager
+    def _blaming(self) -> Iterator[None]:
+        """Whatever damage makes zipfile, json and NumPy stumble is told as damage of this file."""
+        try:
+            yield
+        except (DataError, MemoryError, KeyboardInterrupt):
+            raise
+        except OSError as error:
+            if isinstance(error, IsADirectoryError | PermissionError):
+                raise
+            raise self._damaged(error) from error
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self.path}: no part file, or a damaged one ({first_line(error)}): make it with gradmf analyze "
+            "RUN --part I/K -o FILE"
+        )
+
+
+def _settings(stored: Mapping[str, Any]) -> Settings:
+    frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Settings(**frozen)
+
+
+def _exactly(member: IO[bytes], size: int) -> bytes:
+    data = member.read(size)
+    if len(data) != size:
+        raise EOFError("it is cut short")
+    return data
+
+
+def _at_end(member: IO[bytes]) -> None:
+    if member.read(1):
+        raise ValueError("it is too long")

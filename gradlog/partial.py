@@ -1,0 +1,97 @@
+"""Analyze a part of a log's parameters: sums for `merge_parts` to add up with those of the other parts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .analysis import DEFAULT_MEMORY, Progress, nonfinite_text, prepare, take_pass
+from .assembly import Read
+from .errors import DataError
+from .log import GradientLog
+from .result import Cost, LogWarning, Settings
+from .splitting import PartNumber
+from .store import codec_pipeline
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .spectrum import PartialSpectra
+
+
+@dataclass(frozen=True)
+class PartialAnalysis:
+    """What a pass over one part of the parameters gathered.
+
+    read, settings, method, by_columns, plan : of the whole analysis, the same in all of its parts; `plan` is
+    a digest of how the parameters are read and split
+    series : (N, columns) float64, sums over the part's parameters of each row, columns as of `fused_pass`
+    totals : (tensors, columns) float64, sums over all rows; zeros for tensors that lie elsewhere
+    spectra : None with method "none"
+    """
+
+    version: str
+    part: PartNumber
+    read: Read
+    settings: Settings
+    method: str
+    by_columns: bool
+    plan: str
+    series: NDArray[np.float64]
+    totals: NDArray[np.float64]
+    spectra: PartialSpectra | None
+    warnings: tuple[LogWarning, ...]
+    cost: Cost
+
+
+def analyze_part(
+    run: str | os.PathLike[str] | GradientLog,
+    part: PartNumber,
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> PartialAnalysis:
+    """What `analyze` would gather, of one part of the parameters only; arguments and errors as there.
+
+    All parts of a run must be made with the same settings and `memory`, which decide how it is split. Rank
+    "auto" is exact, and "incremental" has no parts. Rows that are not finite raise DataError with
+    `nonfinite="drop"` too: the other parts would not know of them.
+    """
+    began = time.perf_counter()
+    settings = settings or Settings()
+    ready = prepare(run, settings, threads, memory, part)
+    assert ready.part is not None
+    with codec_pipeline(ready.workers):
+        result = take_pass(ready, None, progress)
+    read = ready.read()
+    if result.nonfinite:
+        raise DataError(
+            f"{read.path}: {nonfinite_text(ready, result.nonfinite)}; a part cannot drop steps, because the "
+            "other parts would keep them: leave them out of all parts with --rows, or analyze in one run"
+        )
+    readers = sorted({tensor.reader for tensor in ready.tensors})
+    return PartialAnalysis(
+        version=__version__,
+        part=part,
+        read=read,
+        settings=settings,
+        method=ready.plan.method,
+        by_columns=ready.plan.by_columns,
+        plan=ready.part.digest,
+        series=result.series.sums,
+        totals=_stacked([totals.totals for totals in result.totals], result.series.sums.shape[1]),
+        spectra=result.partial,
+        warnings=ready.warnings,
+        cost=Cost(time.perf_counter() - began, ready.plan.decoded_bytes, "+".join(readers)),
+    )
+
+
+def _stacked(totals: Sequence[NDArray[np.float64]], columns: int) -> NDArray[np.float64]:
+    return np.stack(totals) if totals else np.zeros((0, columns))

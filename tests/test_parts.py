@@ -1,0 +1,358 @@
+"""Parts of an analysis: they merge to the whole, to the same bits in any order, and strangers are refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stores import Array, foreign_store, format1_store, walk
+from test_reference import logs
+
+from conftest import assert_analysis, write_store
+from documents import run
+from gradmf import gradlog
+from gradmf.cli.main import main
+from gradmf.gradlog import ranges
+
+
+def make_parts(
+    path: Path, folder: Path, count: int, options: gradlog.Settings, **resources: Any
+) -> list[Path]:
+    files = []
+    for index in range(1, count + 1):
+        files.append(folder / f"part.{index}")
+        part = gradlog.analyze_part(path, gradlog.PartNumber(index, count), options, **resources)
+        gradlog.write_part(part, files[-1])
+    return files
+
+
+def text(analysis: gradlog.Analysis) -> str:
+    return json.dumps(gradlog.analysis_document(analysis), allow_nan=False)
+
+
+def assert_close(found: Any, expected: Any, where: str = "") -> None:
+    """The same document, numbers to 1e-12."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key, value in expected.items():
+            assert_close(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        if where.endswith("singular_values"):  # small ones are roots of rounding
+            found, expected = np.square(found).tolist(), np.square(expected).tolist()
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-12 * max(expected, default=0)), where
+            return
+        assert len(found) == len(expected), where
+        for at, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_close(one, other, f"{where}[{at}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-12), where
+    else:
+        assert found == expected, where
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    log=logs(),
+    count=st.integers(1, 7),
+    rank=st.sampled_from(["auto", "exact", "none"]),
+    block=st.sampled_from([1 << 9, 1 << 26]),
+    tile=st.sampled_from([3, 64, 4096]),
+    order=st.randoms(use_true_random=False),
+)
+def test_parts_merge_to_the_whole(
+    log: tuple[dict[str, Array], dict[str, tuple[int, ...]]],
+    count: int,
+    rank: str,
+    block: int,
+    tile: int,
+    order: Any,
+) -> None:
+    tensors, chunks = log
+    options = gradlog.Settings(rank=rank)
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "BLOCK_BYTES", block)
+        patch.setattr(ranges, "TILE_WIDTH", tile)
+        folder = Path(place)
+        path = write_store(folder / "run.zarr", tensors, chunks=chunks)
+        whole = gradlog.analyze(path, options)
+        files = make_parts(path, folder, count, options)
+        merged = gradlog.merge_parts(files)
+        assert_analysis(merged, tensors)
+        assert_close(gradlog.analysis_document(merged), gradlog.analysis_document(whole))
+        if count == 1:
+            assert text(merged) == text(whole)
+        for _ in range(3):
+            order.shuffle(files)
+            assert text(gradlog.merge_parts(files)) == text(merged)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tensors in several ranges, grouped ones and one without parameters: all straddle some border."""
+    tensors = {f"t{i}": walk(60, (size,), i) for i, size in enumerate((9000, 3, 0, 40_000, 5, 700, 20_000))}
+    tensors["t4"] = tensors["t4"].astype("float64")
+    path = tmp_path_factory.mktemp("logs") / "wide.zarr"
+    return foreign_store(path, {k: v for k, v in tensors.items() if v.size}, chunks=(20, 1000))
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_any_order_and_any_threads_give_the_same_bits(
+    wide: Path, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "BLOCK_BYTES", 60 * 4 * 3000)
+    options = gradlog.Settings(predictors=("one-step",))
+    files = make_parts(wide, tmp_path, count, options, threads=1 + count % 3)
+    merged = gradlog.merge_parts(files)
+    orders = itertools.islice(itertools.permutations(files), 24)
+    assert {text(gradlog.merge_parts(order)) for order in orders} == {text(merged)}
+    whole = gradlog.analyze(wide, options)
+    assert_close(gradlog.analysis_document(merged), gradlog.analysis_document(whole))
+    assert merged.cost.bytes_decoded == whole.cost.bytes_decoded
+    if count > 1:  # no part has it all, and what a part holds is bounded
+        sizes = [file.stat().st_size for file in files]
+        assert max(sizes) < 3 * 8 * 59 * 60 / 2 + 8 * 59 * 6 + 60 * 8 * 16 + 6000
+        shares = [gradlog.analyze_part(wide, gradlog.PartNumber(i + 1, count), options) for i in range(count)]
+        decoded = [share.cost.bytes_decoded for share in shares]
+        assert max(decoded) <= whole.cost.bytes_decoded / count + 60 * 4 * 9000
+
+
+def test_more_parts_than_ranges(tmp_path: Path) -> None:
+    tensors = {"a": walk(20, (7, 5), 1), "b": walk(20, (6,), 2)}
+    path = format1_store(tmp_path / "run.zarr", tensors)
+    for options in (gradlog.Settings(), gradlog.Settings(rank="none")):
+        merged = gradlog.merge_parts(make_parts(path, tmp_path, 5, options))
+        assert_analysis(merged, tensors)
+        assert text(merged) == text(gradlog.analyze(path, options))
+
+
+def test_memory_that_machines_differ_in_does_not_move_borders(wide: Path) -> None:
+    """Few threads and many split the same way, where memory leaves little room too."""
+    options = gradlog.Settings(predictors=("one-step",))
+    for memory in (1 << 20, 3 << 20, 1 << 30):
+        plans = {
+            gradlog.analyze_part(wide, gradlog.PartNumber(1, 2), options, threads=threads, memory=memory).plan
+            for threads in (1, 2, 7, 64)
+        }
+        assert len(plans) == 1
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> tuple[Path, list[Path]]:
+    path = format1_store(tmp_path / "run.zarr", {"a": walk(30, (50,), 1), "b": walk(30, (60,), 2)})
+    return path, make_parts(path, tmp_path, 3, gradlog.Settings())
+
+
+def refused(files: list[Path]) -> str:
+    """The one line that every order of the files is refused with."""
+    told = set()
+    for order in itertools.permutations(files):
+        with pytest.raises(gradlog.DataError) as caught:
+            gradlog.merge_parts(order)
+        told.add(str(caught.value))
+    (line,) = told
+    assert "\n" not in line
+    return line
+
+
+def test_missing_and_duplicate_parts(three: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    path, files = three
+    assert f"{path}: part 2/3 is missing" in refused([files[0], files[2]])
+    assert f"part 1/3, 2/3 is missing: make it with gradmf analyze {path} --part 1/3 -o" in refused(files[2:])
+    again = tmp_path / "part.2-again"
+    again.write_bytes(files[1].read_bytes())
+    assert refused([*files, again]) == f"{again}: part 2/3 is there already, as {files[1]}"
+    assert refused([*files, files[0]]) == f"{files[0]}: part 1/3 is given twice"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"settings": gradlog.Settings(epsilons=(0.2,))},
+            r"made with epsilons (0.2,), not (0.1, 0.05, 0.01)",
+        ),
+        ({"settings": gradlog.Settings(rank="none")}, "made with rank 'none', not 'auto'"),
+        ({"count": 4}, "part 3/4, not one of 3"),
+        ({"path": "other.zarr"}, "part of run "),
+        ({"rows": 31}, "made when the run had 31 rows, not 30"),
+        ({"seed": 5, "step": 7}, "other training steps or attributes"),
+        ({"size": 61}, "other tensors"),
+        ({"memory": 40_000}, "another plan: give all parts the same --memory"),
+        ({"version": "0.0.0"}, f"made by gradmf 0.0.0, and this is {gradlog.__version__}"),
+    ],
+)
+def test_foreign_parts(
+    three: tuple[Path, list[Path]], tmp_path: Path, change: dict[str, Any], told: str, monkeypatch: Any
+) -> None:
+    _, files = three
+    rows, size = change.get("rows", 30), change.get("size", 60)
+    values = {"a": walk(rows, (50,), 1), "b": walk(rows, (size,), change.get("seed", 2))}
+    store = tmp_path / change.get("path", "run.zarr")
+    step = range(change.get("step", 0), change.get("step", 0) + rows)
+    format1_store(store, values, step=step)
+    if "memory" in change:
+        monkeypatch.setattr(ranges, "TILE_WIDTH", 16)
+    if "version" in change:
+        monkeypatch.setattr("gradmf.gradlog.partial.__version__", change["version"])
+    number = gradlog.PartNumber(3, change.get("count", 3))
+    part = gradlog.analyze_part(store, number, change.get("settings", gradlog.Settings()))
+    gradlog.write_part(part, files[2])
+    line = refused(files)
+    assert line.startswith(f"{files[2]}: ")
+    assert told in line
+    if "version" not in change:
+        assert f"(as {files[0]})" in line
+
+
+def merged_or_refused(files: list[Path]) -> str:
+    try:
+        return text(gradlog.merge_parts(files))
+    except gradlog.DataError as error:
+        return str(error)
+
+
+def test_damaged_parts(three: tuple[Path, list[Path]]) -> None:
+    _, files = three
+    whole = files[1].read_bytes()
+    good = text(gradlog.merge_parts(files))
+    rng = np.random.default_rng(0)
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        files[1].write_bytes(whole[:size])
+        assert refused(files).startswith(f"{files[1]}: no part file, or a damaged one (")
+    told = 0
+    for at in rng.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        files[1].write_bytes(damaged)
+        line = merged_or_refused(files)
+        if line.startswith(f"{files[1]}: "):
+            assert "\n" not in line
+            told += 1
+        elif line != good:  # a date, or another field that nobody reads, may differ
+            assert re.match(f"{files[0]}|{files[2]}: (part|made|split) ", line), line
+    assert told > 200
+    files[1].write_bytes(b"not a part")
+    assert "make it with gradmf analyze RUN --part I/K -o FILE" in refused(files)
+    with zipfile.ZipFile(files[1], "w") as archive:
+        archive.writestr("part.json", json.dumps({"format": "gradmf.part", "version": 2}))
+    assert "part file of format 2; this gradmf reads format 1" in refused(files)
+    files[1].unlink()
+    assert refused(files) == f"{files[1]}: no such file or directory"
+
+
+def test_what_has_no_parts(three: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    path, _ = three
+    first = gradlog.PartNumber(1, 3)
+    with pytest.raises(gradlog.UsageError, match=r"run.zarr: --rank incremental .* give --rank exact"):
+        gradlog.analyze_part(path, first, gradlog.Settings(rank="incremental"))
+    with pytest.raises(gradlog.UsageError, match="1/3 to 3/3"):
+        gradlog.PartNumber(4, 3)
+    values = walk(30, (50,), 1)
+    values[3, 4] = np.nan
+    bad = format1_store(tmp_path / "bad.zarr", {"a": values})
+    for nonfinite in ("fail", "drop"):
+        with pytest.raises(
+            gradlog.DataError, match=r"first tensor 'a', row 3 .* with --rows, or analyze in one"
+        ):
+            gradlog.analyze_part(bad, gradlog.PartNumber(1, 1), gradlog.Settings(nonfinite=nonfinite))
+    long = foreign_store(tmp_path / "long.zarr", {"a": walk(3000, (4000,), 1)}, chunks=(500, 4000))
+    with pytest.raises(gradlog.MemoryLimitError, match=r"exact rank of 3000 rows .* give --memory"):
+        gradlog.analyze_part(long, first, memory=50 << 20)
+
+
+def test_a_part_file_appears_whole_or_not_at_all(
+    three: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, files = three
+    part = gradlog.analyze_part(path, gradlog.PartNumber(1, 3))
+    before = files[0].read_bytes()
+    gradlog.write_part(part, tmp_path / "same")
+    with zipfile.ZipFile(tmp_path / "same") as archive:
+        assert "gram/total.npy" in archive.namelist()
+        assert np.load(archive.open("series.npy")).shape == (30, 26)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gradmf.gradlog.part_file._add_triangle", full)
+        patch.setattr("gradmf.gradlog.part_file._add", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            gradlog.write_part(part, files[0])
+    assert caught.value.filename == str(files[0])
+    assert files[0].read_bytes() == before
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.usefixtures("three")
+def test_a_shell_loop(tmp_path: Path) -> None:
+    loop = f"cd {tmp_path} && seq 4 | xargs -P 2 -I{{}} gradmf analyze run.zarr --part {{}}/4 -o x.{{}}"
+    expected = json.loads(run(f"cd {tmp_path} && gradmf analyze run.zarr --format json"))
+    told = run(f"{loop} && gradmf merge x.* --format json -o a && gradmf merge x.4 x.3 x.2 x.1 -q > out")
+    assert told == ""
+    assert_close(json.loads((tmp_path / "a").read_text()), expected)
+    assert "Path length" in (tmp_path / "out").read_text()
+    piped = run(
+        f"cd {tmp_path} && gradmf analyze run.zarr --part 1/1 -o /dev/stdout | cat > y; gradmf merge y -o z"
+    )
+    assert piped == ""
+    assert (tmp_path / "z").read_text().startswith("run.zarr\n30 rows")
+
+
+def test_command_lines(three: tuple[Path, list[Path]], capsys: pytest.CaptureFixture[str]) -> None:
+    path, files = three
+    part = ["analyze", str(path), "--part", "1/3"]
+    for words, told in [
+        (part, "--part needs -o FILE"),
+        ([*part, "-o", "x", "--format", "json"], "--part goes without --format: a part is no result"),
+        ([*part, str(path), "-o", "x"], "--part takes one RUN"),
+        (["analyze", "-", "--part", "1/3", "-o", "x"], "--part takes one RUN"),
+        ([*part, "--plan", "-o", "x"], "--part goes without --plan."),
+        ([*part, "--fail-if", "kappa > 1", "-o", "x"], "--part goes without --fail-if: a part is no result"),
+        (["merge", *map(str, files), "--fail-if", "kappa[linear:2] > 1"], "kappa[linear:2] > 1"),
+        (["analyze", str(path), "--part", "4/3", "-o", "x"], "'4/3' is no part; write I/K"),
+        ([*part, "-o", str(files[0]), "--rank", "incremental"], "--rank incremental looks at all"),
+        (["merge"], "Missing argument 'PART...'"),
+        (["merge", "--steps", str(files[0])], "--steps goes with --format jsonl"),
+    ]:
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+    assert main(["merge", *map(str, files[:2])]) == 1
+    assert capsys.readouterr().err == (
+        f"gradmf: error: {path}: part 3/3 is missing: make it with gradmf analyze {path} --part 3/3 -o FILE\n"
+    )
+    assert main(["merge", *map(str, files), "--format", "csv", "--columns", "run,rows"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["run,rows", f"{path},30"]
+    assert main(["merge", *map(str, files), "-q", "--fail-if", "rank[0.05] > 1"]) == 3
+    assert "rank[0.05] > 1" in capsys.readouterr().err
+    assert main(["merge", *map(str, files), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["rows"] == 30
+    assert main(["merge", *map(str, files), "--format", "jsonl", "--steps"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["steps"]["step"]) == 30
+
+
+def test_a_terminal_takes_no_part(three: tuple[Path, list[Path]]) -> None:
+    path, _ = three
+    leader, follower = os.openpty()
+    try:
+        done = subprocess.run(
+            ["python", "-m", "gradmf.cli", "analyze", str(path), "--part", "1/3", "-o", os.ttyname(follower)],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert done.returncode == 2
+    assert "a part is binary" in done.stderr
