@@ -2,7 +2,7 @@
 
     rule      = quantity  condition  [ "in" pattern ]
     quantity  = name | name "[" argument "]"           the names of the CSV columns
-    condition = operator limit | operator change | "worse" | "better" | "changed"
+    condition = operator limit | operator change | "worse" | "better" | "higher" | "lower" | "changed"
     operator  = ">" | ">=" | "<" | "<=" | "==" | "!="
     limit     = number | "(-" number ")"
     change    = "+" number | "-" number, either with "%" or without: against the baseline
@@ -25,7 +25,9 @@ from .predictors import parse_predictor
 from .result import Settings
 
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
-VERDICTS = ("worse", "better", "changed")
+VERDICTS = ("worse", "better", "higher", "lower", "changed")
+BEST = "best"
+"""Stands for the predictor with the least path length, in kappa[best]."""
 BY_PREDICTOR, BY_EPSILON = "predictor", "epsilon"
 
 QUANTITIES: Mapping[str, str] = {
@@ -40,6 +42,7 @@ QUANTITIES: Mapping[str, str] = {
     "participation_ratio": "",
     "increment_energy": "",
     "energy": "",
+    "grad_norm": "",
 }
 """What rules can be about, and what stands in its brackets."""
 OF_SPECTRUM = frozenset(
@@ -79,7 +82,7 @@ class Limit:
 class Rule:
     """What must not be. argument : predictor spec or epsilon, "" for none
 
-    condition : a limit, or "worse", "better" or "changed": significantly so against the baseline
+    condition : a limit, or one of VERDICTS: significantly so against the baseline
     pattern : a glob on tensor names; None for the whole model
     """
 
@@ -102,7 +105,7 @@ class Rule:
 class Vocabulary:
     """What rules may speak of. spectrum : whether ranks are computed; baseline : whether there is one
 
-    judged : quantities that "worse", "better" and "changed" can be said of
+    judged : quantities that VERDICTS can be said of
     """
 
     predictors: Sequence[str]
@@ -166,10 +169,13 @@ class _Parser:
         if close < 0:
             self._fail(f"the bracket is not closed; write it like {example}", opened)
         self._at = close + 1
-        return self._known_argument(kind, self._text[start:close].strip(), start)
+        return self._known_argument(quantity, self._text[start:close].strip(), start)
 
-    def _known_argument(self, kind: str, word: str, start: int) -> str:
+    def _known_argument(self, quantity: str, word: str, start: int) -> str:
+        kind = QUANTITIES[quantity]
         computed = self._known_arguments(kind)
+        if word == BEST and quantity == "kappa":
+            return word
         if kind == BY_PREDICTOR:
             try:
                 word = parse_predictor(word).spec
@@ -206,6 +212,8 @@ class _Parser:
             self._fail(
                 f"{quantity} has no interval to judge by ({able} have); give a limit such as > +5%", start
             )
+        if word in ("worse", "better") and "kappa" not in quantity:
+            self._fail(f"{quantity} is neither good nor bad; say higher or lower", start)
         return word
 
     def _limit(self, operator: str) -> Limit:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .gate_rule import BY_EPSILON, QUANTITIES, Limit, Rule
+from .gate_rule import BEST, BY_EPSILON, QUANTITIES, Limit, Rule
 from .result import Analysis, ScopeResult, SpectrumResult, TensorResult
 
 
@@ -152,6 +152,8 @@ def read_quantity(scope: ScopeResult, rule: Rule, rows: int) -> Reading:
     """What is known of the rule's quantity in one scope. rows : N of the run"""
     if rule.quantity == "energy":
         return Reading.exact(scope.energy)
+    if rule.quantity == "grad_norm":
+        return Reading.exact(math.sqrt(scope.energy / rows))
     if rule.quantity in ("kappa", "scaled_kappa", "scale", "path_length"):
         return _of_predictor(scope, rule)
     if scope.spectrum is None:
@@ -165,9 +167,11 @@ def read_quantity(scope: ScopeResult, rule: Rule, rows: int) -> Reading:
 
 def _of_predictor(scope: ScopeResult, rule: Rule) -> Reading:
     result = next((p for p in scope.predictors if p.predictor == rule.argument), None)
-    if result is None:
+    if rule.argument == BEST:
+        result = scope.best
+    if result is None and rule.argument != BEST:
         return Reading.nothing(f"predictor {rule.argument} was not measured")
-    value: float | None = getattr(result, rule.quantity)
+    value: float | None = None if result is None else getattr(result, rule.quantity)
     if value is not None:
         return Reading.exact(value)
     zero = "gradients" if scope.energy == 0 else "predictions"

@@ -45,6 +45,10 @@ def rules(draw: st.DrawFn) -> Rule:
     choices = {BY_PREDICTOR: PREDICTORS, BY_EPSILON: tuple(map(repr, EPSILONS)), "": ("",)}
     argument = draw(st.sampled_from(choices[QUANTITIES[quantity]]))
     verdicts = VERDICTS if quantity in KNOWN.judged else ()
+    if quantity != "kappa":
+        verdicts = tuple(word for word in verdicts if word not in ("worse", "better"))
+    if quantity == "kappa" and draw(st.booleans()):
+        argument = "best"
     condition = draw(limits | st.sampled_from(verdicts) if verdicts else limits)
     return Rule(quantity, argument, condition, draw(patterns))
 
@@ -134,7 +138,11 @@ def test_what_was_not_computed_is_no_quantity() -> None:
         parse_rule("rank[0.1] > 3", known)
     assert parse_rule("kappa[zero] > 3", known).argument == "zero"
     with pytest.raises(RuleError, match="rank has no interval to judge by"):
-        parse_rule("rank[0.1] worse", KNOWN)
+        parse_rule("rank[0.1] higher", KNOWN)
+    with pytest.raises(RuleError, match="energy is neither good nor bad; say higher or lower"):
+        parse_rule("energy worse", KNOWN)
+    with pytest.raises(RuleError, match="no predictor 'best'"):
+        parse_rule("scale[best] > 1", KNOWN)
 
 
 def test_arguments_are_known_however_they_are_written() -> None:
@@ -214,6 +222,8 @@ def test_every_quantity_is_the_one_of_the_result() -> None:
         "rank[0.05]": rank.rank, "residual[0.05]": rank.residual, "effective_rank": spectrum.effective_rank,
         "stable_rank": spectrum.stable_rank, "participation_ratio": spectrum.participation_ratio,
         "increment_energy": spectrum.energy, "energy": analysis.total.energy,
+        "grad_norm": math.sqrt(analysis.total.energy / analysis.run.rows),
+        "kappa[best]": min(p.kappa for p in analysis.total.predictors if p.predictor != "zero"),
     }  # fmt: skip
     assert {subject.partition("[")[0] for subject in expected} == set(QUANTITIES)
     for subject, value in expected.items():
