@@ -29,6 +29,11 @@ Examples:
 @options.fail_if
 @options.presentation
 @options.steps
+@click.option(
+    "--tensor-steps",
+    is_flag=True,
+    help="With --format json or jsonl: per-step sums of tensors too, as compare needs for intervals.",
+)
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
 @options.part
 def command(
@@ -38,6 +43,7 @@ def command(
     fail_if: tuple[str, ...],
     shown: Presentation,
     steps: bool,
+    tensor_steps: bool,
     plan: bool,
     part: tuple[int, int] | None,
 ) -> int:
@@ -47,6 +53,8 @@ def command(
     warnings and errors to stderr. A RUN that fails does not stop the others.
     """
     options.check_steps(steps, shown)
+    if tensor_steps and not shown.format.startswith("json"):
+        raise click.UsageError(f"--tensor-steps goes with --format json or jsonl, not with {shown.format}.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
@@ -76,8 +84,9 @@ def command(
     def analyze(run: str) -> Analysis:
         with bar.of(run) as progress:
             return gradlog.analyze(
-                run, settings, threads=resources.threads, memory=resources.memory, progress=progress
-            )
+                run, settings, threads=resources.threads, memory=resources.memory, progress=progress,
+                tensor_steps=tensor_steps,
+            )  # fmt: skip
 
     def describe_plan(run: str) -> PlanDescription:
         return gradlog.describe_plan(run, settings, threads=resources.threads, memory=resources.memory)

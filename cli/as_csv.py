@@ -7,7 +7,15 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from gradmf.gradlog import Analysis, LogDescription, ScopeResult, TensorDescription, TensorResult
+from gradmf.gradlog import (
+    Analysis,
+    Change,
+    Comparison,
+    LogDescription,
+    ScopeResult,
+    TensorDescription,
+    TensorResult,
+)
 
 from .figures import extents
 
@@ -17,6 +25,12 @@ Value = str | int | float | None
 DESCRIPTION_COLUMNS = (
     "run", "tensor", "shape", "dtype", "parameters", "rows", "stored_rows", "chunks", "shards", "codecs",
     "reader", "expected_chunks", "absent_chunks", "stored_bytes", "raw_bytes",
+)  # fmt: skip
+
+
+COMPARISON_COLUMNS = (
+    "baseline", "run", "scope", "tensor", "quantity", "baseline_value", "value", "absolute", "relative",
+    "lower", "upper", "basis", "verdict",
 )  # fmt: skip
 
 
@@ -51,6 +65,38 @@ def write_analyses(analyses: Iterable[Analysis], columns: Sequence[str] = ()) ->
 def write_descriptions(logs: Iterable[LogDescription], columns: Sequence[str] = ()) -> Iterator[str]:
     """Pieces of CSV: a row for every tensor of every log."""
     yield from write_rows(([_tensor_row(log, tensor) for tensor in log.tensors] for log in logs), columns)
+
+
+def write_comparisons(comparisons: Iterable[Comparison], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Pieces of CSV: for every comparison a row for every quantity of the total and of every tensor."""
+    tables = (
+        [
+            _change_row(comparison, scope.name, change)
+            for scope in (comparison.total, *comparison.tensors)
+            for change in scope.changes
+        ]
+        for comparison in comparisons
+    )
+    yield from write_rows(tables, columns)
+
+
+def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> dict[str, Value]:
+    lower, upper = change.interval or (None, None)
+    return {
+        "baseline": comparison.baseline.run.path,
+        "run": comparison.run.run.path,
+        "scope": "total" if tensor is None else "tensor",
+        "tensor": tensor,
+        "quantity": change.quantity,
+        "baseline_value": change.baseline,
+        "value": change.value,
+        "absolute": change.absolute,
+        "relative": change.relative,
+        "lower": lower,
+        "upper": upper,
+        "basis": change.basis,
+        "verdict": change.verdict,
+    }
 
 
 def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:

@@ -43,25 +43,34 @@ class Batch:
         # Where an array fails, zarr forgets its tasks for the others; asyncio would show their tracebacks.
         logging.getLogger("asyncio").addHandler(logging.NullHandler())
         for run in self._runs():
-            try:
-                result = work(run)
-            except BrokenPipeError:
+            result = self.attempt(run, work)
+            if result is not None:
+                self.done += 1
+                yield result
+
+    def attempt(self, run: str, work: Callable[[str], _R]) -> _R | None:
+        """What `work` makes of one run, None where it fails; warnings and errors go to stderr."""
+        try:
+            result = work(run)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if exit_code(error) is None:
                 raise
-            except Exception as error:
-                code = exit_code(error)
-                if code is None:
-                    raise
-                self.exit_code = max(self.exit_code, code)
-                text = told(error)
-                tell_error(text if text.startswith(run) else f"{run}: {text}")
-                continue
-            for warning in result.warnings:
-                tell_warning(f"{run}: {warning.message}" if self.several else warning.message)
-            self.done += 1
-            if not gc.isenabled():  # what is loaded by now stays, and need not be searched
-                gc.freeze()
-                gc.enable()
-            yield result
+            self.fail(run, error)
+            return None
+        for warning in result.warnings:
+            tell_warning(f"{run}: {warning.message}" if self.several else warning.message)
+        if not gc.isenabled():  # what is loaded by now stays, and need not be searched
+            gc.freeze()
+            gc.enable()
+        return result
+
+    def fail(self, run: str, error: Exception) -> None:
+        """Tell that a run failed."""
+        self.exit_code = max(self.exit_code, exit_code(error) or 0)
+        text = told(error)
+        tell_error(text if text.startswith(run) else f"{run}: {text}")
 
     @property
     def worthless(self) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from .messages import tell_error
 
-_COMMANDS = ("analyze", "merge", "info", "completion")
+_COMMANDS = ("analyze", "compare", "merge", "info", "completion")
 
 
 class _LazyGroup(click.Group):
@@ -31,6 +31,7 @@ class _LazyGroup(click.Group):
     epilog="""\b
 Examples:
   gradmf analyze run.zarr
+  gradmf compare reference.zarr run.zarr
   gradmf info run.zarr
 
 \b

@@ -153,6 +153,22 @@ def _settings(
     )
 
 
+def _settings_of_runs(
+    predictor: tuple[str, ...],
+    epsilon: tuple[float, ...],
+    rank: str,
+    tensor: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rows: tuple[tuple[int | None, int | None], ...],
+    nonfinite: str,
+    truncate: bool,
+    strict: bool,
+) -> tuple[Settings, tuple[tuple[int | None, int | None], ...]]:
+    """The settings of all runs, but for rows, and the rows that were asked for."""
+    settings = _settings(predictor, epsilon, rank, tensor, exclude, None, nonfinite, truncate, strict)
+    return settings, rows
+
+
 def offered(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What a shell completes, where any of `words` can stand."""
     return lambda _context, _parameter, incomplete: [word for word in words if word.startswith(incomplete)]
@@ -182,14 +198,9 @@ part = click.option(
     help="Take part I of K of the parameters, and write what `gradmf merge` adds up to the -o FILE.",
 )
 
-settings = _bundle(
-    "settings",
-    _settings,
+_choices = (
     click.option("--tensor", multiple=True, metavar="GLOB", help="Only tensors of such a name (repeatable)."),
     click.option("--exclude", multiple=True, metavar="GLOB", help="No tensors of such a name (repeatable)."),
-    click.option(
-        "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
-    ),
     click.option(
         "--predictor",
         multiple=True,
@@ -223,6 +234,29 @@ settings = _bundle(
     ),
     truncate,
     click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store."),
+)
+"""The options behind `Settings`, but for rows."""
+
+settings = _bundle(
+    "settings",
+    _settings,
+    click.option(
+        "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
+    ),
+    *_choices,
+)
+
+run_settings = _bundle(
+    "settings",
+    _settings_of_runs,
+    click.option(
+        "--rows",
+        type=row_range,
+        multiple=True,
+        metavar="A:B",
+        help="Only rows A to B - 1 of all runs; given once for each run, of each in order.",
+    ),
+    *_choices,
 )
 
 resources = _bundle(

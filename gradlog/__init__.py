@@ -7,8 +7,10 @@ print(analysis.total.best, analysis.total.spectrum.rank)
 """
 
 from .analysis import analyze
+from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .description import LogDescription, TensorDescription, describe
-from .document import analysis_document, description_document, plan_document
+from .document import analysis_document, comparison_document, description_document, plan_document
+from .document_reader import holds_analyses, read_analyses
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates import Finding, Reading, Violation, judge
@@ -32,7 +34,9 @@ from .result import (
     SpectrumResult,
     Steps,
     TensorResult,
+    TensorSteps,
 )
+from .shared_rows import shared_rows
 from .splitting import PartNumber
 from .version import __version__
 from .writer import LogWriter, create_log
@@ -40,7 +44,9 @@ from .writer import LogWriter, create_log
 __all__ = [
     "DEFAULT_PREDICTORS",
     "Analysis",
+    "Change",
     "ChunkInventory",
+    "Comparison",
     "Cost",
     "DataError",
     "Finding",
@@ -61,6 +67,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "RunInfo",
+    "ScopeComparison",
     "ScopeResult",
     "Settings",
     "SpectrumResult",
@@ -69,6 +76,7 @@ __all__ = [
     "Tensor",
     "TensorDescription",
     "TensorResult",
+    "TensorSteps",
     "UsageError",
     "Violation",
     "Vocabulary",
@@ -76,10 +84,14 @@ __all__ = [
     "analysis_document",
     "analyze",
     "analyze_part",
+    "check_comparison",
+    "compare",
+    "comparison_document",
     "create_log",
     "describe",
     "describe_plan",
     "description_document",
+    "holds_analyses",
     "judge",
     "known_predictors",
     "merge_parts",
@@ -87,6 +99,8 @@ __all__ = [
     "parse_predictor",
     "parse_rule",
     "plan_document",
+    "read_analyses",
+    "shared_rows",
     "take_inventory",
     "write_part",
 ]

@@ -21,6 +21,7 @@ from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, parse_predictors
 from .result import Analysis, Cost, LogWarning, Settings
 from .splitting import PartNumber, PartPlan, plan_part
+from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def analyze(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
+    tensor_steps: bool = False,
 ) -> Analysis:
     """Path lengths, kappas and predictable ranks of a run's gradients, from one pass over its log.
 
@@ -51,6 +53,7 @@ def analyze(
         same to the last bit for any number of threads
     memory : bytes that the pass may take above the interpreter and its libraries
     progress : called with (bytes done, bytes in all) from the calling thread
+    tensor_steps : keep the per-step sums of each tensor too, as `compare` needs them for intervals
 
     Raises
     ------
@@ -60,7 +63,7 @@ def analyze(
     """
     began = time.perf_counter()
     settings = settings or Settings()
-    ready = prepare(run, settings, threads, memory)
+    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps)
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
         result, keep = _gather(ready, warnings, progress)
@@ -82,6 +85,7 @@ class Preparation:
     workers: int
     warnings: tuple[LogWarning, ...]
     part: PartPlan | None = None
+    tensor_steps: bool = False
 
     def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
@@ -96,6 +100,7 @@ def prepare(
     threads: int | None,
     memory: int,
     part: PartNumber | None = None,
+    tensor_steps: bool = False,
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
@@ -109,9 +114,11 @@ def prepare(
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
+    kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(bank.predictors)) if tensor_steps else 0
     request = Request(
-        tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers
-    )
+        tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
+        kept_bytes=kept,
+    )  # fmt: skip
     try:
         planned = None if part is None else plan_part(request, settings.rank, part)
         plan = make_plan(request, settings.rank) if planned is None else planned.plan
@@ -119,7 +126,7 @@ def prepare(
         raise type(error)(f"{log.path}: {error}") from error
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
-    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings), planned)
+    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings), planned, tensor_steps)
 
 
 def available_processors() -> int:
@@ -248,6 +255,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                 return run_pass(
                     reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
                     None if ready.part is None else ready.part.ranges,
+                    tensor_steps=ready.tensor_steps,
                 )  # fmt: skip
         except OverflowError as error:
             raise DataError(

@@ -76,6 +76,7 @@ def assemble(
         steps=result.series.steps(read.step),
         warnings=tuple(warnings),
         cost=cost,
+        tensor_steps=None if result.tensor_series is None else result.tensor_series.steps(),
     )
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from .comparison import Comparison, ScopeComparison
 from .description import LogDescription
 from .planning import PlanDescription
-from .result import Analysis, ScopeResult, Settings, SpectrumResult, Steps, TensorResult
+from .result import Analysis, ScopeResult, Settings, SpectrumResult, Steps, TensorResult, TensorSteps
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"
 PLAN_SCHEMA = "gradmf.plan/1"
+COMPARE_SCHEMA = "gradmf.compare/1"
 
 
 def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, Any]:
@@ -31,6 +33,8 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
     }
     if not steps:
         del document["steps"]
+    if analysis.tensor_steps is not None:
+        document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -45,6 +49,48 @@ def plan_document(description: PlanDescription) -> dict[str, Any]:
     """The document of schema gradmf.plan/1."""
     plain: dict[str, Any] = _plain({"schema": PLAN_SCHEMA, **dataclasses.asdict(description)})
     return plain
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """The document of schema gradmf.compare/1: one run against the baseline."""
+    document = {
+        "schema": COMPARE_SCHEMA,
+        "gradmf": comparison.version,
+        "baseline": dataclasses.asdict(comparison.baseline.run),
+        "run": dataclasses.asdict(comparison.run.run),
+        "settings": {
+            "baseline": _settings(comparison.baseline.settings),
+            "run": _settings(comparison.run.settings),
+            "align": comparison.align,
+            "confidence": comparison.confidence,
+            "resamples": comparison.resamples,
+        },
+        "total": _compared(comparison.total),
+        "tensors": [{"name": scope.name, **_compared(scope)} for scope in comparison.tensors],
+        "unmatched": {"baseline": comparison.only_baseline, "run": comparison.only_run},
+        "no_interval": {
+            "total": comparison.no_interval[0] or None,
+            "tensors": comparison.no_interval[1] or None,
+        },
+        "warnings": [
+            dataclasses.asdict(warning)
+            for warning in (
+                *comparison.baseline.warnings,
+                *comparison.run.warnings,
+                *comparison.warnings,
+            )
+        ],
+    }
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def _compared(scope: ScopeComparison) -> dict[str, Any]:
+    return {
+        "parameters": scope.parameters,
+        "best": scope.best,
+        "changes": [dataclasses.asdict(change) for change in scope.changes],
+    }
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -99,6 +145,23 @@ def _steps(steps: Steps) -> dict[str, Any]:
         "grad_norm": steps.grad_norm,
         "cosine": steps.cosine,
         "kappa": dict(steps.kappa),
+        "path_length": dict(steps.path_length),
+        "product": dict(steps.product),
+    }
+
+
+def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:
+    return {
+        "edges": steps.edges,
+        "tensors": [
+            {
+                "name": tensor.name,
+                "energy": steps.energy[at],
+                "path_length": {spec: values[at] for spec, values in steps.path_length.items()},
+                "product": {spec: values[at] for spec, values in steps.product.items()},
+            }
+            for at, tensor in enumerate(analysis.tensors)
+        ],
     }
 
 

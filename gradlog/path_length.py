@@ -102,7 +102,12 @@ class PathLengthSeries:
                 spec: np.where(energy > 0, self.sums[:, _columns(p)][:, RESIDUAL] / energy, np.nan)
                 for p, spec in enumerate(self.predictors)
             }
-        return Steps(step, norm, cosine, kappa)
+        later = [
+            (spec, self.sums[:, _columns(p)]) for p, spec in enumerate(self.predictors) if spec != "zero"
+        ]
+        path_length = {spec: sums[:, RESIDUAL].copy() for spec, sums in later}
+        product = {spec: sums[:, PRODUCT].copy() for spec, sums in later}
+        return Steps(step, norm, cosine, kappa, path_length, product)
 
 
 def nonfinite_rows(sums: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -69,6 +69,7 @@ class Request:
     weight_columns : float64 weights of predictors for each row
     memory : bytes to stay within; threads : tiles in work at once
     kept_matrices : Gram matrices that stay until the end, beside the total's
+    kept_bytes : of other sums that are kept, beside those of the whole model's rows
     """
 
     tensors: Sequence[Tensor]
@@ -79,6 +80,7 @@ class Request:
     memory: int
     threads: int
     kept_matrices: int = 0
+    kept_bytes: int = 0
 
     @property
     def count(self) -> int:
@@ -104,7 +106,7 @@ class Request:
         """Bytes of per-row sums, the whole model's with a copy and those of tiles in work, and of weights."""
         rows = self.count if whole_columns else min(self.count, self.block_rows)
         sums = self.sum_columns * (2 * self.count + (workers + 1) * rows)
-        return 8 * (sums + 2 * self.weight_columns * rows)
+        return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""

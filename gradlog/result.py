@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,12 +111,31 @@ class Steps:
 
     step : (N,) int64, training step numbers; grad_norm : (N,), ||g_t||; cosine : (N,), cos(g_t, g_{t-1});
     kappa : for each predictor (N,), ||g_t - m_t||^2 / ||g_t||^2
+    path_length, product : for each predictor but `zero` (N,), ||g_t - m_t||^2 and <g_t, m_t>; with
+    ||m_t||^2 = path_length - grad_norm^2 + 2 product they give kappa and scaled kappa of any set of rows
     """
 
     step: NDArray[np.int64]
     grad_norm: NDArray[np.float64]
     cosine: NDArray[np.float64]
     kappa: Mapping[str, NDArray[np.float64]]
+    path_length: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    product: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TensorSteps:
+    """Per-step sums of each of K tensors, over bins of consecutive rows: one row each up to 1,024 rows.
+
+    edges : (bins + 1,) int64, first row of each bin, then N; the first bin holds row 0 alone
+    energy : (K, bins), sum of ||g_t||^2
+    path_length, product : for each predictor but `zero` (K, bins), sums of ||g_t - m_t||^2 and <g_t, m_t>
+    """
+
+    edges: NDArray[np.int64]
+    energy: NDArray[np.float64]
+    path_length: Mapping[str, NDArray[np.float64]]
+    product: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The result of `analyze`: the whole model, its tensors in the log's order, and the steps."""
+    """The result of `analyze`: the whole model, its tensors in the log's order, and the steps.
+
+    tensor_steps : the same for each tensor, where asked for
+    """
 
     version: str
     run: RunInfo
@@ -171,3 +193,4 @@ class Analysis:
     steps: Steps
     warnings: tuple[LogWarning, ...]
     cost: Cost
+    tensor_steps: TensorSteps | None = None

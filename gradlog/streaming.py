@@ -26,6 +26,7 @@ from .predictors import HistoryBank
 from .ranges import ParameterRange, Part
 from .rowwise import RowwiseSpectra
 from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
+from .tensor_series import TensorSeries
 
 Progress = Callable[[int, int], None]
 
@@ -50,6 +51,7 @@ class PassResult:
 
     series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
     for, or where entries are not finite
+    tensor_series : per-step sums of each tensor, where asked for
     partial : instead of spectra, where only a part of the parameters was read
     """
 
@@ -59,6 +61,7 @@ class PassResult:
     spectra: list[Spectrum | None]
     nonfinite: list[NonfiniteRow] = field(default_factory=list)
     partial: PartialSpectra | None = None
+    tensor_series: TensorSeries | None = None
 
 
 @dataclass
@@ -82,6 +85,8 @@ def run_pass(
     epsilons: Sequence[float],
     progress: Progress | None = None,
     part_of: Sequence[ParameterRange] | None = None,
+    *,
+    tensor_steps: bool = False,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
@@ -91,6 +96,7 @@ def run_pass(
     rows : rows that the reader keeps
     epsilons : shares of the increments' energy that ranks may leave out
     progress : called with (bytes done, bytes in all), from the calling thread
+    tensor_steps : keep the per-step sums of each tensor too
 
     Raises what the reader raises.
     """
@@ -99,6 +105,8 @@ def run_pass(
     tiles = _TileWork(tensors, plan, bank, reader)
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
     merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of)
+    if tensor_steps:
+        merger.keep_tensor_steps(rows)
     waiting: collections.deque[Future[_TileResult]] = collections.deque()
     done = 0
 
@@ -269,6 +277,7 @@ class _Merger:
         self._pool = pool
         self._series = PathLengthSeries(rows, specs)
         self._totals = [PathLengthTotals(specs) for _ in tensors]
+        self._tensor_series: TensorSeries | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
@@ -282,11 +291,17 @@ class _Merger:
         self._alone = len(self._missing) == 1 and not plan.by_columns
         self._total = ExactSpectrum(0 if self._alone or plan.method != "exact" else size)
 
+    def keep_tensor_steps(self, rows: int) -> None:
+        """Gather per-step sums of each tensor too."""
+        self._tensor_series = TensorSeries(len(self._totals), rows, self._series.predictors)
+
     def merge(self, result: _TileResult) -> None:
         """Add one tile."""
         for part, sums in zip(result.parts, result.sums, strict=True):
             self._series.update(result.start, sums)
             self._totals[part.tensor].update(sums)
+            if self._tensor_series is not None:
+                self._tensor_series.update(part.tensor, result.start, sums)
             bad = nonfinite_rows(sums)
             for row in np.flatnonzero(bad):
                 self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
@@ -321,6 +336,7 @@ class _Merger:
     def result(self, rowwise: RowwiseSpectra | None = None) -> PassResult:
         """All that was gathered; spectra are left out where entries were not finite."""
         gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
+        gathered.tensor_series = self._tensor_series
         if self._plan.method == "none" or self.nonfinite:
             return gathered
         if rowwise is not None:

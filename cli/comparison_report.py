@@ -1,0 +1,165 @@
+"""The report of a comparison: the whole model first, then the tensors that changed most."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
+
+from .changes import change_text, interval_text
+from .comparison_words import explain_comparison, letter
+from .figures import NOTHING, count, counted, numbers
+from .report import Column, Report, Table
+
+MOST_TENSORS = 10
+MOST_NAMES = 6
+HEADLINE = "kappa[best]"
+
+
+def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = False) -> Report:
+    """All that a person sees. number : of the run, 1 for the first one after the baseline"""
+    tables = [_total(comparison, number)]
+    if comparison.tensors:
+        tables.append(_tensors(comparison, number))
+    words = [*_unmatched(comparison, number)]
+    if not quiet:
+        words += explain_comparison(comparison, number)
+    return Report(
+        heading=f"{letter(number)} against {letter(0)}",
+        facts=(_fact(comparison.baseline, 0), _fact(comparison.run, number)),
+        tables=tuple(tables),
+        words=tuple(words),
+    )
+
+
+def _fact(analysis: Analysis, number: int) -> str:
+    run, step = analysis.run, analysis.steps.step
+    span = f" (steps {step[0]} to {step[-1]})" if step.size else ""
+    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
+    return f"{letter(number)}  {run.path}: {counted(run.rows, 'row')}{span}, {size}"
+
+
+def _total(comparison: Comparison, number: int) -> Table:
+    shown = [change for change in comparison.total.changes if _is_shown(comparison.total, change)]
+    texts = [_values(change) for change in shown]
+    level = f"{100 * comparison.confidence:g}% interval"
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("quantity", "left", shrinks=True), [change.quantity for change in shown]),
+        (Column(letter(0), "decimal"), [text[0] for text in texts]),
+        (Column(letter(number), "decimal"), [text[1] for text in texts]),
+        (Column("change"), [change_text(change) for change in shown]),
+        (Column(level, dim=True, yields=2), [interval_text(change) for change in shown]),
+        (Column("verdict", "left"), [change.verdict or NOTHING for change in shown]),
+    ]
+    return _table("Whole model", columns, _notes(comparison, number))
+
+
+def _is_shown(scope: ScopeComparison, change: Change) -> bool:
+    """Path lengths are kappas times the energy: only those of the best predictors stand in the table."""
+    if not change.quantity.startswith("path_length"):
+        return True
+    return change.quantity in {f"path_length[{spec}]" for spec in ("zero", *scope.best)}
+
+
+def _values(change: Change) -> list[str]:
+    values = change.baseline, change.value
+    if change.quantity.startswith("rank["):
+        return [NOTHING if value is None else count(int(value)) for value in values]
+    return numbers(values)
+
+
+def _notes(comparison: Comparison, number: int) -> str:
+    first, second = comparison.total.best
+    notes = []
+    if first is not None and second is not None:
+        same = first == second
+        which = f"{first} in both" if same else f"{first} in {letter(0)}, {second} in {letter(number)}"
+        notes.append(f"best: {which}")
+    notes.append("better: more predictable (lower kappa)")
+    notes.append("~: within noise")
+    if any("x" in change_text(c) or "/" in change_text(c) for c in comparison.total.changes):
+        notes.append("x12: 12 times, /12: a 12th")
+    return "; ".join(notes)
+
+
+def _tensors(comparison: Comparison, number: int) -> Table:
+    ordered = sorted(comparison.tensors, key=_weight, reverse=True)
+    shown, rest = ordered[:MOST_TENSORS], ordered[MOST_TENSORS:]
+    kappas = [scope.change(HEADLINE) for scope in shown]
+    norms = [scope.change("grad_norm") for scope in shown]
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("tensor", "left", shrinks=True), [str(scope.name) for scope in shown]),
+        (Column(f"kappa {letter(0)}", "decimal"), numbers([c.baseline if c else None for c in kappas])),
+        (Column(f"kappa {letter(number)}", "decimal"), numbers([c.value if c else None for c in kappas])),
+        (Column("change"), [change_text(c) if c else NOTHING for c in kappas]),
+        (
+            Column(f"{100 * comparison.confidence:g}% interval", dim=True, yields=2),
+            [interval_text(c) if c else NOTHING for c in kappas],
+        ),
+        (Column("verdict", "left"), [(c.verdict if c else None) or NOTHING for c in kappas]),
+        (Column(f"best {letter(0)}", "left", dim=True, yields=5), [s.best[0] or NOTHING for s in shown]),
+        (Column(f"best {letter(number)}", "left", dim=True, yields=5), [s.best[1] or NOTHING for s in shown]),
+    ]
+    middle = _middle_rank(comparison)
+    if middle is not None:
+        of_rank = [scope.change(middle) for scope in shown]
+        title = middle.replace("rank[", "r*(").replace("]", ")")
+        columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
+    columns.append((Column("grad norm", yields=4), [_beyond_noise(c) for c in norms]))
+    noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
+    return _table(f"Best kappa of {noun}, by change", columns, _rest(rest))
+
+
+def _beyond_noise(change: Change | None) -> str:
+    return NOTHING if change is None else "~" if change.verdict == "~" else change_text(change)
+
+
+def _weight(scope: ScopeComparison) -> tuple[bool, float]:
+    """Significant changes first, each by size."""
+    change = scope.change(HEADLINE)
+    if change is None or not change.baseline or not change.value:
+        return False, 0.0
+    return change.significant, abs(math.log(change.value / change.baseline))
+
+
+def _rest(scopes: Sequence[ScopeComparison]) -> str:
+    if not scopes:
+        return ""
+    verdicts: Counter[str] = Counter()
+    for scope in scopes:
+        change = scope.change(HEADLINE)
+        verdicts[(change.verdict if change else None) or "without verdict"] += 1
+    told = ", ".join(f"{count(number)} {verdict}" for verdict, number in verdicts.most_common())
+    return f"and {count(len(scopes))} more: {told}"
+
+
+def _middle_rank(comparison: Comparison) -> str | None:
+    ranks = [c.quantity for c in comparison.total.changes if c.quantity.startswith("rank[")]
+    return ranks[len(ranks) // 2] if ranks else None
+
+
+def _pair(change: Change | None) -> str:
+    if change is None or change.baseline is None or change.value is None:
+        return NOTHING
+    return f"{count(int(change.baseline))} to {count(int(change.value))}"
+
+
+def _partial(comparison: Comparison) -> bool:
+    return bool(comparison.only_baseline or comparison.only_run)
+
+
+def _unmatched(comparison: Comparison, number: int) -> list[str]:
+    lines = []
+    for names, run in ((comparison.only_baseline, 0), (comparison.only_run, number)):
+        if names:
+            more = f" and {count(len(names) - MOST_NAMES)} more" if len(names) > MOST_NAMES else ""
+            told = ", ".join(names[:MOST_NAMES]) + more
+            lines.append(f"Only in {letter(run)}, {counted(len(names), 'tensor')}: {told}.")
+    return lines
+
+
+def _table(title: str, columns: Sequence[tuple[Column, Sequence[str]]], note: str) -> Table:
+    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
+    return Table(title, tuple(column for column, _ in columns), rows, note=note)

@@ -1,0 +1,61 @@
+"""What a comparison means, in words: which run is more predictable, and whether that is noise."""
+
+from __future__ import annotations
+
+from string import ascii_uppercase
+
+from gradmf.gradlog import Change, Comparison
+
+from .changes import change_text, interval_text
+from .figures import count, percent
+
+
+def letter(number: int) -> str:
+    """A for the baseline, B for the first run, Z27 for what is beyond the alphabet."""
+    return ascii_uppercase[number] if number < len(ascii_uppercase) else f"Z{number + 1}"
+
+
+def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
+    """Which run is more predictable, whether that is noise, and what to mind."""
+    a, b = letter(0), letter(number)
+    change = comparison.total.change("kappa[best]")
+    if change is None or change.baseline is None or change.value is None:
+        return (f"All gradients of {a} or {b} are zero: there is nothing to compare.",)
+    lines = [_more_predictable(comparison, change, a, b), _noise(comparison, change)]
+    if comparison.no_interval[1] and not comparison.no_interval[0]:
+        lines.append(f"Tensors come without interval: {comparison.no_interval[1]}.")
+    rows = comparison.baseline.run.rows, comparison.run.run.rows
+    if rows[0] != rows[1]:
+        lines.append(
+            f"{a} has {count(rows[0])} rows and {b} {count(rows[1])}: path lengths and ranks grow with rows; "
+            "compare kappas."
+        )
+    return tuple(lines)
+
+
+def _more_predictable(comparison: Comparison, change: Change, a: str, b: str) -> str:
+    first, second = comparison.total.best
+    told = (
+        f"{a}'s best predictor, {first}, leaves {percent(change.baseline)} of its gradient energy; "
+        f"{b}'s, {second}, {percent(change.value)}."
+    )
+    if change.verdict == "~" and change.relative == 0:
+        return f"{a} and {b} are equally predictable: {told}"
+    if not change.significant:
+        return told
+    more, less = (b, a) if change.verdict == "better" else (a, b)
+    return f"{more} is more predictable than {less}: {told}"
+
+
+def _noise(comparison: Comparison, change: Change) -> str:
+    if comparison.no_interval[0]:
+        return f"Whether that is noise cannot be said: {comparison.no_interval[0]}."
+    if change.verdict is None:
+        return "Whether that is noise cannot be said: too few steps have gradients."
+    if change.relative == 0:
+        return "There is no difference to explain."
+    level = f"{100 * comparison.confidence:g}%"
+    told = f"kappa[best] {change_text(change)}, {level} interval {interval_text(change)}"
+    if change.significant:
+        return f"That is more than the noise between steps: {told}."
+    return f"Any difference is within the noise between steps: {told}."

@@ -1,0 +1,194 @@
+"""Results of earlier analyses, read back from the JSON that `analysis_document` wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .document import ANALYZE_SCHEMA
+from .errors import DataError
+from .result import (
+    Analysis,
+    Cost,
+    GrowthPoint,
+    LogWarning,
+    PredictorResult,
+    RankResult,
+    RunInfo,
+    ScopeResult,
+    Settings,
+    SpectrumResult,
+    Steps,
+    TensorResult,
+    TensorSteps,
+)
+
+_OPENING = (b"{", b"[")
+_NAN = float("nan")
+
+
+def holds_analyses(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file of JSON at the path, not a store."""
+    place = Path(path)
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return file.read(256).lstrip()[:1] in _OPENING
+
+
+def read_analyses(text: str, place: str) -> tuple[Analysis, ...]:
+    """The analyses in `text`: one document, a list of them, or JSON Lines. place : where it came from
+
+    What JSON leaves out is NaN here (`residual` of ranks) or 0 (`cost`).
+
+    Raises DataError, naming `place` and line, for what is no such document.
+    """
+    return tuple(analysis_of(document, where) for document, where in _documents(text, place))
+
+
+def analysis_of(document: Any, place: str) -> Analysis:
+    """One analysis from its document of schema gradmf.analyze/1. Raises DataError."""
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != ANALYZE_SCHEMA:
+        found = f"schema {schema!r}" if isinstance(schema, str) else "no schema"
+        raise DataError(
+            f"{place}: no result of gradmf analyze: {found}, not {ANALYZE_SCHEMA!r}; "
+            "give a store, or what analyze --format json wrote"
+        )
+    try:
+        analysis = _analysis(document)
+        _check(analysis)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{place}: a damaged result of gradmf analyze: {what}; write it anew") from error
+    return analysis
+
+
+def _documents(text: str, place: str) -> Iterator[tuple[Any, str]]:
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    else:
+        several = isinstance(whole, list)
+        for at, document in enumerate(whole if several else [whole], 1):
+            yield document, f"{place}, result {at}" if several else place
+        return
+    for number, line in lines:
+        where = f"{place}, line {number}"
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where}: no JSON: {error}") from None
+        yield document, where
+
+
+def _analysis(document: Mapping[str, Any]) -> Analysis:
+    run = dict(document["run"])
+    tensor_steps = document.get("tensor_steps")
+    tensors = tuple(
+        TensorResult(**vars(_scope(tensor)), name=str(tensor["name"]), shape=tuple(tensor["shape"]))
+        for tensor in document["tensors"]
+    )
+    return Analysis(
+        version=str(document["gradmf"]),
+        run=RunInfo(**{**run, "dtypes": tuple(run["dtypes"])}),
+        settings=_settings(document["settings"]),
+        total=_scope(document["total"]),
+        tensors=tensors,
+        steps=_steps(document.get("steps") or {}),
+        warnings=tuple(LogWarning(str(w["code"]), str(w["message"])) for w in document.get("warnings", ())),
+        cost=Cost(0.0, 0, "json"),
+        tensor_steps=None if tensor_steps is None else _tensor_steps(tensor_steps, tensors),
+    )
+
+
+def _settings(held: Mapping[str, Any]) -> Settings:
+    """Fields that this version doesn't know are left alone: what they changed stands in the numbers."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in held.items()
+        if name in known
+    }
+    return Settings(**values)
+
+
+def _scope(held: Mapping[str, Any]) -> ScopeResult:
+    spectrum = held["spectrum"]
+    return ScopeResult(
+        int(held["parameters"]),
+        float(held["energy"]),
+        tuple(PredictorResult(**predictor) for predictor in held["predictors"]),
+        None if spectrum is None else _spectrum(spectrum),
+    )
+
+
+def _spectrum(held: Mapping[str, Any]) -> SpectrumResult:
+    return SpectrumResult(
+        method=str(held["method"]),
+        confidence=float(held["confidence"]),
+        energy=float(held["energy"]),
+        rank=tuple(RankResult(r["epsilon"], r["rank"], r["lower"], r["upper"], _NAN) for r in held["rank"]),
+        stable_rank=held["stable_rank"],
+        effective_rank=held["effective_rank"],
+        participation_ratio=held["participation_ratio"],
+        singular_values=_doubles(held.get("singular_values", ())),
+        growth=tuple(
+            GrowthPoint(point["rows"], tuple((r["lower"], r["upper"]) for r in point["rank"]))
+            for point in held.get("growth", ())
+        ),
+    )
+
+
+def _steps(held: Mapping[str, Any]) -> Steps:
+    return Steps(
+        step=np.array(held.get("step", ()), dtype=np.int64),
+        grad_norm=_doubles(held.get("grad_norm", ())),
+        cosine=_doubles(held.get("cosine", ())),
+        kappa={spec: _doubles(values) for spec, values in held.get("kappa", {}).items()},
+        path_length={spec: _doubles(values) for spec, values in held.get("path_length", {}).items()},
+        product={spec: _doubles(values) for spec, values in held.get("product", {}).items()},
+    )
+
+
+def _tensor_steps(held: Mapping[str, Any], tensors: Sequence[TensorResult]) -> TensorSteps:
+    by_name = {item["name"]: item for item in held["tensors"]}
+    items = [by_name[tensor.name] for tensor in tensors]
+
+    def of_each(word: str) -> dict[str, NDArray[np.float64]]:
+        return {spec: np.stack([_doubles(item[word][spec]) for item in items]) for spec in items[0][word]}
+
+    return TensorSteps(
+        edges=np.array(held["edges"], dtype=np.int64),
+        energy=np.stack([_doubles(item["energy"]) for item in items]),
+        path_length=of_each("path_length"),
+        product=of_each("product"),
+    )
+
+
+def _doubles(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """float64, NaN for null."""
+    return np.array(values, dtype=np.float64)
+
+
+def _check(analysis: Analysis) -> None:
+    """Raise ValueError where lengths don't fit."""
+    steps, rows = analysis.steps, analysis.run.rows
+    series = [steps.step, steps.grad_norm, *steps.path_length.values(), *steps.product.values()]
+    if steps.step.size and any(values.size != rows for values in series):
+        raise ValueError(f"its steps are not {rows} values each")
+    tensor_steps = analysis.tensor_steps
+    if tensor_steps is None:
+        return
+    bins = (len(analysis.tensors), tensor_steps.edges.size - 1)
+    sums = [tensor_steps.energy, *tensor_steps.path_length.values(), *tensor_steps.product.values()]
+    if any(values.shape != bins for values in sums) or int(tensor_steps.edges[-1]) != rows:
+        raise ValueError("its tensor_steps don't fit its tensors and rows")

@@ -1,0 +1,25 @@
+"""Bins of consecutive rows: how finely per-step sums are kept and resampled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BINS = 1024
+"""Bins of a run, beside the first row's own. Up to here a bin is a row."""
+
+
+def bin_edges(rows: int) -> NDArray[np.int64]:
+    """(bins + 1,) int64: first row of each bin, then `rows`. Row 0, which nothing predicts, stays apart."""
+    width = bin_width(rows)
+    return np.append(np.insert(np.arange(1, rows, width, dtype=np.int64), 0, 0), rows)
+
+
+def bin_width(rows: int) -> int:
+    """Rows of each bin but the first and the last."""
+    return max(1, -(-(rows - 1) // MOST_BINS))
+
+
+def tensor_series_bytes(tensors: int, rows: int, predictors: int) -> int:
+    """Bytes of the per-step sums of `tensors` tensors, with the copy that is handed out."""
+    return 8 * tensors * 2 * min(rows, MOST_BINS + 1) * (2 * predictors + 1)
