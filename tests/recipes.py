@@ -67,7 +67,8 @@ def environment(folder: Path) -> dict[str, str]:
         "MAKELEVEL",
         "MFLAGS",
         "MAKEOVERRIDES",
-    )  # under `make test`, it would tell of folders
+    )
+    # Under `make test`, a make within would tell of its folders.
     kept = {name: value for name, value in os.environ.items() if name not in of_make}
     return {**kept, "PATH": path, "COLUMNS": "80", "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8"}
 
