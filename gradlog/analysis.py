@@ -245,7 +245,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     # Sums that overflow are told by name once they are whole.
     with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
-        # The first block is read while Numba is imported and the kernels load.
+        # The first block is read while kernels and BLAS load.
         from ..kernels.gram import one_blas_thread
         from .streaming import run_pass
 

@@ -11,7 +11,7 @@ from .errors import MemoryLimitError
 from .log import Tensor
 from .sizes import format_size
 
-TILE_WIDTH = 8192
+TILE_WIDTH = 4096
 """Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""

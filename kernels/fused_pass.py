@@ -9,13 +9,13 @@ square is not in float32; a residual of 1e-4 of the gradient would drown in floa
 
 from __future__ import annotations
 
-import math
+import ctypes
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .jit import compile_lock, kernel
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
@@ -56,111 +56,6 @@ def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
     return np.zeros((tiles, history_rows(lags, averages), TILE))
 
 
-@kernel
-def _load(row: Gradients, gradient: Doubles) -> float:
-    energy = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        gradient[j] = value
-        energy += value * value
-    return energy
-
-
-@kernel
-def _count_nonfinite(gradient: Doubles) -> int:
-    count = 0
-    for j in range(gradient.size):
-        if not math.isfinite(gradient[j]):
-            count += 1
-    return count
-
-
-@kernel
-def _count_nonzero(gradient: Doubles) -> int:
-    count = 0
-    for j in range(gradient.size):
-        if gradient[j] != 0.0:
-            count += 1
-    return count
-
-
-@kernel
-def _lag_sums(gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
-    product = 0.0
-    increment = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - previous[j]
-        product += gradient[j] * previous[j]
-        increment += difference * difference
-        energy += previous[j] * previous[j]
-    return product, increment, energy
-
-
-@kernel
-def _lag_sums_and_increments(
-    row: Gradients, gradient: Doubles, previous: Doubles
-) -> tuple[float, float, float]:
-    product = 0.0
-    increment = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - previous[j]
-        row[j] = difference
-        product += gradient[j] * previous[j]
-        increment += difference * difference
-        energy += previous[j] * previous[j]
-    return product, increment, energy
-
-
-@kernel
-def _residual_sums(gradient: Doubles, prediction: Doubles) -> tuple[float, float, float]:
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - prediction[j]
-        residual += difference * difference
-        product += gradient[j] * prediction[j]
-        energy += prediction[j] * prediction[j]
-    return residual, product, energy
-
-
-@kernel
-def _average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[float, float, float]:
-    """The sums of `_residual_sums` for an exponential average, which takes the gradient in on the way."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    gain = 1.0 - keep
-    for j in range(gradient.size):
-        difference = gradient[j] - average[j]
-        residual += difference * difference
-        product += gradient[j] * average[j]
-        energy += average[j] * average[j]
-        average[j] = keep * average[j] + gain * gradient[j]
-    return residual, product, energy
-
-
-@kernel
-def _weigh(a: float, x: Doubles, b: float, y: Doubles, accumulate: bool, out: Doubles) -> None:
-    if accumulate:
-        for j in range(out.size):
-            out[j] += a * x[j] + b * y[j]
-    else:
-        for j in range(out.size):
-            out[j] = a * x[j] + b * y[j]
-
-
-@kernel
-def _history_vector(history: Doubles, index: int, step: int, lags: int, width: int) -> Doubles:
-    """History vector `index`: g_{t-1-index} for index < lags, else average index - lags."""
-    if index < lags:
-        return history[(step + lags - index) % (lags + 1), :width]
-    return history[index + 1, :width]
-
-
-@kernel
 def fused_pass(
     block: Gradients,
     first: int,
@@ -188,107 +83,57 @@ def fused_pass(
         (g_{t-1}, ..., g_{t-L}, s_1, ..., s_E)
     sums : (T, PREDICTORS + 3 P) float64, added to; the columns are this module's constants
     """
-    rows = block.shape[0]
-    averages = decays.size
-    vectors = lags + averages
-    owners = np.full(averages, -1)
-    for tile in range((last - first + TILE - 1) // TILE):
-        left = first + tile * TILE
-        right = min(last, left + TILE)
-        width = right - left
-        past = history[tile]
-        scratch = past[lags + 1 + averages, :width]
-        for i in range(rows):
-            step = start + i
-            row = block[i, left:right]
-            gradient = past[step % (lags + 1), :width]
-            energy = _load(row, gradient)
-            sums[i, ENERGY] += energy
-            if not math.isfinite(energy):
-                sums[i, NONFINITE] += _count_nonfinite(gradient)
-            elif energy < TINY:
-                sums[i, NONZERO_TINY] += _count_nonzero(gradient)
-            product = increment = previous_energy = 0.0
-            if step > 0:
-                previous = _history_vector(past, 0, step, lags, width)
-                if replace:
-                    product, increment, previous_energy = _lag_sums_and_increments(row, gradient, previous)
-                else:
-                    product, increment, previous_energy = _lag_sums(gradient, previous)
-                sums[i, LAG_PRODUCT] += product
-                sums[i, INCREMENT] += increment
-            elif replace:
-                row[:] = 0
-            for p in range(weights.shape[0]):
-                count = 0
-                found = 0
-                for k in range(vectors):
-                    if weights[p, i, k] != 0.0:
-                        count += 1
-                        found = k
-                at = PREDICTORS + 3 * p
-                if count == 0:
-                    sums[i, at + RESIDUAL] += energy
-                    continue
-                alone = count == 1 and weights[p, i, found] == 1.0
-                if alone and found == 0:  # the last gradient: its sums are there already
-                    sums[i, at + RESIDUAL] += increment
-                    sums[i, at + PRODUCT] += product
-                    sums[i, at + PREDICTION] += previous_energy
-                    continue
-                if alone and found >= lags and owners[found - lags] < 0:
-                    owners[found - lags] = p  # summed below, on the way to the average's next value
-                    continue
-                if alone:
-                    prediction = _history_vector(past, found, step, lags, width)
-                else:
-                    held = -1
-                    accumulate = False
-                    for k in range(vectors):
-                        if weights[p, i, k] == 0.0:
-                            continue
-                        if held < 0:
-                            held = k
-                            continue
-                        _weigh(
-                            weights[p, i, held],
-                            _history_vector(past, held, step, lags, width),
-                            weights[p, i, k],
-                            _history_vector(past, k, step, lags, width),
-                            accumulate,
-                            scratch,
-                        )
-                        accumulate = True
-                        held = -1
-                    if held >= 0:
-                        only = _history_vector(past, held, step, lags, width)
-                        _weigh(weights[p, i, held], only, 0.0, gradient, accumulate, scratch)
-                    prediction = scratch
-                residual, inner, predicted = _residual_sums(gradient, prediction)
-                sums[i, at + RESIDUAL] += residual
-                sums[i, at + PRODUCT] += inner
-                sums[i, at + PREDICTION] += predicted
-            for e in range(averages):
-                average = past[lags + 1 + e, :width]
-                residual, inner, predicted = _average_sums(gradient, average, decays[e])
-                if owners[e] >= 0:
-                    at = PREDICTORS + 3 * owners[e]
-                    sums[i, at + RESIDUAL] += residual
-                    sums[i, at + PRODUCT] += inner
-                    sums[i, at + PREDICTION] += predicted
-                    owners[e] = -1
+    owners = np.full(decays.size, -1)
+    if WITHOUT_JIT:
+        from .fused_pass_jit import fused_sums
 
-
-def compile_fused_pass(dtype: np.dtype[np.floating]) -> None:
-    """Load the kernel for blocks of `dtype` from the cache, or compile it: once for all processes."""
-    if not hasattr(fused_pass, "compile"):  # NUMBA_DISABLE_JIT
+        fused_sums(block, first, last, start, history, lags, decays, weights, sums, owners, replace)
         return
-    from numba import boolean, float64, from_dtype, int64
-
-    entry = from_dtype(np.dtype(dtype))
-    signature = (
-        entry[:, ::1], int64, int64, int64, float64[:, :, ::1], int64, float64[::1],
-        float64[:, :, ::1], float64[:, ::1], boolean,
+    rows, columns = block.shape
+    predictors = weights.shape[0]
+    averages = decays.size
+    for array, shape in (
+        (block, (rows, columns)),
+        (history, (-(-(last - first) // TILE), history_rows(lags, averages), TILE)),
+        (decays, (averages,)),
+        (weights, (predictors, rows, lags + averages)),
+        (sums, (rows, sum_columns(predictors))),
+    ):
+        if array.shape != shape or not array.flags.c_contiguous:
+            raise ValueError(f"an array of shape {array.shape} should be {shape}, in C order")
+    if not 0 <= first < last <= columns:
+        raise ValueError(f"columns {first} to {last} of {columns}")
+    compile_fused_pass(block.dtype)(
+        block.ctypes.data, rows, columns, first, last, start,
+        history.ctypes.data, history.shape[0], history.shape[1], lags, decays.ctypes.data, averages,
+        weights.ctypes.data, predictors, sums.ctypes.data, sums.shape[1], owners.ctypes.data, replace,
     )  # fmt: skip
-    with compile_lock():
-        fused_pass.compile(signature)
+
+
+def compile_fused_pass(dtype: np.dtype[np.floating[Any]] | type[np.floating[Any]]) -> Any:
+    """The C function for blocks of `dtype`, from the cache or compiled: once for all processes."""
+    if WITHOUT_JIT:
+        return None
+    dtype = np.dtype(dtype)
+    if dtype not in _compiled:
+        from .machine_code import address_of
+
+        def compiled() -> tuple[str, str]:
+            from .fused_pass_jit import c_module
+
+            return c_module(np.dtype(dtype))
+
+        here = Path(__file__)
+        sources = (here, here.with_name("fused_pass_jit.py"), here.with_name("jit.py"))
+        address = address_of(f"fused_pass-{dtype}", sources, compiled)
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        # Like all functions of ctypes, it lets the GIL go.
+        _compiled[dtype] = ctypes.CFUNCTYPE(
+            None, pointer, size, size, size, size, size, pointer, size, size, size,
+            pointer, size, pointer, size, pointer, size, pointer, size,
+        )(address)  # fmt: skip
+    return _compiled[dtype]
+
+
+WITHOUT_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+_compiled: dict[np.dtype[Any], Any] = {}

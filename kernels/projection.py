@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import compile_lock, strict_kernel
+from .cache import compile_lock
+from .jit import strict_kernel
 
 Doubles = NDArray[np.float64]
 

@@ -1,0 +1,82 @@
+"""Compiled kernels are kept between processes: made once, checked when read, done without where need be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+import numpy as np
+from gradmf.kernels import fused_pass as f
+history = f.new_history(3, 1, 0)
+sums = np.zeros((2, f.sum_columns(0)))
+block = np.array([[1, 2, 3], [2, 4, 6]], {dtype!r})
+f.fused_pass(block, 0, 3, 0, history, 1, np.zeros(0), np.zeros((0, 2, 1)), sums, True)
+print(sums[:, :3].tolist(), block.tolist(), "numba" in sys.modules)
+"""
+SUMS = [[14.0, 0.0, 0.0], [56.0, 28.0, 14.0]]
+BLOCK = [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]
+
+
+def run(cache: Path, dtype: str = "f4", **changed: str) -> bool:
+    """Run the kernel in a process of its own; whether Numba was imported."""
+    done = start(cache, dtype, **changed)
+    told, errors = done.communicate(timeout=120)
+    assert done.returncode == 0, errors
+    assert told.startswith(f"{SUMS} {BLOCK} ")
+    return told.split()[-1] == "True"
+
+
+def start(cache: Path, dtype: str = "f4", **changed: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **changed}
+    pipe = subprocess.PIPE
+    arguments = [sys.executable, "-c", SCRIPT.format(dtype=dtype)]
+    return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def objects(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.o"))
+
+
+def test_later_processes_do_without_numba(tmp_path: Path) -> None:
+    assert run(tmp_path)
+    assert not run(tmp_path)
+    assert run(tmp_path, "f8")
+    assert len(objects(tmp_path)) == 2
+    assert not run(tmp_path, "f8")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no-lines"])
+def test_a_damaged_object_file_is_made_again(tmp_path: Path, damage: str) -> None:
+    run(tmp_path)
+    (path,) = objects(tmp_path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    path.write_bytes({"cut": whole[:-100], "flipped": flipped, "empty": b"", "no-lines": b"abc"}[damage])
+    assert run(tmp_path)
+    assert not run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for _ in range(2):
+        assert run(tmp_path / "file" / "cache")
+
+
+def test_processes_that_start_together(tmp_path: Path) -> None:
+    processes = [start(tmp_path) for _ in range(8)]
+    told = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, told
+    assert len(objects(tmp_path)) == 1
+    assert sum(text.endswith("True\n") for text, _ in told) == 1
+
+
+def test_without_the_jit(tmp_path: Path) -> None:
+    assert run(tmp_path, NUMBA_DISABLE_JIT="1")
+    assert not objects(tmp_path)
