@@ -107,7 +107,7 @@ def _tensors(comparison: Comparison, number: int) -> Table:
         of_rank = [scope.change(middle) for scope in shown]
         title = middle.replace("rank[", "r*(").replace("]", ")")
         columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
-    columns.append((Column("grad norm", yields=4), [_beyond_noise(c) for c in norms]))
+    columns.append((Column("norm change", yields=4), [_beyond_noise(c) for c in norms]))
     noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
     return _table(f"Best kappa of {noun}, by change", columns, _rest(rest))
 

@@ -1,0 +1,338 @@
+"""`gradmf compare` in this process: inputs, options, formats, tables at 80 and 160 columns, exit codes.
+
+python tests/test_cli_compare.py             # writes the tables anew
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from conftest import write_store
+from gradmf import gradlog
+from gradmf.cli.as_csv import COMPARISON_COLUMNS
+from gradmf.cli.as_table import draw_table
+from gradmf.cli.changes import change_text, interval_text
+from gradmf.cli.comparison_report import comparison_report
+from gradmf.cli.main import main
+from gradmf.cli.terminal import Terminal
+from gradmf.gradlog import Change
+
+ROOT = Path(__file__).parent.parent
+GD, SGD, CHARLM = (str(ROOT / "sample_logs" / f"{n}.zarr") for n in ("mlp-gd", "mlp-sgd", "charlm-adamw"))
+TABLES = Path(__file__).parent / "tables"
+PAIRS = {"gd-sgd": (GD, SGD), "gd-charlm": (GD, CHARLM)}
+
+
+class Ran:
+    """What a command line did."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    def call(*arguments: str | Path, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin.encode())))
+        code = main([str(argument) for argument in arguments])
+        return Ran(code, *capfd.readouterr())
+
+    return call
+
+
+def drawn(pair: str, width: int) -> str:
+    """The table of two samples on a terminal; their paths as from the project's root."""
+    runs = [gradlog.analyze(path, tensor_steps=True) for path in PAIRS[pair]]
+    report = comparison_report(gradlog.compare(*runs))
+    facts = tuple(fact.replace(f"{ROOT}/", "") for fact in report.facts)
+    report = type(report)(report.heading, facts, report.tables, report.series, report.words)
+    return draw_table(report, Terminal(width=width, rules=True))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_tables_of_the_samples(pair: str, width: int) -> None:
+    table = drawn(pair, width)
+    assert table == (TABLES / f"compare-{pair}-{width}.txt").read_text()
+    assert max(map(len, table.splitlines())) <= width
+    assert len(table.splitlines()) <= 48, "more than a screen"
+
+
+def test_words_say_which_run_is_more_predictable(run: Any) -> None:
+    ran = run("compare", SGD, GD)
+    assert (ran.code, ran.err) == (0, "")
+    assert "B is more predictable than A: A's best predictor, ema:0.99, leaves 91.4%" in ran.out
+    assert "more than the noise between steps: kappa[best] /452" in ran.out
+    ran = run("compare", SGD, SGD)
+    assert "A and B are equally predictable" in ran.out
+    assert "There is no difference" in ran.out
+    ran = run("compare", GD, SGD, "-q")
+    assert "more predictable than" not in ran.out
+
+
+def test_noise_is_called_noise(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    paths = [
+        write_store(tmp_path / f"{name}.zarr", {"x": rng.standard_normal((200, 30))}) for name in ("a", "b")
+    ]
+    out = run("compare", *paths, "--predictor", "one-step").out
+    assert "Any difference is within the noise between steps" in out
+    assert "more predictable than" not in out
+
+
+def test_formats(run: Any) -> None:
+    documents = {
+        format: run("compare", GD, SGD, "--format", format) for format in ("json", "jsonl", "csv", "markdown")
+    }
+    assert all((ran.code, ran.err) == (0, "") for ran in documents.values())
+    document = json.loads(documents["json"].out, parse_constant=pytest.fail)
+    assert document == json.loads(documents["jsonl"].out)
+    assert document["schema"] == "gradmf.compare/1"
+    assert (document["baseline"]["path"], document["run"]["path"]) == (GD, SGD)
+    assert document["settings"]["confidence"] == 0.95
+    assert document["unmatched"] == {"baseline": [], "run": []}
+    changes = {c["quantity"]: c for c in document["total"]["changes"]}
+    assert changes["kappa[one-step]"]["verdict"] == "worse"
+    rows = list(csv.DictReader(io.StringIO(documents["csv"].out)))
+    assert tuple(rows[0]) == COMPARISON_COLUMNS
+    assert len(rows) == 7 * len(changes)
+    for row in rows[: len(changes)]:
+        held = changes[row["quantity"]]
+        assert row["scope"] == "total"
+        assert float(row["baseline_value"]) == held["baseline"]
+        assert float(row["relative"]) == held["relative"]
+        assert row["verdict"] == held["verdict"]
+        lower, upper = held["interval"] or ("", "")
+        assert (row["lower"], row["upper"]) == (str(lower), str(upper))
+    assert documents["markdown"].out.startswith("## B against A")
+    chosen = run("compare", GD, SGD, "--format", "csv", "--columns", "quantity,verdict").out
+    assert chosen.startswith("quantity,verdict\nkappa[best],worse\n")
+
+
+def test_several_runs_are_each_compared_with_the_baseline(run: Any) -> None:
+    ran = run("compare", GD, SGD, CHARLM, "--format", "json")
+    assert ran.code == 0
+    documents = json.loads(ran.out)
+    assert [d["run"]["path"] for d in documents] == [SGD, CHARLM]
+    assert all(d["baseline"]["path"] == GD for d in documents)
+    assert documents[1]["unmatched"]["baseline"] == [t["name"] for t in documents[0]["tensors"]]
+    out = run("compare", GD, SGD, CHARLM).out
+    assert "B against A" in out
+    assert "C against A" in out
+    assert "Only in A, 6 tensors: 0.bias, 0.weight" in out
+    assert "Only in C, 16 tensors: blocks.0.attn.proj.weight" in out
+
+
+def compared(run: Any, *arguments: str | Path, stdin: str = "") -> Any:
+    ran = run("compare", *arguments, "--format", "jsonl", stdin=stdin)
+    assert ran.code == 0, ran.err
+    return json.loads(ran.out)
+
+
+def test_results_take_the_place_of_stores(run: Any, tmp_path: Path) -> None:
+    both = run("analyze", GD, SGD, "--format", "jsonl", "--steps", "--tensor-steps").out
+    (tmp_path / "both.jsonl").write_text(both)
+    one = tmp_path / "sgd.json"
+    assert run("analyze", SGD, "--format", "json", "--tensor-steps", "-o", one).code == 0
+    from_stores = compared(run, GD, SGD)
+    assert from_stores["total"]["changes"][0]["interval"] is not None
+    assert compared(run, tmp_path / "both.jsonl") == from_stores
+    assert compared(run, GD, one) == from_stores
+    assert compared(run, "-", stdin=both) == from_stores
+    assert compared(run, "-", stdin=f"{GD}\n{one}\n") == from_stores
+    listed = run("analyze", GD, SGD, "--format", "json", "--tensor-steps").out
+    assert compared(run, "-", stdin=listed) == from_stores
+    bare = run("analyze", GD, SGD, "--format", "jsonl").out
+    ran = run("compare", "-", stdin=bare)
+    assert ran.code == 0
+    assert "Whether that is noise cannot be said" in ran.out
+    assert "holds no per-step sums" in ran.out
+
+
+def test_rows_for_all_runs_or_for_each(run: Any) -> None:
+    one = compared(run, GD, SGD, "--rows", "100:")
+    assert (one["baseline"]["rows"], one["run"]["rows"]) == (300, 300)
+    each = compared(run, GD, SGD, "--rows", ":100", "--rows", "-50:")
+    assert (each["baseline"]["rows"], each["run"]["rows"]) == (100, 50)
+    ran = run("compare", GD, SGD, "--rows", ":9", "--rows", ":8", "--rows", ":7")
+    assert ran.code == 2
+    assert "--rows is given 3 times for 2 runs" in ran.err
+
+
+def test_alignment_by_step_keeps_the_steps_of_both(run: Any, tmp_path: Path) -> None:
+    found = compared(run, GD, CHARLM, "--align", "step")
+    assert (found["baseline"]["rows"], found["run"]["rows"]) == (400, 80)
+    assert found["settings"]["align"] == "step"
+    result = tmp_path / "charlm.json"
+    run("analyze", CHARLM, "--format", "json", "-o", result)
+    ran = run("compare", GD, result, "--align", "step")
+    assert ran.code == 2
+    assert "finished results cannot be cut" in ran.err
+    assert compared(run, GD, result, "--align", "fraction")["run"]["rows"] == 160
+    rng = np.random.default_rng(1)
+    late = write_store(tmp_path / "late.zarr", {"x": rng.random((9, 4))}, step=range(900, 909))
+    ran = run("compare", GD, late, "--align", "step")
+    assert ran.code == 1
+    assert "no training step in common" in ran.err
+
+
+def test_options_reach_the_analyses(run: Any) -> None:
+    found = compared(
+        run, GD, SGD, "--tensor", "0.*", "--exclude", "*.bias", "--predictor", "mean:3", "--epsilon", "0.2",
+        "--confidence", "0.5",
+    )  # fmt: skip
+    assert [t["name"] for t in found["tensors"]] == ["0.weight"]
+    quantities = {c["quantity"]: c for c in found["total"]["changes"]}
+    assert {"kappa[mean:3]", "rank[0.2]"} < set(quantities)
+    wide = compared(run, GD, SGD, "--tensor", "0.weight", "--predictor", "mean:3", "--epsilon", "0.2")
+    narrow, held = (
+        next(c["interval"] for c in d["total"]["changes"] if c["quantity"] == "kappa[mean:3]")
+        for d in (found, wide)
+    )
+    assert held[0] < narrow[0] < narrow[1] < held[1]
+    assert "rank[0.1]" not in {
+        c["quantity"] for c in compared(run, GD, SGD, "--rank", "none")["total"]["changes"]
+    }
+
+
+def test_threads_change_nothing(run: Any) -> None:
+    one, three = (run("compare", GD, SGD, "--format", "jsonl", "--threads", n).out for n in ("1", "3"))
+    assert one == three
+
+
+def test_a_run_that_fails_is_named_and_does_not_stop_the_others(run: Any, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.zarr")
+    ran = run("compare", GD, missing, SGD, "--format", "jsonl")
+    assert ran.code == 1
+    assert [json.loads(line)["run"]["path"] for line in ran.out.splitlines()] == [SGD]
+    assert re.fullmatch(r"gradmf: error: .*missing\.zarr.*\n", ran.err)
+    ran = run("compare", missing, GD, "-o", tmp_path / "out.txt")
+    assert (ran.code, ran.out) == (1, "")
+    assert "missing.zarr" in ran.err
+    assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "no result of gradmf analyze: no schema"),
+        ('{"schema": "gradmf.info/1"}', "schema 'gradmf.info/1', not 'gradmf.analyze/1'"),
+        ("[3]", "bad.json, result 1: no result of gradmf analyze"),
+        ('{"schema": "gradmf.analyze/1"}', "damaged result of gradmf analyze: 'run' is missing"),
+        ('{"schema":\n', "bad.json, line 1: no JSON"),
+    ],
+)
+def test_bad_documents_are_told_in_a_line(run: Any, tmp_path: Path, text: str, told: str) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text(text)
+    for arguments in ((GD, bad), (bad, GD)):
+        ran = run("compare", *arguments)
+        assert (ran.code, ran.out) == (1, "")
+        assert told in ran.err
+        assert ran.err.count("\n") == 1
+
+
+def test_damaged_series_are_told(run: Any, tmp_path: Path) -> None:
+    result = tmp_path / "gd.json"
+    run("analyze", GD, "--format", "json", "--tensor-steps", "-o", result)
+    for break_it in (
+        lambda d: d["steps"]["path_length"]["linear"].pop(),
+        lambda d: d["tensor_steps"]["tensors"].pop(),
+        lambda d: d["tensor_steps"]["edges"].pop(),
+        lambda d: d["total"]["predictors"][1].update(kappa="low", extra=1),
+        lambda d: d.update(tensors=3),
+    ):
+        document = json.loads(result.read_text())
+        break_it(document)
+        broken = tmp_path / "broken.json"
+        broken.write_text(json.dumps(document))
+        ran = run("compare", broken, GD)
+        assert (ran.code, ran.out) == (1, ""), ran.err
+        assert "broken.json: a damaged result of gradmf analyze" in ran.err
+        assert ran.err.count("\n") == 1
+
+
+def test_wrong_usage(run: Any, tmp_path: Path) -> None:
+    result = tmp_path / "gd.json"
+    run("analyze", GD, "--format", "json", "-o", result)
+    for arguments, told in (
+        ((GD,), "a baseline and at least one run"),
+        (("-",), "a baseline and at least one run"),
+        ((GD, result, "--tensor", "0.*"), "--tensor cannot change finished results"),
+        ((GD, result, "--rows", "5:"), "--rows cannot change finished results"),
+        ((GD, SGD, "--predictor", "median"), "no predictor 'median'"),
+        ((GD, SGD, "--confidence", "1"), "--confidence"),
+        ((GD, SGD, "--align", "time"), "--align"),
+        ((GD, SGD, "--columns", "verdict"), "--columns goes with --format csv"),
+    ):
+        ran = run("compare", *arguments)
+        assert (ran.code, ran.out) == (2, ""), arguments
+        assert told in ran.err
+    ran = run("analyze", GD, "--tensor-steps")
+    assert ran.code == 2
+    assert "--tensor-steps goes with --format json" in ran.err
+
+
+def test_settings_that_differ_are_warned_of(run: Any, tmp_path: Path) -> None:
+    result = tmp_path / "gd.json"
+    run("analyze", GD, "--format", "json", "--predictor", "one-step", "-o", result)
+    ran = run("compare", result, SGD)
+    assert ran.code == 0
+    assert "left out: predictors ema:0.5, ema:0.9, ema:0.99, mean:5, linear" in ran.err
+
+
+def test_zip_stores_are_stores(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.zip"
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_array(store, data=np.random.default_rng(0).random((40, 6)), chunks=(40, 6))
+    assert compared(run, path, path)["run"]["rows"] == 40
+
+
+@pytest.mark.parametrize(
+    ("relative", "interval", "texts"),
+    [
+        (0.0321, (-0.012, 0.0768), ("+3.21%", "-1.20 to +7.68%")),
+        (-0.5, (-0.6, -0.39), ("-50.0%", "-60.0 to -39.0%")),
+        (0.0, (0.0, 0.0), ("0%", "0 to 0%")),
+        (907.9, (428.7, 1523.1), ("x909", "x430 to 1,524")),
+        (-0.998, (-0.999, -0.996), ("/500", "/1,000 to 250")),
+        (2.5e7, (1e7, 3e7), ("x2.5e7", "x1e7 to 3e7")),
+        (-1.0, None, ("/inf", "-")),
+        (None, None, ("-", "-")),
+    ],
+)
+def test_changes_read_well(relative: float, interval: tuple[float, float], texts: tuple[str, str]) -> None:
+    change = Change("kappa[linear]", 1.0, 1.0, 0.0, relative, interval, "bootstrap", "~")
+    assert (change_text(change), interval_text(change)) == texts
+
+
+def test_many_tensors_are_counted(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    paths = []
+    for name in ("a", "b"):
+        noise = {f"layer.{i:02d}": rng.standard_normal((60, 4)) for i in range(14)}
+        if name == "b":
+            noise["layer.07"] = np.cumsum(noise["layer.07"], axis=0)
+        paths.append(write_store(tmp_path / f"{name}.zarr", noise))
+    out = run("compare", *paths, "--rank", "none").out
+    lines = out.split("Best kappa of 14 tensors, by change\n")[1].splitlines()
+    assert lines[1].startswith("layer.07")
+    assert "better" in lines[1]
+    assert lines[11].startswith("and 4 more: ")
+
+
+if __name__ == "__main__":
+    for name in PAIRS:
+        for columns in (80, 160):
+            (TABLES / f"compare-{name}-{columns}.txt").write_text(drawn(name, columns))
