@@ -55,6 +55,8 @@ def command(
     options.check_steps(steps, shown)
     if tensor_steps and not shown.format.startswith("json"):
         raise click.UsageError(f"--tensor-steps goes with --format json or jsonl, not with {shown.format}.")
+    if tensor_steps and part is not None:
+        raise click.UsageError("--tensor-steps goes with whole runs, not with --part.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:

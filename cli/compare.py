@@ -25,7 +25,9 @@ Examples:
   gradmf compare reference.zarr new.zarr
   gradmf analyze run*.zarr --format jsonl --steps --tensor-steps | gradmf compare -""",
 )
-@click.argument("runs", nargs=-1, required=True, metavar="BASELINE RUN...")
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="BASELINE RUN...", shell_complete=options.paths("runs")
+)
 @options.run_settings
 @click.option(
     "--align",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .errors import UsageError
 from .resampling import LogInterval, Resampling, Scope
 from .result import Analysis, LogWarning, RankResult, ScopeResult
@@ -141,7 +143,8 @@ def compare(
         else:
             from ..kernels.gram import one_blas_thread
 
-            with one_blas_thread():
+            # Draws that overflow have no logarithm, and give no interval.
+            with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
                 sides = wanted[:1] if missing[1] else wanted
                 for at, found in enumerate(resampling.intervals(sides)):
                     intervals[at] = found

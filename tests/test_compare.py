@@ -22,7 +22,14 @@ from gradmf.gradlog.step_bins import MOST_BINS, bin_edges
 from gradmf.gradlog.step_sums import log_figures, log_influence, total_sums
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
-CALIBRATED = ("kappa[one-step]", "scaled_kappa[one-step]", "path_length[zero]", "grad_norm", "kappa[ema:0.5]")
+CALIBRATED = (
+    "kappa[one-step]",
+    "scaled_kappa[one-step]",
+    "path_length[zero]",
+    "path_length[one-step]",
+    "grad_norm",
+)
+"""Whose intervals are as wide as they need be: averages over past steps come with wider ones."""
 
 
 def change(comparison: Comparison, quantity: str, tensor: str | None = None) -> Change:
@@ -296,6 +303,19 @@ def test_tensor_steps_are_kept_in_bins_of_bounded_number(tmp_path: Path) -> None
             np.testing.assert_allclose(
                 steps.energy[at], np.add.reduceat((g * g).sum(axis=1), starts), rtol=1e-9
             )
+
+
+def test_dropped_steps_are_left_out_of_tensors_too(tmp_path: Path) -> None:
+    values = walk(60, (5,), 1)
+    kept = write_store(tmp_path / "kept.zarr", {"x": np.delete(values, 7, axis=0)})
+    values[7, 2] = np.nan
+    dropped = write_store(tmp_path / "dropped.zarr", {"x": values})
+    expected, found = analyzed(kept).tensor_steps, analyzed(dropped, nonfinite="drop").tensor_steps
+    assert expected is not None
+    assert found is not None
+    assert (found.edges == expected.edges).all()
+    assert (found.energy == expected.energy).all()
+    assert (found.product["linear"] == expected.product["linear"]).all()
 
 
 def test_bins_cover_all_rows() -> None:
