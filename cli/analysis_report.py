@@ -6,6 +6,7 @@ from gradmf.gradlog import Analysis, RankResult, ScopeResult, SpectrumResult, Te
 
 from .figures import NOTHING, count, counted, data_size, duration, extents, numbers, percent, significant
 from .report import Column, Report, Series, Table
+from .subspace_report import subspace_over_training, subspace_table
 from .words import explain
 
 
@@ -14,12 +15,18 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
     tables = [_path_lengths(analysis)]
     if analysis.total.spectrum is not None:
         tables.append(_ranks(analysis, analysis.total.spectrum))
+    subspace = analysis.total.subspace
+    if subspace is not None:
+        tables.append(subspace_table(analysis, subspace))
     tables.append(_tensors(analysis))
+    series = [_kappa_over_training(analysis), _rank_over_training(analysis)]
+    if subspace is not None:
+        series.append(subspace_over_training(subspace))
     return Report(
         heading=analysis.run.path,
         facts=_facts(analysis),
         tables=tuple(tables),
-        series=tuple(filter(None, (_kappa_over_training(analysis), _rank_over_training(analysis)))),
+        series=tuple(filter(None, series)),
         words=() if quiet else explain(analysis),
     )
 
@@ -132,6 +139,9 @@ def _tensors(analysis: Analysis) -> Table:
             columns.append((column, [_tensor_rank(t, position, several_rows) for t in tensors]))
         stable = [t.spectrum.stable_rank if t.spectrum and t.energy else None for t in tensors]
         columns.append((Column("stable rank", "decimal", dim=True, yields=4), numbers(stable)))
+    if analysis.total.subspace is not None:
+        inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
+        columns.append((Column("inside", "decimal", yields=2), inside))
     return Table(
         "Tensors by share of gradient energy",
         tuple(column for column, _ in columns),

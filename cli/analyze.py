@@ -35,6 +35,8 @@ Examples:
     help="With --format json or jsonl: per-step sums of tensors too, as compare needs for intervals.",
 )
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
+@options.subspace
+@options.window
 @options.part
 def command(
     runs: tuple[str, ...],
@@ -45,6 +47,8 @@ def command(
     steps: bool,
     tensor_steps: bool,
     plan: bool,
+    subspace: int | None,
+    window: int | None,
     part: tuple[int, int] | None,
 ) -> int:
     """Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
@@ -61,6 +65,7 @@ def command(
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
         raise click.UsageError("--plan stops before there is anything to hold --fail-if against.")
+    settings = options.with_subspace(settings, subspace, window)
     if part is not None:
         from .partial import write_partial_analysis
 
@@ -78,7 +83,8 @@ def command(
     for spec in settings.predictors:
         gradlog.parse_predictor(spec)  # what is wrong for every run is told once
     known = gradlog.Vocabulary.of(settings)
-    columns = chosen_columns(shown.columns, analysis_columns(known.predictors, known.epsilons), shown.format)
+    known_columns = analysis_columns(known.predictors, known.epsilons, subspace=settings.subspace is not None)
+    columns = chosen_columns(shown.columns, known_columns, shown.format)
     gates = Gates(fail_if, known)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)

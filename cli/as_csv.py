@@ -13,6 +13,7 @@ from gradmf.gradlog import (
     Comparison,
     LogDescription,
     ScopeResult,
+    SubspaceMeasure,
     TensorDescription,
     TensorResult,
 )
@@ -34,7 +35,17 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 
 
-def analysis_columns(predictors: Iterable[str], epsilons: Iterable[float]) -> tuple[str, ...]:
+SUBSPACE_COLUMNS = tuple(
+    f"{quantity}[{kind}]"
+    for kind in ("gradients", "increments")
+    for quantity in ("subspace_fraction", "subspace_overlap", "subspace_directions")
+)
+"""With --subspace."""
+
+
+def analysis_columns(
+    predictors: Iterable[str], epsilons: Iterable[float], *, subspace: bool = False
+) -> tuple[str, ...]:
     """The columns of analyses with these predictors and epsilons, known before any is there."""
     return (
         *("run", "scope", "tensor", "shape", "parameters", "rows", "energy"),
@@ -50,6 +61,7 @@ def analysis_columns(predictors: Iterable[str], epsilons: Iterable[float]) -> tu
             for quantity in ("rank", "rank_lower", "rank_upper", "residual")
         ),
         *("stable_rank", "effective_rank", "participation_ratio"),
+        *(SUBSPACE_COLUMNS if subspace else ()),
     )
 
 
@@ -129,6 +141,12 @@ def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
     row["stable_rank"] = spectrum.stable_rank if spectrum else None
     row["effective_rank"] = spectrum.effective_rank if spectrum else None
     row["participation_ratio"] = spectrum.participation_ratio if spectrum else None
+    if scope.subspace is not None:
+        for kind in ("gradients", "increments"):
+            measure: SubspaceMeasure = getattr(scope.subspace, kind)
+            row[f"subspace_fraction[{kind}]"] = measure.fraction
+            row[f"subspace_overlap[{kind}]"] = measure.overlap
+            row[f"subspace_directions[{kind}]"] = measure.directions
     return row
 
 

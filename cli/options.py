@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -322,3 +323,30 @@ def check_steps(steps: bool, shown: Presentation) -> None:
     """Raise for `--steps` where the format has no place for them."""
     if steps and not shown.format.startswith("json"):
         raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
+
+
+subspace = click.option(
+    "--subspace",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Follow the leading K directions of gradients and of increments from one window of training to the "
+    "next: how much of each row lies in those of the window before, and how far they overlap.",
+)
+
+window = click.option(
+    "--window",
+    type=click.IntRange(min=2),
+    metavar="W",
+    help="Rows of a window for --subspace.  [default: 4 K]",
+)
+
+
+def with_subspace(settings: Settings, dimensions: int | None, rows: int | None) -> Settings:
+    """The settings with --subspace and --window."""
+    if dimensions is None:
+        if rows is not None:
+            raise click.UsageError("--window goes with --subspace.")
+        return settings
+    if rows is not None and rows < dimensions:
+        raise click.UsageError(f"--window {rows} is shorter than the {dimensions} directions of --subspace.")
+    return dataclasses.replace(settings, subspace=dimensions, window=rows)

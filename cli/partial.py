@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from gradmf.gradlog import PartialAnalysis, Settings
 
 _AT_MERGE = ": a part is no result, give it to gradmf merge"
-_ELSEWHERE = {"plan": "", "format": _AT_MERGE, "columns": _AT_MERGE, "steps": _AT_MERGE, "fail_if": _AT_MERGE}
+_ELSEWHERE = {
+    "plan": "",
+    "format": _AT_MERGE,
+    "columns": _AT_MERGE,
+    "steps": _AT_MERGE,
+    "fail_if": _AT_MERGE,
+    "tensor_steps": "",
+    "subspace": "",
+}
 """Options that a part has no use for, and why."""
 
 

@@ -25,7 +25,7 @@ from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
 if TYPE_CHECKING:
-    from .streaming import NonfiniteRow, PassResult
+    from .pass_result import NonfiniteRow, PassResult
 
 DEFAULT_MEMORY = 1 << 30
 RANK_METHODS = ("auto", "exact", "incremental", "none")
@@ -117,7 +117,7 @@ def prepare(
     kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(bank.predictors)) if tensor_steps else 0
     request = Request(
         tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-        kept_bytes=kept,
+        kept_bytes=kept, window=settings.window_rows,
     )  # fmt: skip
     try:
         planned = None if part is None else plan_part(request, settings.rank, part)
@@ -144,6 +144,13 @@ def check_settings(settings: Settings) -> None:
             raise UsageError(f"epsilon {epsilon!r}: must be at least 0 and below 1")
     if settings.rank not in RANK_METHODS:
         raise UsageError(f"rank method {settings.rank!r}: known are {', '.join(RANK_METHODS)}")
+    if settings.subspace is not None and settings.subspace < 1:
+        raise UsageError(f"subspace {settings.subspace}: must have at least 1 dimension")
+    least = max(2, settings.subspace or 0)
+    if settings.window is not None and settings.window < least:
+        raise UsageError(f"window {settings.window}: must have at least {least} rows")
+    if settings.window is not None and settings.subspace is None:
+        raise UsageError("window: goes with subspace only")
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 
@@ -248,6 +255,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
         # The first block is read while kernels and BLAS load.
         from ..kernels.gram import one_blas_thread
         from .streaming import run_pass
+        from .subspace import ModelSubspaces
 
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
         try:
@@ -256,6 +264,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                     reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
                     None if ready.part is None else ready.part.ranges,
                     tensor_steps=ready.tensor_steps,
+                    subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
                 )  # fmt: skip
         except OverflowError as error:
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, TensorResult
+from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SubspaceResult, TensorResult
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .pass_result import PassResult
     from .path_length import PathLengthTotals
     from .spectrum import Spectrum
-    from .streaming import PassResult
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,16 @@ def assemble(
     Raises DataError where squared gradients don't fit into float64.
     """
     scopes = []
-    for tensor, totals, spectrum in zip(read.tensors, result.totals, result.spectra, strict=True):
-        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum)
+    of_tensors: Sequence[SubspaceResult | None] = [None] * len(read.tensors)
+    of_total, inside = None, {}
+    if result.subspaces is not None:
+        result.subspaces.finish()
+        of_tensors, of_total = result.subspaces.results, result.subspaces.total.result(windows=True)
+        inside = result.subspaces.inside()
+    for tensor, totals, spectrum, subspace in zip(
+        read.tensors, result.totals, result.spectra, of_tensors, strict=True
+    ):
+        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
     return Analysis(
         version=__version__,
@@ -71,9 +80,9 @@ def assemble(
             attributes=read.attributes,
         ),
         settings=settings,
-        total=_scope(read.path, None, read.parameters, result.series.totals(), result.spectrum),
+        total=_scope(read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total),
         tensors=tuple(scopes),
-        steps=result.series.steps(read.step),
+        steps=dataclasses.replace(result.series.steps(read.step), inside=inside),
         warnings=tuple(warnings),
         cost=cost,
         tensor_steps=None if result.tensor_series is None else result.tensor_series.steps(),
@@ -81,7 +90,12 @@ def assemble(
 
 
 def _scope(
-    path: str, name: str | None, parameters: int, totals: PathLengthTotals, spectrum: Spectrum | None
+    path: str,
+    name: str | None,
+    parameters: int,
+    totals: PathLengthTotals,
+    spectrum: Spectrum | None,
+    subspace: SubspaceResult | None,
 ) -> ScopeResult:
     scope = f"tensor '{name}'" if name else "the whole model"
     if totals.overflow:
@@ -89,4 +103,4 @@ def _scope(
     if totals.vanish:
         raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
     found = None if spectrum is None else spectrum.result(totals.increment_energy)
-    return ScopeResult(parameters, totals.energy, totals.result(), found)
+    return ScopeResult(parameters, totals.energy, totals.result(), found, subspace=subspace)

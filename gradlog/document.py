@@ -11,7 +11,16 @@ import numpy as np
 from .comparison import Comparison, ScopeComparison
 from .description import LogDescription
 from .planning import PlanDescription
-from .result import Analysis, ScopeResult, Settings, SpectrumResult, Steps, TensorResult, TensorSteps
+from .result import (
+    Analysis,
+    ScopeResult,
+    Settings,
+    SpectrumResult,
+    Steps,
+    SubspaceResult,
+    TensorResult,
+    TensorSteps,
+)
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"
@@ -94,7 +103,10 @@ def _compared(scope: ScopeComparison) -> dict[str, Any]:
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
-    return dataclasses.asdict(settings)
+    document = dataclasses.asdict(settings)
+    if settings.subspace is None:
+        del document["subspace"], document["window"]
+    return document
 
 
 def _tensor(tensor: TensorResult) -> dict[str, Any]:
@@ -103,12 +115,23 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
 
 def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
     spectrum = None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values)
-    return {
+    document = {
         "parameters": scope.parameters,
         "energy": scope.energy,
         "predictors": [dataclasses.asdict(predictor) for predictor in scope.predictors],
         "spectrum": spectrum,
     }
+    if scope.subspace is not None:
+        document["subspace"] = _subspace(scope.subspace)
+    return document
+
+
+def _subspace(subspace: SubspaceResult) -> dict[str, Any]:
+    document = dataclasses.asdict(subspace)
+    for measure in (document["gradients"], document["increments"]):
+        if not measure["windows"]:  # of tensors there are none
+            del measure["windows"]
+    return document
 
 
 def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]:
@@ -140,7 +163,7 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
 
 
 def _steps(steps: Steps) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "step": steps.step,
         "grad_norm": steps.grad_norm,
         "cosine": steps.cosine,
@@ -148,6 +171,9 @@ def _steps(steps: Steps) -> dict[str, Any]:
         "path_length": dict(steps.path_length),
         "product": dict(steps.product),
     }
+    if steps.inside:
+        document["inside"] = dict(steps.inside)
+    return document
 
 
 def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:

@@ -26,6 +26,9 @@ from .result import (
     Settings,
     SpectrumResult,
     Steps,
+    SubspaceMeasure,
+    SubspaceResult,
+    SubspaceWindow,
     TensorResult,
     TensorSteps,
 )
@@ -128,7 +131,18 @@ def _scope(held: Mapping[str, Any]) -> ScopeResult:
         float(held["energy"]),
         tuple(PredictorResult(**predictor) for predictor in held["predictors"]),
         None if spectrum is None else _spectrum(spectrum),
+        subspace=_subspace(held["subspace"]) if held.get("subspace") else None,
     )
+
+
+def _subspace(held: Mapping[str, Any]) -> SubspaceResult:
+    measures = {
+        word: SubspaceMeasure(
+            **{**held[word], "windows": tuple(SubspaceWindow(**w) for w in held[word].get("windows", ()))}
+        )
+        for word in ("gradients", "increments")
+    }
+    return SubspaceResult(int(held["dimensions"]), int(held["window"]), **measures)
 
 
 def _spectrum(held: Mapping[str, Any]) -> SpectrumResult:
@@ -156,6 +170,7 @@ def _steps(held: Mapping[str, Any]) -> Steps:
         kappa={spec: _doubles(values) for spec, values in held.get("kappa", {}).items()},
         path_length={spec: _doubles(values) for spec, values in held.get("path_length", {}).items()},
         product={spec: _doubles(values) for spec, values in held.get("product", {}).items()},
+        inside={word: _doubles(values) for word, values in held.get("inside", {}).items()},
     )
 
 

@@ -106,9 +106,9 @@ class _Sums:
 def _merged(parts: Sequence[PartFile]) -> Analysis:
     # Numba is loaded with the columns of the fused pass, which sums are named by.
     from ..kernels.gram import one_blas_thread
+    from .pass_result import PassResult
     from .path_length import PathLengthSeries, PathLengthTotals
     from .spectrum import ExactEigenvalues
-    from .streaming import PassResult
 
     first = parts[0]
     read, settings = first.read, first.settings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .analysis import DEFAULT_MEMORY, Progress, nonfinite_text, prepare, take_pass
 from .assembly import Read
-from .errors import DataError
+from .errors import DataError, UsageError
 from .log import GradientLog
 from .result import Cost, LogWarning, Settings
 from .splitting import PartNumber
@@ -66,6 +66,8 @@ def analyze_part(
     """
     began = time.perf_counter()
     settings = settings or Settings()
+    if settings.subspace is not None:
+        raise UsageError(f"part {part}: subspaces are followed over all parameters together, in one run")
     ready = prepare(run, settings, threads, memory, part)
     assert ready.part is not None
     with codec_pipeline(ready.workers):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .errors import MemoryLimitError
 from .log import Tensor
 from .ranges import (
+    TILE_WIDTH,
     Limits,
     ParameterRange,
     block_bytes,
@@ -28,6 +29,9 @@ EXACT_SECONDS = 30.0
 NARROW = 512
 """Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
+WINDOWED_GROUP = 8
+"""Small tensors read together at most, where windows of each are kept over all rows."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,6 +45,7 @@ class Plan:
     workers : tiles in work at once
     memory : estimated peak in bytes, above the interpreter and its libraries
     decoded_bytes : of gradients, in their stored types
+    window : rows of a window of training whose subspace is followed, 0 for none
     """
 
     rows: tuple[int, int]
@@ -53,6 +58,7 @@ class Plan:
     workers: int
     memory: int
     decoded_bytes: int
+    window: int = 0
 
     @property
     def decodes(self) -> int:
@@ -70,6 +76,7 @@ class Request:
     memory : bytes to stay within; threads : tiles in work at once
     kept_matrices : Gram matrices that stay until the end, beside the total's
     kept_bytes : of other sums that are kept, beside those of the whole model's rows
+    window : rows of a window of training whose subspace is followed, 0 for none
     """
 
     tensors: Sequence[Tensor]
@@ -81,6 +88,7 @@ class Request:
     threads: int
     kept_matrices: int = 0
     kept_bytes: int = 0
+    window: int = 0
 
     @property
     def count(self) -> int:
@@ -107,6 +115,25 @@ class Request:
         rows = self.count if whole_columns else min(self.count, self.block_rows)
         sums = self.sum_columns * (2 * self.count + (workers + 1) * rows)
         return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes
+
+    def window_bytes(self, workers: int, whole_columns: bool) -> int:
+        """Bytes of matrices of windows: of the total, of open tensors, and of tiles in work."""
+        if not self.window:
+            return 0
+        matrices = 8 * 4 * self.window * (self.count + self.window)
+        scopes = 2 if whole_columns else 1 + WINDOWED_GROUP
+        return matrices * (scopes + workers + 1) + workers * 8 * 6 * self.window * TILE_WIDTH
+
+    def rowwise_window_bytes(self, workers: int) -> int:
+        """The same where a block holds all columns, and windows are finished at its end."""
+        matrices = 8 * 4 * self.window * (min(self.count, self.block_rows) + 2 * self.window)
+        return matrices * (1 + len(self.tensors) + workers + 1) + workers * 8 * 6 * self.window * TILE_WIDTH
+
+    @property
+    def carried_bytes(self) -> int:
+        """Bytes of gradients that each column carries from one block of rows to the next, for windows."""
+        entry = max((tensor.compute_dtype.itemsize for tensor in self.tensors), default=4)
+        return 2 * self.window * entry
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""
@@ -155,10 +182,12 @@ def _affordable(request: Request, plan: Plan) -> bool:
 
 
 def _plan_without_spectrum(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads, False)
+    fixed = request.series_bytes(request.threads, False) + request.window_bytes(request.threads, False)
+    state = 8 * request.history_rows + request.carried_bytes
     if fixed > request.room * 7 // 8:
         raise request.too_many_rows(fixed)
-    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False, request.block_rows)
+    grouped = WINDOWED_GROUP if request.window else None
+    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
     ranges = tuple(columnwise_ranges(request.tensors, limits))
     return _plan(request, ranges, "none", limits, fixed, request.threads)
 
@@ -171,6 +200,7 @@ def _plan_exact(request: Request) -> Plan:
         # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
         copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1) + request.kept_matrices
         series = request.series_bytes(workers, not by_columns)
+        series += request.rowwise_window_bytes(workers) if by_columns else request.window_bytes(workers, True)
         fixed = series + 8 * size * size * copies
         if fixed <= request.memory // 2:
             break
@@ -182,7 +212,7 @@ def _plan_exact(request: Request) -> Plan:
             f"--memory {format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or "
             "fewer rows with --rows, or --rank none for path lengths alone"
         )
-    state = 8 * request.history_rows if by_columns else 0
+    state = 8 * request.history_rows + request.carried_bytes if by_columns else 0
     limits = Limits(request.rows, request.room - fixed, state, not by_columns, request.block_rows)
     if by_columns:
         only = rowwise_range(request.tensors, limits, divided=False)
@@ -193,7 +223,8 @@ def _plan_exact(request: Request) -> Plan:
 
 
 def _plan_incremental(request: Request) -> Plan:
-    fixed = request.series_bytes(request.threads, False)
+    fixed = request.series_bytes(request.threads, False) + request.rowwise_window_bytes(request.threads)
+    state = 8 * request.history_rows + request.carried_bytes
     # One basis for the whole model and one for each tensor that has no spectrum of its own otherwise.
     wide = [tensor for tensor in request.tensors if tensor.parameters > NARROW]
     alone = len(request.tensors) == 1
@@ -201,7 +232,7 @@ def _plan_incremental(request: Request) -> Plan:
     basis_columns = request.parameters + (0 if alone else sum(tensor.parameters for tensor in wide))
     narrow = 0 if alone else sum(t.parameters**2 for t in request.tensors if t.parameters <= NARROW)
     fixed += 8 * narrow
-    limits = Limits(request.rows, request.room - fixed, 8 * request.history_rows, False, request.block_rows)
+    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows)
     only = rowwise_range(request.tensors, limits, divided=True)
     if only is None:
         return _plan(request, (), "incremental", limits, fixed, request.threads, basis_rows=BASIS_LEAST)
@@ -251,4 +282,5 @@ def _plan(
         workers=workers,
         memory=fixed + buffers * block + beside,
         decoded_bytes=decoded,
+        window=request.window,
     )

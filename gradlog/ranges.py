@@ -85,6 +85,7 @@ class Limits:
 
     whole_columns : a block holds all rows of its columns, as the Gram matrix over rows needs them
     block_rows : rows of a block at most, where the chunk grid leaves the choice
+    group : tensors of a range at most, None for as many as are small
     """
 
     rows: tuple[int, int]
@@ -92,6 +93,7 @@ class Limits:
     state: int
     whole_columns: bool
     block_rows: int
+    group: int | None = None
 
     @property
     def block_bytes(self) -> int:
@@ -182,6 +184,7 @@ def columnwise_ranges(tensors: Sequence[Tensor], limits: Limits) -> Iterator[Par
             first = tensors[group[0]]
             width = sum(tensors[other].parameters for other in group)
             apart = not limits.whole_columns and first.chunks[0] != tensor.chunks[0]
+            apart = apart or len(group) == limits.group
             if apart or first.compute_dtype != tensor.compute_dtype or width >= TILE_WIDTH:
                 yield from grouped()
         group.append(index)

@@ -82,13 +82,55 @@ class SpectrumResult:
 
 
 @dataclass(frozen=True)
+class SubspaceWindow:
+    """One window of training, against the one before.
+
+    row : its first; fraction : mean over its steps; overlap : with the window before; directions : of its own
+    leading subspace that stand clear of rounding. None where there is nothing to compare: at the first
+    window, where gradients are 0, and for overlap and directions at a last window of fewer rows
+    """
+
+    row: int
+    fraction: float | None
+    overlap: float | None
+    directions: int | None
+
+
+@dataclass(frozen=True)
+class SubspaceMeasure:
+    """Gradients, or increments, against the leading subspace of the window before (arXiv 1812.04754).
+
+    fraction : mean over steps of |V g|^2 / |g|^2, V the leading right singular vectors of the window before
+    overlap : mean over windows of the mean squared cosine between consecutive leading subspaces
+    directions : least number of directions used in any window, K where none drowned in rounding
+    windows : each of them, for the whole model
+    """
+
+    fraction: float | None
+    overlap: float | None
+    directions: int | None
+    windows: tuple[SubspaceWindow, ...]
+
+
+@dataclass(frozen=True)
+class SubspaceResult:
+    """Leading subspaces of `dimensions` over consecutive windows of `window` rows."""
+
+    dimensions: int
+    window: int
+    gradients: SubspaceMeasure
+    increments: SubspaceMeasure
+
+
+@dataclass(frozen=True)
 class ScopeResult:
-    """One scope: a tensor or the whole model. energy : sum_t ||g_t||^2."""
+    """One scope: a tensor or the whole model. energy : sum_t ||g_t||^2; subspace : where it was asked for."""
 
     parameters: int
     energy: float
     predictors: tuple[PredictorResult, ...]
     spectrum: SpectrumResult | None
+    subspace: SubspaceResult | None = field(default=None, kw_only=True)
 
     @property
     def best(self) -> PredictorResult | None:
@@ -113,6 +155,8 @@ class Steps:
     kappa : for each predictor (N,), ||g_t - m_t||^2 / ||g_t||^2
     path_length, product : for each predictor but `zero` (N,), ||g_t - m_t||^2 and <g_t, m_t>; with
     ||m_t||^2 = path_length - grad_norm^2 + 2 product they give kappa and scaled kappa of any set of rows
+    inside : where it was asked for, "gradients" and "increments" (N,): share of the energy of g_t, or of
+    g_t - g_{t-1}, inside the leading subspace of the window before
     """
 
     step: NDArray[np.int64]
@@ -121,6 +165,7 @@ class Steps:
     kappa: Mapping[str, NDArray[np.float64]]
     path_length: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     product: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    inside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +201,8 @@ class Settings:
 
     tensors, exclude : glob patterns on tensor names; no `tensors` means all
     rows : (first, last + 1) rows of the log, Python slice rules; None for either end
+    subspace : dimensions of the leading subspaces to follow over training; None for not at all
+    window : rows of a window of training for that; None for 4 times as many as dimensions
     """
 
     predictors: tuple[str, ...] = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
@@ -167,6 +214,13 @@ class Settings:
     nonfinite: str = "fail"
     truncate: bool = False
     strict: bool = False
+    subspace: int | None = None
+    window: int | None = None
+
+    @property
+    def window_rows(self) -> int:
+        """Rows of a window of training; 0 where subspaces were not asked for."""
+        return 0 if self.subspace is None else self.window or 4 * self.subspace
 
 
 @dataclass(frozen=True)

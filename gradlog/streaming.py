@@ -10,8 +10,7 @@ import collections
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,16 @@ from ..kernels.fused_pass import INCREMENT, compile_fused_pass, fused_pass, new_
 from ..kernels.gram import column_gram, row_gram, squared_singular_values
 from .blocks import Block, BlockReader
 from .log import Tensor
+from .pass_result import NonfiniteRow, PassResult, TileResult
 from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
 from .plan import Plan
 from .predictors import HistoryBank
 from .ranges import ParameterRange, Part
 from .rowwise import RowwiseSpectra
 from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
+from .subspace import ModelSubspaces
 from .tensor_series import TensorSeries
+from .windows import TileWindows
 
 Progress = Callable[[int, int], None]
 
@@ -34,46 +36,6 @@ SINGLE_MIN_INCREMENTS = 128
 SINGLE_MIN_PARAMETERS = 1 << 15
 """From this size on, products of increments are formed in float32 (checked, see `row_gram`): below it
 double precision costs next to nothing, and there are fewer rounding errors to average out."""
-
-
-@dataclass(frozen=True)
-class NonfiniteRow:
-    """`count` entries of a tensor's row `row` (index t of the pass) are NaN or infinite."""
-
-    tensor: int
-    row: int
-    count: int
-
-
-@dataclass
-class PassResult:
-    """What one pass gathered.
-
-    series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
-    for, or where entries are not finite
-    tensor_series : per-step sums of each tensor, where asked for
-    partial : instead of spectra, where only a part of the parameters was read
-    """
-
-    series: PathLengthSeries
-    totals: list[PathLengthTotals]
-    spectrum: Spectrum | None
-    spectra: list[Spectrum | None]
-    nonfinite: list[NonfiniteRow] = field(default_factory=list)
-    partial: PartialSpectra | None = None
-    tensor_series: TensorSeries | None = None
-
-
-@dataclass
-class _TileResult:
-    """Sums of each part (T, columns), the Gram matrix over rows of the tile, and those over columns."""
-
-    start: int
-    parts: tuple[Part, ...]
-    sums: list[NDArray[np.float64]]
-    rows_gram: NDArray[Any] | None
-    columns_gram: list[NDArray[np.float64]]
-    stored_bytes: int
 
 
 def run_pass(
@@ -87,6 +49,7 @@ def run_pass(
     part_of: Sequence[ParameterRange] | None = None,
     *,
     tensor_steps: bool = False,
+    subspaces: ModelSubspaces | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
@@ -97,6 +60,7 @@ def run_pass(
     epsilons : shares of the increments' energy that ranks may leave out
     progress : called with (bytes done, bytes in all), from the calling thread
     tensor_steps : keep the per-step sums of each tensor too
+    subspaces : takes in the windows of training, where they were asked for
 
     Raises what the reader raises.
     """
@@ -107,13 +71,15 @@ def run_pass(
     merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of)
     if tensor_steps:
         merger.keep_tensor_steps(rows)
-    waiting: collections.deque[Future[_TileResult]] = collections.deque()
+    waiting: collections.deque[Future[TileResult]] = collections.deque()
     done = 0
 
-    def merge_next() -> _TileResult:
+    def merge_next() -> TileResult:
         nonlocal done
         result = waiting.popleft().result()
         merger.merge(result)
+        if subspaces is not None and not merger.nonfinite:
+            subspaces.update(result.windows, ends_block=bool(result.stored_bytes))
         done += result.stored_bytes
         if progress is not None and result.stored_bytes:
             progress(done, plan.decoded_bytes)
@@ -128,7 +94,7 @@ def run_pass(
                 if not merger.nonfinite:
                     rowwise.update(block, [part[:, INCREMENT] for part in sums])
                 reader.release(block)
-            return merger.result(rowwise)
+            return replace(merger.result(rowwise), subspaces=subspaces)
         for block in reader:
             for task in tiles.tasks(block):
                 while len(waiting) > plan.workers:
@@ -136,7 +102,8 @@ def run_pass(
                 waiting.append(tiles.submitted(pool, task))
         while waiting:
             merge_next()
-        return merger.result() if part_of is None else merger.partial_result()
+        gathered = merger.result() if part_of is None else merger.partial_result()
+        return replace(gathered, subspaces=subspaces)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -166,9 +133,10 @@ class _TileWork:
         self._bank = bank
         self._decays = np.array(bank.decays, dtype=np.float64)
         self._reader = reader
+        self._windows = TileWindows(plan.window)
         self._histories: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
         self._spoiled: set[tuple[int, int]] = set()
-        self._latest: dict[tuple[int, int], Future[_TileResult]] = {}
+        self._latest: dict[tuple[int, int], Future[TileResult]] = {}
         self._pending: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -181,7 +149,7 @@ class _TileWork:
         for number, parts in enumerate(tiles):
             yield _Task(block, number, parts, number == len(tiles) - 1, weights)
 
-    def submitted(self, pool: ThreadPoolExecutor, task: _Task) -> Future[_TileResult]:
+    def submitted(self, pool: ThreadPoolExecutor, task: _Task) -> Future[TileResult]:
         """Start a task; the same tile of the block of rows before it is waited for first.
 
         The pool starts tasks in the order they come in, so that the one waited for is never behind.
@@ -192,7 +160,7 @@ class _TileWork:
             self._latest[task.key] = future
         return future
 
-    def _run(self, task: _Task, before: Future[_TileResult] | None) -> _TileResult:
+    def _run(self, task: _Task, before: Future[TileResult] | None) -> TileResult:
         try:
             if before is not None:
                 before.result()
@@ -214,7 +182,7 @@ class _TileWork:
         if over and self._plan.method != "incremental":
             self._reader.release(block)
 
-    def _process(self, task: _Task) -> _TileResult:
+    def _process(self, task: _Task) -> TileResult:
         block, plan, bank = task.block, self._plan, self._bank
         values = block.values
         rows = values.shape[0]
@@ -224,6 +192,8 @@ class _TileWork:
             histories = [
                 new_history(part.last - part.first, bank.lags, len(bank.decays)) for part in task.parts
             ]
+        # Gradients are taken before the pass puts increments in their place.
+        windows = self._windows.take(task.key, task.parts, values, block.start, block.last)
         all_sums = []
         for part, history in zip(task.parts, histories, strict=True):
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
@@ -250,7 +220,7 @@ class _TileWork:
                 if len(task.parts) > 1:
                     over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
         stored = block.stored_bytes if task.last_of_block else 0
-        return _TileResult(block.start, task.parts, all_sums, over_rows, over_columns, stored)
+        return TileResult(block.start, task.parts, all_sums, over_rows, over_columns, stored, windows)
 
     def _single(self, task: _Task) -> bool:
         parameters = self._tensors[task.parts[0].tensor].parameters
@@ -295,7 +265,7 @@ class _Merger:
         """Gather per-step sums of each tensor too."""
         self._tensor_series = TensorSeries(len(self._totals), rows, self._series.predictors)
 
-    def merge(self, result: _TileResult) -> None:
+    def merge(self, result: TileResult) -> None:
         """Add one tile."""
         for part, sums in zip(result.parts, result.sums, strict=True):
             self._series.update(result.start, sums)

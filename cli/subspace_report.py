@@ -1,0 +1,43 @@
+"""How far training stays in the leading subspace of the window before: a table, a line, and words."""
+
+from __future__ import annotations
+
+from gradmf.gradlog import Analysis, SubspaceResult
+
+from .figures import NOTHING, count, percent
+from .report import Column, Series, Table
+
+
+def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:
+    """Gradients and increments of the whole model, a row each."""
+    parameters, dimensions = analysis.run.parameters, subspace.dimensions
+    chance = percent(min(1.0, dimensions / parameters) if parameters else None)
+    kinds = {"gradients": subspace.gradients, "increments": subspace.increments}
+    return Table(
+        f"In the leading {count(dimensions)} directions of the {count(subspace.window)} rows before",
+        (
+            Column("of", "left"),
+            Column("energy inside", "decimal"),
+            Column("overlap", "decimal"),
+            Column("directions", dim=True, yields=2),
+        ),
+        tuple(
+            (
+                kind,
+                percent(measure.fraction),
+                percent(measure.overlap),
+                NOTHING if measure.directions is None else count(measure.directions),
+            )
+            for kind, measure in kinds.items()
+        ),
+        note=f"mean share of each, and overlap of consecutive windows; noise would have {chance} inside",
+    )
+
+
+def subspace_over_training(subspace: SubspaceResult) -> Series | None:
+    """The share of gradients inside, window after window."""
+    values = [point.fraction for point in subspace.gradients.windows[1:]]
+    if len(values) < 3:
+        return None
+    title = f"Share of gradients inside, window after window of {count(subspace.window)} rows"
+    return Series(title, tuple(float("nan") if v is None else v for v in values), each="windows")

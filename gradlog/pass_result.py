@@ -1,0 +1,64 @@
+"""What a pass gathers: of a tile, and of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .path_length import PathLengthSeries, PathLengthTotals
+from .ranges import Part
+from .spectrum import PartialSpectra, Spectrum
+from .tensor_series import TensorSeries
+
+if TYPE_CHECKING:
+    from .subspace import ModelSubspaces
+    from .windows import WindowGrams
+
+
+@dataclass(frozen=True)
+class NonfiniteRow:
+    """`count` entries of a tensor's row `row` (index t of the pass) are NaN or infinite."""
+
+    tensor: int
+    row: int
+    count: int
+
+
+@dataclass
+class PassResult:
+    """What one pass gathered.
+
+    series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
+    for, or where entries are not finite
+    tensor_series : per-step sums of each tensor, where asked for
+    subspaces : of windows of training, where asked for
+    partial : instead of spectra, where only a part of the parameters was read
+    """
+
+    series: PathLengthSeries
+    totals: list[PathLengthTotals]
+    spectrum: Spectrum | None
+    spectra: list[Spectrum | None]
+    nonfinite: list[NonfiniteRow] = field(default_factory=list)
+    partial: PartialSpectra | None = None
+    tensor_series: TensorSeries | None = None
+    subspaces: ModelSubspaces | None = None
+
+
+@dataclass
+class TileResult:
+    """Sums of each part (T, columns), the Gram matrix over rows of the tile, and those over columns.
+
+    stored_bytes : of the block, with its last tile, else 0; windows : of each part, where asked for
+    """
+
+    start: int
+    parts: tuple[Part, ...]
+    sums: list[NDArray[np.float64]]
+    rows_gram: NDArray[Any] | None
+    columns_gram: list[NDArray[np.float64]]
+    stored_bytes: int
+    windows: tuple[WindowGrams, ...] = ()
