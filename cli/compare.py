@@ -44,6 +44,7 @@ Examples:
     help="Of the intervals.",
 )
 @options.resources
+@options.fail_if
 @options.presentation
 def command(
     runs: tuple[str, ...],
@@ -51,6 +52,7 @@ def command(
     align: str | None,
     confidence: float,
     resources: Resources,
+    fail_if: tuple[str, ...],
     shown: Presentation,
 ) -> int:
     """Compare path lengths, kappa and predictable rank of each RUN and its tensors with the BASELINE.
@@ -63,6 +65,7 @@ def command(
     from .as_csv import COMPARISON_COLUMNS
     from .batch import Batch
     from .columns import chosen_columns
+    from .gates import Gates
     from .output import open_output
     from .progress import ProgressBar
     from .sources import Sources, check_finished
@@ -78,6 +81,8 @@ def command(
     sources.choose_rows(rows)
     if align == "step":
         sources.share_steps()
+    settled = [source.analysis.settings if source.analysis else source.settings for source in sources.found]
+    gates = Gates(fail_if, gradlog.comparison_vocabulary(settled))
     batch = Batch([source.name for source in sources.found])
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
@@ -120,9 +125,11 @@ def command(
 
     with open_output(shown) as output:
         several = len(sources.found) > 2
-        output.write(_render(comparisons(), shown, output, columns, several=several))
+        watched = gates.watch(comparisons(), gradlog.judge_comparison)
+        pieces = _render(watched, shown, output, columns, several=several)
+        output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
-    return batch.exit_code
+    return batch.exit_code or gates.exit_code
 
 
 def _render(

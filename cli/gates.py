@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from .figures import count
+from .figures import count, significant
 from .messages import printable, tell_violation
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def parse_rules(texts: Sequence[str], known: Vocabulary) -> tuple[Rule, ...]:
 def violation_text(violation: Violation) -> str:
     """The rule, and the values that violate it, in a line."""
     rule = violation.rule
-    if violation.unmatched:
+    if not violation.findings:
         names = ", ".join(violation.unmatched[:4]) + (", ..." if len(violation.unmatched) > 4 else "")
-        return f"{rule} cannot be decided: no tensor matches {rule.pattern!r}; there are {names}"
+        those = f"there are {names}" if names else "the runs have none in common"
+        return f"{rule} cannot be decided: no tensor matches {rule.pattern!r}; {those}"
     shown = violation.findings[:SHOWN_TENSORS]
     left = len(violation.findings) - len(shown)
     more = f", and {count(left)} more tensor{'s' * (left > 1)}" if left else ""
@@ -72,30 +73,48 @@ def violation_text(violation: Violation) -> str:
 
 def _place(finding: Finding, rule: Rule) -> str:
     name = rule.subject if finding.tensor is None else finding.tensor
+    if finding.reading.value is None and (finding.before is None or finding.after is None):
+        return f"{name} has no value"
+    if isinstance(rule.condition, str):
+        return f"{name} {_changed(finding, rule, '%')}"
+    if rule.condition.kind != "value":
+        return f"{name} {_changed(finding, rule, '%' if rule.condition.kind == 'percent' else '')}"
     return f"{name} {_is(finding.reading, rule)}"
 
 
 def _is(reading: Reading, rule: Rule) -> str:
-    if reading.value is None:
-        return "has no value"
-    if isinstance(rule.condition, str):
-        return f"is {rule.condition}"
-    kind = rule.condition.kind
-    sign, unit = ("", "") if kind == "value" else ("+", "%" if kind == "percent" else "")
-    how = "is" if kind == "value" else "changed by"
+    assert reading.value is not None
     if reading.lower == reading.upper:
-        return f"{how} {_figure(reading.value, rule.condition, sign)}{unit}"
-    if rule.quantity == "rank" and kind == "value":
-        return f"{how} {reading.lower:.0f}-{reading.upper:.0f}"
-    bounds = f"between {reading.lower:{sign}.4g}{unit} and {reading.upper:{sign}.4g}{unit}"
-    return f"{how} about {reading.value:{sign}.4g}{unit}, {bounds}"
+        return f"is {_figure(reading.value, rule.condition)}"
+    if rule.quantity == "rank":
+        return f"is {count(int(reading.lower))}-{count(int(reading.upper))}"
+    bounds = f"{significant(reading.lower)} and {significant(reading.upper)}"
+    return f"is about {significant(reading.value)}, between {bounds}"
 
 
-def _figure(value: float, limit: Limit, sign: str) -> str:
+def _changed(finding: Finding, rule: Rule, unit: str) -> str:
+    """By how much, within which bounds, from what to what."""
+    reading = finding.reading
+    text = "changed"
+    if reading.value is not None:
+        text += f" by {_figure(reading.value, rule.condition, '+')}{unit}"
+    if reading.value is not None and reading.lower < reading.upper:
+        low, high = (_figure(end, "", "+") for end in (reading.lower, reading.upper))
+        text += f" ({low}{unit} to {high}{unit})"
+    if finding.before is not None and finding.after is not None:
+        show = significant if rule.quantity != "rank" else lambda rank: count(int(rank))
+        text += f" from {show(finding.before)} to {show(finding.after)}"
+    return text
+
+
+def _figure(value: float, limit: Limit | str, sign: str = "") -> str:
     """`value` with as few digits as still say on which side of the limit it lies."""
-    for digits in (4, 6, 9, 12):
-        text = f"{value:{sign}.{digits}g}"
-        shown = float(text)
+    formats = [f"{sign},.0f" if 1000 <= abs(value) < 1e9 else f"{sign}.4g"]
+    for format in (*formats, *(f"{sign}.{digits}g" for digits in (6, 9, 12))):
+        text = f"{value:{format}}"
+        if isinstance(limit, str):
+            return text
+        shown = float(text.replace(",", ""))
         if (shown > limit.number, shown < limit.number) == (value > limit.number, value < limit.number):
             return text
     return f"{value:{sign}}"

@@ -8,6 +8,7 @@ print(analysis.total.best, analysis.total.spectrum.rank)
 
 from .analysis import analyze
 from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
+from .comparison_gates import comparison_vocabulary, judge_comparison
 from .description import LogDescription, TensorDescription, describe
 from .document import analysis_document, comparison_document, description_document, plan_document
 from .document_reader import holds_analyses, read_analyses
@@ -93,12 +94,14 @@ __all__ = [
     "check_comparison",
     "compare",
     "comparison_document",
+    "comparison_vocabulary",
     "create_log",
     "describe",
     "describe_plan",
     "description_document",
     "holds_analyses",
     "judge",
+    "judge_comparison",
     "known_predictors",
     "merge_parts",
     "open_log",

@@ -160,7 +160,7 @@ class _Parser:
             if bracket:
                 self._fail(f"{quantity} takes nothing in brackets", opened)
             return ""
-        example = f"{quantity}[{next(word for word in self._known_arguments(kind) if word != 'zero')}]"
+        example = f"{quantity}[{self._example(kind)}]"
         if bracket is None:
             self._fail(f"{quantity} needs its {kind} in brackets, such as {example}", opened)
         self._skip_spaces()
@@ -198,14 +198,13 @@ class _Parser:
             return self._verdict(quantity, verdict, start)
         operator = self._take(re.compile("|".join(OPERATORS)))
         if operator is None:
-            words = f", or {', '.join(VERDICTS)}" if self._known.baseline else ""
-            self._fail(f"a comparison is missing here: one of {' '.join(OPERATORS)}{words}", start)
+            self._fail(f"a comparison is missing here; {self._conditions()}", start)
         self._skip_spaces()
         return self._limit(operator)
 
     def _verdict(self, quantity: str, word: str, start: int) -> str:
         if word not in VERDICTS:
-            self._fail(f"'{word}' is no condition; write one of {' '.join(OPERATORS)} and a number", start)
+            self._fail(f"'{word}' is no condition; {self._conditions()}", start)
         self._needs_baseline(f"'{word}'", start)
         if quantity not in self._known.judged:
             able = ", ".join(self._known.judged)
@@ -255,6 +254,10 @@ class _Parser:
             self._fail("a glob on tensor names is missing here", self._at)
         return pattern
 
+    def _conditions(self) -> str:
+        words = f", or {', '.join(VERDICTS)}" if self._known.baseline else ""
+        return f"write one of {' '.join(OPERATORS)} and a number{words}"
+
     def _needs_baseline(self, what: str, start: int) -> None:
         if not self._known.baseline:
             self._fail(f"{what} needs a baseline: only compare has one", start)
@@ -267,6 +270,10 @@ class _Parser:
         if kind == BY_PREDICTOR:
             return list(self._known.predictors)
         return [repr(float(epsilon)) for epsilon in self._known.epsilons]
+
+    def _example(self, kind: str) -> str:
+        known = [word for word in self._known_arguments(kind) if word != "zero"]
+        return known[0] if known else kind.upper()
 
     def _skip_spaces(self) -> None:
         while self._at < len(self._text) and self._text[self._at].isspace():

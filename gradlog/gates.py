@@ -44,18 +44,21 @@ class Finding:
 
     reading : the quantity, or its change where the rule is about that
     certain : False where the rule cannot be decided
+    before, after : the quantity in the baseline and in the run, where the rule is about its change
     """
 
     tensor: str | None
     reading: Reading
     certain: bool
+    before: float | None = None
+    after: float | None = None
 
 
 @dataclass(frozen=True)
 class Violation:
     """A rule that a run violates, with the places: certain ones first, and the worst of them first.
 
-    unmatched : names of tensors there are, where the rule's pattern matches none
+    Without findings the rule's pattern matches no tensor; unmatched : names of those that there are
     """
 
     run: str
@@ -137,9 +140,11 @@ def _percent(difference: float, base: float) -> float:
     return 100 * difference / base
 
 
-def worst_first(findings: Iterable[Finding], limit: Limit) -> tuple[Finding, ...]:
+def worst_first(findings: Iterable[Finding], condition: Limit | str) -> tuple[Finding, ...]:
     """Certain findings before others, each by how far they are past the limit."""
-    sign = {">": -1, ">=": -1, "<": 1, "<=": 1}.get(limit.operator, 0)
+    symbol = condition if isinstance(condition, str) else condition.operator
+    upwards = symbol in (">", ">=", "worse", "higher")
+    sign = -1 if upwards else 0 if symbol in ("==", "!=", "changed") else 1
 
     def place(finding: Finding) -> tuple[bool, bool, float]:
         value = finding.reading.value

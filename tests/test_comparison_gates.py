@@ -1,0 +1,183 @@
+"""Gates of compare: changes against the baseline, verdicts, and the run by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import write_store
+from gradmf import gradlog
+from gradmf.cli.main import main
+from gradmf.gradlog import Comparison, Rule, Settings, comparison_vocabulary, judge_comparison, parse_rule
+from gradmf.gradlog.comparison import BETTER, HIGHER, LOWER, WORSE
+from gradmf.gradlog.comparison_gates import JUDGED
+
+KNOWN = comparison_vocabulary([Settings(), Settings()])
+TRUE_OF = {
+    WORSE: {"worse", "higher", "changed"}, BETTER: {"better", "lower", "changed"},
+    HIGHER: {"higher", "changed"}, LOWER: {"lower", "changed"}, "~": set(),
+}  # fmt: skip
+
+
+def write(path: Path, seed: int, memory: float) -> Path:
+    """A log of gradients that go on from the last one by `memory`; one tensor is frozen."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((160, 24))
+    for t in range(1, 160):
+        noise[t] += memory * noise[t - 1]
+    values = {"a.weight": noise[:, :16], "b.weight": noise[:, 16:], "frozen": np.zeros((160, 2))}
+    return write_store(path, {name: array.astype(np.float32) for name, array in values.items()})
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
+    """A log of noise, one of other noise, and one that is more predictable."""
+    folder = tmp_path_factory.mktemp("logs")
+    logs = [("noise", 1, 0.0), ("other", 2, 0.0), ("smooth", 3, 0.9)]
+    first, second, third = (str(write(folder / f"{name}.zarr", seed, m)) for name, seed, m in logs)
+    return first, second, third
+
+
+@pytest.fixture(scope="module")
+def comparison(logs: tuple[str, str, str]) -> Comparison:
+    noise, _, smooth = (gradlog.analyze(log, tensor_steps=True) for log in logs)
+    return gradlog.compare(noise, smooth)
+
+
+def judged(comparison: Comparison, text: str) -> tuple[gradlog.Violation, ...]:
+    return judge_comparison(comparison, [parse_rule(text, KNOWN)])
+
+
+def test_every_word_is_true_of_the_verdicts_that_it_names(comparison: Comparison) -> None:
+    seen = set()
+    for change in comparison.total.changes:
+        quantity, _, argument = change.quantity.rstrip("]").partition("[")
+        for word in ("worse", "better", "higher", "lower", "changed"):
+            assert change.verdict is not None
+            found = judge_comparison(comparison, [Rule(quantity, argument, word)])
+            assert bool(found) == (word in TRUE_OF[change.verdict]), change
+            seen.add((quantity, bool(found)))
+            for violation in found:
+                [finding] = violation.findings
+                assert finding.certain
+                assert (finding.before, finding.after) == (change.baseline, change.value)
+    assert {quantity for quantity, _ in seen} == set(JUDGED)
+    assert {("kappa", True), ("kappa", False)} <= seen
+
+
+def test_changes_are_held_to_limits(comparison: Comparison) -> None:
+    for subject in ("kappa[one-step]", "path_length[ema:0.9]", "rank[0.05]", "grad_norm", "kappa[best]"):
+        change = comparison.total.change(subject)
+        assert change is not None
+        assert change.absolute is not None
+        assert change.relative is not None
+        for value, unit in ((change.absolute, ""), (100 * change.relative, "%")):
+            below, above = value - 0.01 * abs(value), value + 0.01 * abs(value)
+            for text, violated in [
+                (f"> {below:+.17g}{unit}", True), (f"> {above:+.17g}{unit}", False),
+                (f"<= {above:+.17g}{unit}", True), (f"< {below:+.17g}{unit}", False),
+            ]:  # fmt: skip
+                found = judged(comparison, f"{subject} {text}")
+                assert bool(found) == violated, (subject, text)
+                for violation in found:
+                    reading = violation.findings[0].reading
+                    assert reading.value == pytest.approx(value, rel=1e-12)
+                    assert reading.lower == reading.upper == reading.value
+
+
+def test_plain_limits_are_about_the_run(comparison: Comparison) -> None:
+    kappa = comparison.total.change("kappa[one-step]")
+    assert kappa is not None
+    assert kappa.baseline is not None
+    assert kappa.value is not None
+    assert kappa.value < 1 < kappa.baseline
+    assert judged(comparison, "kappa[one-step] < 1")
+    assert not judged(comparison, "kappa[one-step] > 1")
+
+
+def test_a_run_against_itself_violates_nothing(logs: tuple[str, str, str]) -> None:
+    analysis = gradlog.analyze(logs[0], tensor_steps=True)
+    same = gradlog.compare(analysis, analysis)
+    for subject in ("kappa[linear]", "kappa[best]", "rank[0.1]", "effective_rank", "path_length[one-step]"):
+        for where in ("", " in *.weight"):
+            for condition in ("changed", "!= +0", "> +0%", "< -0"):
+                assert not judged(same, f"{subject} {condition}{where}")
+
+
+def test_tensors_are_judged_one_by_one(comparison: Comparison) -> None:
+    [violation] = judged(comparison, "kappa[one-step] better in *")
+    named = {finding.tensor: finding.certain for finding in violation.findings}
+    assert named == {"a.weight": True, "b.weight": True, "frozen": False}
+    assert violation.findings[-1].tensor == "frozen"
+    [nowhere] = judged(comparison, "kappa[one-step] better in c.*")
+    assert nowhere.findings == ()
+    assert nowhere.unmatched == ("a.weight", "b.weight", "frozen")
+
+
+def test_what_cannot_be_judged_is_not_passed(comparison: Comparison) -> None:
+    bare = gradlog.analysis_document(comparison.baseline, steps=False)
+    [baseline] = gradlog.read_analyses(json.dumps(bare), "bare")
+    without = gradlog.compare(baseline, comparison.run)
+    [violation] = judged(without, "kappa[one-step] worse")
+    [finding] = violation.findings
+    assert not finding.certain
+    assert "holds no per-step sums" in finding.reading.doubt
+    assert not judged(without, "kappa[one-step] > +5%")
+
+
+def test_bounds_that_overlap_do_not_say_that_nothing_changed(comparison: Comparison) -> None:
+    def loosened(analysis: gradlog.Analysis) -> gradlog.Analysis:
+        spectrum = analysis.total.spectrum
+        assert spectrum is not None
+        ranks = tuple(dataclasses.replace(r, lower=1, upper=r.rank + 30) for r in spectrum.rank)
+        loose = dataclasses.replace(spectrum, method="incremental", rank=ranks)
+        return dataclasses.replace(analysis, total=dataclasses.replace(analysis.total, spectrum=loose))
+
+    loose = gradlog.compare(loosened(comparison.baseline), loosened(comparison.run))
+    for text in ("rank[0.1] higher", "rank[0.1] lower", "rank[0.1] > +0", "effective_rank higher"):
+        [violation] = judged(loose, text)
+        assert not violation.findings[0].certain
+        assert violation.findings[0].reading.doubt
+    assert not judged(loose, "rank[0.1] > +60")
+
+
+def test_rules_speak_of_what_all_runs_have() -> None:
+    known = comparison_vocabulary(
+        [Settings(), Settings(predictors=("ema:0.90", "linear"), epsilons=(0.05,), rank="none")]
+    )
+    assert tuple(known.predictors) == ("zero", "ema:0.9", "linear")
+    assert tuple(known.epsilons) == (0.05,)
+    assert (known.spectrum, known.baseline) == (False, True)
+
+
+def test_on_the_command_line(capfd: pytest.CaptureFixture[str], logs: tuple[str, str, str]) -> None:
+    rules = ["kappa[one-step] better", "kappa[one-step] < -10%", "kappa[one-step] > 3"]
+    given = [word for rule in rules for word in ("--fail-if", rule)]
+    assert main(["compare", *logs, "-q", *given]) == 3
+    out, err = capfd.readouterr()
+    assert "noise.zarr" in out
+    told = err.splitlines()
+    assert len(told) == 2
+    for line, rule in zip(told, rules[:2], strict=True):
+        assert line.startswith(f"gradmf: violated: {logs[2]}: {rule}: kappa[one-step] changed by -")
+        assert " from 1.9" in line or " from 2.0" in line
+    assert main(["compare", logs[0], logs[2], "-q", "--fail-if", "kappa[one-step] worse"]) == 0
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("rule", ["kapa[one-step] worse", "kappa[ema:0.7] > +5%", "stable_rank higher"])
+def test_a_wrong_rule_is_told_before_anything_is_read(capfd: pytest.CaptureFixture[str], rule: str) -> None:
+    assert main(["compare", "no-such", "nor-this", "--fail-if", rule]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "no-such" not in err
+    assert err.splitlines()[1] == f"  {rule}"
+
+
+def test_faults_of_data_win(capfd: pytest.CaptureFixture[str], logs: tuple[str, str, str]) -> None:
+    assert main(["compare", logs[0], logs[2], f"{logs[0]}.none", "--fail-if", "energy > 0"]) == 1
+    assert "violated" in capfd.readouterr().err
