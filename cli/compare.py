@@ -26,7 +26,7 @@ Examples:
   gradmf analyze run*.zarr --format jsonl --steps --tensor-steps | gradmf compare -""",
 )
 @click.argument(
-    "runs", nargs=-1, required=True, metavar="BASELINE RUN...", shell_complete=options.paths("runs")
+    "runs", nargs=-1, required=True, metavar="BASELINE RUN...", shell_complete=options.paths("results")
 )
 @options.run_settings
 @click.option(

@@ -38,12 +38,17 @@ def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     return list(_entries(incomplete))
 
 
+def results(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG001
+    """Runs, and what may hold the results of earlier analyses."""
+    return list(_entries(incomplete, (".json", ".jsonl")))
+
+
 def file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG001
     """Any file, as the shell completes it."""
     return [CompletionItem(incomplete, type="file")]
 
 
-def _entries(incomplete: str) -> Iterator[CompletionItem[str]]:
+def _entries(incomplete: str, endings: tuple[str, ...] = ()) -> Iterator[CompletionItem[str]]:
     head, slash, tail = incomplete.rpartition("/")
     folder = Path(head + slash or ".").expanduser()
     try:
@@ -56,7 +61,7 @@ def _entries(incomplete: str) -> Iterator[CompletionItem[str]]:
             continue
         if re.search(r"[\t\n]", name):  # the protocol is of lines
             continue
-        if is_store(entry):
+        if is_store(entry) or (name.endswith(endings) and entry.is_file()):
             yield CompletionItem(f"{head}{slash}{name}")
         elif entry.is_dir():
             yield CompletionItem(f"{head}{slash}{name}/", type="open")

@@ -85,9 +85,9 @@ Examples:
   eval "$(gradmf completion bash)"
   gradmf completion fish > gradmf.fish""",
 )
-@click.argument("shell", type=click.Choice(sorted(SCRIPTS)))
+@click.argument("shell", type=click.Choice(sorted(SCRIPTS)), metavar="bash|zsh|fish")
 def command(shell: str) -> int:
-    """Print a script for SHELL that completes commands, options, predictors and paths of runs.
+    """Print a script for a shell that completes commands, options, predictors and paths of runs.
 
     \b
     bash  eval "$(gradmf completion bash)"      in ~/.bashrc

@@ -88,8 +88,8 @@ def _is(reading: Reading, rule: Rule) -> str:
         return f"is {_figure(reading.value, rule.condition)}"
     if rule.quantity == "rank":
         return f"is {count(int(reading.lower))}-{count(int(reading.upper))}"
-    bounds = f"{significant(reading.lower)} and {significant(reading.upper)}"
-    return f"is about {significant(reading.value)}, between {bounds}"
+    bounds = f"{_figure(reading.lower, '')} and {_figure(reading.upper, '')}"
+    return f"is about {_figure(reading.value, '')}, between {bounds}"
 
 
 def _changed(finding: Finding, rule: Rule, unit: str) -> str:

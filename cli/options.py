@@ -176,7 +176,7 @@ def offered(*words: str) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def paths(kind: str) -> Callable[[click.Context, click.Parameter, str], Any]:
-    """What a shell completes, where a path can stand. kind : "runs" or "file" """
+    """What a shell completes, where a path can stand. kind : "runs", "results" or "file" """
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> Any:
         from . import completing

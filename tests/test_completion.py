@@ -111,6 +111,9 @@ def test_runs_are_stores_and_folders(
         ["plain", "runs/packed.zip"],
         ["plain", "runs/plain"],
     ]
+    (runs / "runs" / "first.jsonl").touch()
+    assert values(monkeypatch, capfd, "gradmf info runs/fi") == ["runs/first.zarr"]
+    assert values(monkeypatch, capfd, "gradmf compare runs/fi") == ["runs/first.jsonl", "runs/first.zarr"]
     assert values(monkeypatch, capfd, "gradmf info .h") == [".hidden.zarr"]
     assert values(monkeypatch, capfd, f"gradmf info {runs}/runs/f") == [f"{runs}/runs/first.zarr"]
     monkeypatch.setenv("HOME", str(runs))
