@@ -35,8 +35,8 @@ Examples:
   gradmf info run.zarr
 
 \b
-Exit codes: 0 done, 1 the data is at fault, 2 wrong usage, 3 a --fail-if rule is violated,
-130 interrupted.""",
+Exit codes: 0 done, 1 the data is at fault, 2 wrong usage,
+3 a --fail-if rule is violated, 130 interrupted.""",
 )
 @click.version_option(package_name="gradmf", message="gradmf %(version)s")
 def gradmf() -> None:

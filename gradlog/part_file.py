@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,8 @@ def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
             _write(partial, stream)
             stream.flush()
             os.fsync(stream.fileno())  # a machine that stops must not leave the name with half of the numbers
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -107,6 +107,15 @@ def test_a_new_file_has_the_rights_that_the_umask_leaves(log: str, tmp_path: Pat
     assert out.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_part_keeps_the_rights_of_the_file_before(run: Run, log: str, tmp_path: Path) -> None:
+    out = tmp_path / "part.1"
+    out.write_text("before")
+    out.chmod(0o604)
+    assert run("analyze", log, "--part", "1/1", "-o", out)[0] == 0
+    assert out.stat().st_mode & 0o777 == 0o604
+    assert run("merge", out, "--format", "csv", "--columns", "rows")[1] == "rows\n12\n12\n12\n"
+
+
 def test_a_file_is_on_disk_before_it_has_its_name(
     run: Run, log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
