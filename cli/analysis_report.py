@@ -39,6 +39,8 @@ def middle_epsilon(analysis: Analysis) -> float:
 
 def rank_interval(rank: RankResult) -> str:
     """r*, or the bounds on it where they differ."""
+    if rank.rank is None:
+        return f">= {count(rank.lower)}"
     if rank.lower == rank.upper:
         return count(rank.rank)
     return f"{count(rank.lower)}-{count(rank.upper)}"
@@ -88,11 +90,10 @@ def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
     columns = (
         [f"{rank.epsilon:g}" for rank in spectrum.rank],
         [rank_interval(rank) if increments else NOTHING for rank in spectrum.rank],
-        [percent(rank.rank / increments if increments else None) for rank in spectrum.rank],
+        [percent(None if rank.rank is None else rank.rank / max(1, increments)) for rank in spectrum.rank],
         numbers([rank.residual if increments else None for rank in spectrum.rank]),
-        [percent(rank.residual / energy if energy else None, 2) for rank in spectrum.rank],
+        [percent(_share(rank.residual, energy), 2) for rank in spectrum.rank],
     )
-    sure = "" if spectrum.confidence == 1 else f" ({spectrum.confidence:g} confidence)"
     dimensions = (
         f"stable rank {significant(spectrum.stable_rank)}, "
         f"effective rank {significant(spectrum.effective_rank)}, "
@@ -108,7 +109,20 @@ def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
             Column("of energy", "decimal", dim=True, yields=2),
         ),
         tuple(zip(*columns, strict=True)),
-        note=f"{spectrum.method}{sure}: {dimensions}",
+        note=f"{_method(spectrum)}: {dimensions}",
+    )
+
+
+def _share(part: float | None, whole: float) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+def _method(spectrum: SpectrumResult) -> str:
+    if spectrum.projection is None:
+        return spectrum.method
+    return (
+        f"{spectrum.method} of dimension {count(spectrum.projection.dim)}, seed {spectrum.projection.seed}, "
+        f"intervals with {percent(spectrum.confidence, 0)} confidence"
     )
 
 

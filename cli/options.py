@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradmf.gradlog import Settings
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
-RANK_METHODS = ("auto", "exact", "incremental", "none")
+RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "ema-debiased:0.9", "mean:5", "linear", "zero")
 """What a shell offers."""
 DEFAULT_MEMORY = "1G"
@@ -137,6 +137,8 @@ def _settings(
     nonfinite: str,
     truncate: bool,
     strict: bool,
+    sketch_dim: int | None,
+    seed: int,
 ) -> Settings:
     from gradmf.gradlog import Settings
 
@@ -151,6 +153,8 @@ def _settings(
         nonfinite=nonfinite,
         truncate=truncate,
         strict=strict,
+        sketch_dim=sketch_dim,
+        seed=seed,
     )
 
 
@@ -164,9 +168,13 @@ def _settings_of_runs(
     nonfinite: str,
     truncate: bool,
     strict: bool,
+    sketch_dim: int | None,
+    seed: int,
 ) -> tuple[Settings, tuple[tuple[int | None, int | None], ...]]:
     """The settings of all runs, but for rows, and the rows that were asked for."""
-    settings = _settings(predictor, epsilon, rank, tensor, exclude, None, nonfinite, truncate, strict)
+    settings = _settings(
+        predictor, epsilon, rank, tensor, exclude, None, nonfinite, truncate, strict, sketch_dim, seed
+    )
     return settings, rows
 
 
@@ -225,6 +233,21 @@ _choices = (
         default=RANK_METHODS[0],
         show_default=True,
         help="How to compute the spectrum.",
+    ),
+    click.option(
+        "--sketch-dim",
+        type=int,
+        metavar="M",
+        help="With --rank sketch: dimension of the random projection, a power of two.  "
+        "[default: 1024, or less where memory is short]",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, (1 << 64) - 1),
+        default=0,
+        show_default=True,
+        metavar="S",
+        help="Seed of the random projection.",
     ),
     click.option(
         "--nonfinite",

@@ -59,11 +59,15 @@ def _on_rank(analysis: Analysis, spectrum: SpectrumResult) -> str:
     ranks = sorted(spectrum.rank, key=lambda rank: rank.epsilon)
     rank = ranks[len(ranks) // 2]
     possible = min(analysis.run.rows - 1, analysis.run.parameters)
-    needed = count(rank.rank) if rank.lower == rank.upper else f"{count(rank.lower)} to {count(rank.upper)}"
+    needed = count(rank.lower) if rank.lower == rank.upper else f"{count(rank.lower)} to {count(rank.upper)}"
+    if rank.rank is None:
+        needed = f"at least {count(rank.lower)}"
     share = f"{100 * (1 - rank.epsilon):.4g}%"
     held = f"{needed} of {count(possible)} possible directions hold {share} of the increments' energy"
     if possible < FEW_DIRECTIONS:
         return f"{held}; of so few this says little."
+    if rank.rank is None:
+        return f"{held}; how many, this sketch cannot tell."
     if rank.upper <= 0.1 * possible:
         return f"{held}: gradients change in few directions."
     if rank.upper <= 0.5 * possible:

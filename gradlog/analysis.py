@@ -19,6 +19,7 @@ from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, parse_predictors
+from .projection import check_dimension, check_seed
 from .result import Analysis, Cost, LogWarning, Settings
 from .splitting import PartNumber, PartPlan, plan_part
 from .step_bins import tensor_series_bytes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .pass_result import NonfiniteRow, PassResult
 
 DEFAULT_MEMORY = 1 << 30
-RANK_METHODS = ("auto", "exact", "incremental", "none")
+RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 NONFINITE_POLICIES = ("fail", "drop")
 
 Progress = Callable[[int, int], None]
@@ -118,6 +119,7 @@ def prepare(
     request = Request(
         tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
         kept_bytes=kept, window=settings.window_rows,
+        sketch_dim=settings.sketch_dim, seed=settings.seed,
     )  # fmt: skip
     try:
         planned = None if part is None else plan_part(request, settings.rank, part)
@@ -151,6 +153,9 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"window {settings.window}: must have at least {least} rows")
     if settings.window is not None and settings.subspace is None:
         raise UsageError("window: goes with subspace only")
+    if settings.sketch_dim is not None:
+        check_dimension(settings.sketch_dim)
+    check_seed(settings.seed)
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SubspaceResult, TensorResult
+from .sketch_limits import beyond_sketch
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def assemble(
     ):
         scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
+    total = _scope(read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total)
+    warnings = [*warnings, *beyond_sketch(total, scopes, int(read.step.size))]
     return Analysis(
         version=__version__,
         run=RunInfo(
@@ -80,7 +83,7 @@ def assemble(
             attributes=read.attributes,
         ),
         settings=settings,
-        total=_scope(read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total),
+        total=total,
         tensors=tuple(scopes),
         steps=dataclasses.replace(result.series.steps(read.step), inside=inside),
         warnings=tuple(warnings),

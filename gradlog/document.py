@@ -146,6 +146,8 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
         "effective_rank": spectrum.effective_rank,
         "participation_ratio": spectrum.participation_ratio,
     }
+    if spectrum.projection is not None:
+        document["projection"] = spectrum.projection.document()
     if spectrum.growth:
         document["growth"] = [
             {

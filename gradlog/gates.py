@@ -190,7 +190,7 @@ def _of_epsilon(spectrum: SpectrumResult, rule: Rule) -> Reading:
     certain = rank.lower == rank.upper
     if rule.quantity == "rank":
         return Reading(rank.rank, rank.lower, rank.upper, "" if certain else _advice(spectrum))
-    if spectrum.method == "exact":
+    if spectrum.method == "exact" and rank.residual is not None:
         return Reading.exact(rank.residual)
     # By the definition of r*, what it leaves out is at most that share.
     return Reading(rank.residual, 0.0, rank.epsilon * spectrum.energy, _estimated(spectrum))
@@ -199,6 +199,8 @@ def _of_epsilon(spectrum: SpectrumResult, rule: Rule) -> Reading:
 def _soft_count(spectrum: SpectrumResult, quantity: str, dimension: int) -> Reading:
     value: float | None = getattr(spectrum, quantity)
     if value is None:
+        if spectrum.energy > 0:
+            return Reading.nothing("the sketch cannot tell; a larger --sketch-dim may")
         return Reading.nothing("the gradients never change")
     if spectrum.method == "exact":
         return Reading.exact(value)
@@ -206,7 +208,8 @@ def _soft_count(spectrum: SpectrumResult, quantity: str, dimension: int) -> Read
 
 
 def _advice(spectrum: SpectrumResult) -> str:
-    return f"the {spectrum.method} method gives bounds; a larger --memory narrows them"
+    larger = "--sketch-dim" if spectrum.method == "sketch" else "--memory"
+    return f"the {spectrum.method} method gives bounds; a larger {larger} narrows them"
 
 
 def _estimated(spectrum: SpectrumResult) -> str:

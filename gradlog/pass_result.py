@@ -53,6 +53,7 @@ class TileResult:
     """Sums of each part (T, columns), the Gram matrix over rows of the tile, and those over columns.
 
     stored_bytes : of the block, with its last tile, else 0; windows : of each part, where asked for
+    small_grams : of the sketch method, Gram matrices by tensor
     """
 
     start: int
@@ -62,3 +63,5 @@ class TileResult:
     columns_gram: list[NDArray[np.float64]]
     stored_bytes: int
     windows: tuple[WindowGrams, ...] = ()
+    range_index: int = 0
+    small_grams: dict[int, NDArray[np.floating[Any]]] = field(default_factory=dict)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .errors import MemoryLimitError
 from .log import Tensor
+from .projection import CHOSEN_DIMENSIONS, Projection
 from .ranges import (
     TILE_WIDTH,
     Limits,
@@ -38,7 +40,7 @@ class Plan:
     """How a log will be read.
 
     rows : (first, last + 1) stored rows
-    method : "exact", "incremental" or "none"
+    method : "exact", "incremental", "sketch" or "none"
     by_columns : the exact spectrum is taken from the D x D side, because D < N - 1
     basis_rows : the incremental method's basis may grow to this many rows
     block_bytes : the largest block in memory; buffers : blocks in memory at once
@@ -46,6 +48,8 @@ class Plan:
     memory : estimated peak in bytes, above the interpreter and its libraries
     decoded_bytes : of gradients, in their stored types
     window : rows of a window of training whose subspace is followed, 0 for none
+    projection : of the sketch method; stored : tensors that are sketches by it already, with the number of
+    parameters that each was made of
     """
 
     rows: tuple[int, int]
@@ -59,6 +63,16 @@ class Plan:
     memory: int
     decoded_bytes: int
     window: int = 0
+    projection: Projection | None = None
+    stored: Mapping[int, int] = field(default_factory=dict)
+
+    def parameters_of(self, index: int, tensor: Tensor) -> int:
+        """Number of parameters of tensor `index`, before it was sketched."""
+        return self.stored.get(index, tensor.parameters)
+
+    def is_wide(self, tensor: Tensor) -> bool:
+        """Whether the sketch method projects a tensor by itself; smaller ones keep their exact spectra."""
+        return self.projection is not None and tensor.parameters > small_parameters(self.projection.dim)
 
     @property
     def decodes(self) -> int:
@@ -77,6 +91,7 @@ class Request:
     kept_matrices : Gram matrices that stay until the end, beside the total's
     kept_bytes : of other sums that are kept, beside those of the whole model's rows
     window : rows of a window of training whose subspace is followed, 0 for none
+    sketch_dim : M of the sketch method, None to choose; seed : of its projection; stored : as of `Plan`
     """
 
     tensors: Sequence[Tensor]
@@ -89,6 +104,9 @@ class Request:
     kept_matrices: int = 0
     kept_bytes: int = 0
     window: int = 0
+    sketch_dim: int | None = None
+    seed: int = 0
+    stored: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -146,7 +164,8 @@ class Request:
 def make_plan(request: Request, rank: str) -> Plan:
     """Choose the method, its ranges and blocks.
 
-    rank : "auto" (exact where it is affordable, else incremental), "exact", "incremental" or "none"
+    rank : "auto" (exact where it is affordable, else incremental, else sketch), "exact", "incremental",
+    "sketch" or "none"
 
     Raises MemoryLimitError when even the smallest plan does not fit.
     """
@@ -154,21 +173,32 @@ def make_plan(request: Request, rank: str) -> Plan:
         return _plan_without_spectrum(request)
     if rank == "incremental":
         return _plan_incremental(request)
+    if rank == "sketch" or (rank == "auto" and request.stored):
+        return _plan_sketch(request)
     if rank == "exact":
         return _plan_exact(request)
     try:
         exact = _plan_exact(request)
     except MemoryLimitError as error:
-        try:
-            return _plan_incremental(request)
-        except MemoryLimitError as other:
-            raise MemoryLimitError(f"{error}; incrementally, {other}") from None
+        return _plan_inexact(request, error)
     if exact.decodes <= 2 and _affordable(request, exact):
         return exact
     try:
-        return _plan_incremental(request)
+        return _plan_inexact(request)
     except MemoryLimitError:
         return exact
+
+
+def _plan_inexact(request: Request, exact: MemoryLimitError | None = None) -> Plan:
+    """Incremental, and a sketch where no basis fits. exact : why the exact method does not do"""
+    try:
+        return _plan_incremental(request)
+    except MemoryLimitError as error:
+        try:
+            return _plan_sketch(request)
+        except MemoryLimitError as other:
+            before = f"{exact}; " if exact else ""
+            raise MemoryLimitError(f"{before}incrementally, {error}; as a sketch, {other}") from None
 
 
 def _affordable(request: Request, plan: Plan) -> bool:
@@ -249,6 +279,56 @@ def _plan_incremental(request: Request) -> Plan:
         )
     fixed += rows * basis_columns * entry
     return _plan(request, (only,), "incremental", limits, fixed, request.threads, basis_rows=rows)
+
+
+def _plan_sketch(request: Request) -> Plan:
+    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own."""
+    dims = (request.sketch_dim,) if request.sketch_dim else CHOSEN_DIMENSIONS
+    for dim in dims:
+        fixed = request.series_bytes(request.threads, False) + request.window_bytes(request.threads, False)
+        fixed += _sketch_bytes(request, dim)
+        if fixed <= request.memory // 2:
+            break
+    if request.room - fixed < request.memory // 8:
+        raise MemoryLimitError(
+            f"a sketch of {request.count} rows by {dim} takes more than --memory "
+            f"{format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or a smaller "
+            "--sketch-dim, or fewer rows with --rows, or --rank none for path lengths alone"
+        )
+    state = 8 * request.history_rows + request.carried_bytes
+    grouped = WINDOWED_GROUP if request.window else None
+    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
+    plan = _plan(
+        request, sketch_ranges(request.tensors, limits, dim), "sketch", limits, fixed, request.threads
+    )
+    return replace(plan, projection=Projection(dim, request.seed), stored=request.stored)
+
+
+def _sketch_bytes(request: Request, dim: int) -> int:
+    """Bytes of the sums (N, M), of Gram matrices of small tensors, and of the algebra at the end."""
+    small = [t.parameters for t in request.tensors if 0 < t.parameters <= small_parameters(dim)]
+    alone = sum(tensor.parameters > 0 for tensor in request.tensors) == 1
+    # Two units at work, one whose spectrum is sought, with a copy, and the total.
+    arrays = 2 if alone else 5
+    grams = min(sum(small), 2 * TILE_WIDTH) * max(small, default=0)
+    side = min(request.count, dim)
+    return 8 * (arrays * request.count * dim + grams + 8 * side * side)
+
+
+def small_parameters(dim: int) -> int:
+    """Parameters up to which the sketch method takes a tensor as it is."""
+    return min(dim, TILE_WIDTH // 2)
+
+
+def sketch_ranges(tensors: Sequence[Tensor], limits: Limits, dim: int) -> tuple[ParameterRange, ...]:
+    """Ranges in which a wide tensor stands by itself."""
+    found: list[ParameterRange] = []
+    wide = [tensor.parameters > small_parameters(dim) for tensor in tensors]
+    for _, group in itertools.groupby(range(len(tensors)), lambda index: index if wide[index] else -1):
+        numbers = list(group)
+        for item in columnwise_ranges([tensors[index] for index in numbers], limits):
+            found.append(item.of(numbers))
+    return tuple(found)
 
 
 def _plan(

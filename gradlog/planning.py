@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from .analysis import DEFAULT_MEMORY, Preparation, prepare
 from .plan import Plan
+from .projection import CHOSEN_DIMENSIONS
 from .ranges import ParameterRange
 from .result import LogWarning, Settings
 from .sizes import format_size
+from .sketch_limits import SMALL_SHARE
 
 DECODE_RATE = 1.2e9
 FUSED_RATE = 2.0e9
+PROJECT_RATE = 6.0e9
 PRODUCT_RATE = 1.5e11
 EIGEN_RATE = 1.5e10
 STARTUP_SECONDS = 0.6
@@ -89,6 +92,12 @@ def _seconds(ready: Preparation) -> float:
         seconds += (
             8 * basis * rows * parameters / PRODUCT_RATE + rows / basis * (2 * basis) ** 3 * 10 / EIGEN_RATE
         )
+    elif plan.projection is not None:
+        dim = float(plan.projection.dim)
+        seconds += 4 * rows * parameters / PROJECT_RATE
+        seconds += len(ready.tensors) * (
+            rows * dim**2 / PRODUCT_RATE * 2 + min(rows, dim) ** 3 * 10 / EIGEN_RATE
+        )
     elif plan.by_columns:
         seconds += rows * parameters**2 / (PRODUCT_RATE / 2) + parameters**3 / EIGEN_RATE
     elif plan.method == "exact":
@@ -111,6 +120,8 @@ def _method(ready: Preparation, memory: int) -> str:
         size = parameters if plan.by_columns else rows - 1
         side = "parameters" if plan.by_columns else "increments"
         return f"exact rank: the Gram matrix of {size:,} {side} fits, and its arithmetic is affordable"
+    if plan.projection is not None:
+        return _sketch_words(ready, plan.projection.dim)
     why = (
         "asked for"
         if ready.settings.rank == "incremental"
@@ -122,6 +133,16 @@ def _method(ready: Preparation, memory: int) -> str:
     return (
         f"incremental rank ({why}): a basis of up to {plan.basis_rows:,} directions, with bounds on r* that "
         "are certain"
+    )
+
+
+def _sketch_words(ready: Preparation, dim: int) -> str:
+    why = "asked for" if ready.settings.rank == "sketch" else "nothing certain fits"
+    smaller = dim < CHOSEN_DIMENSIONS[0] and ready.settings.sketch_dim is None
+    short = ", the most that memory allows" if smaller else ""
+    return (
+        f"rank by a sketch ({why}): a random projection of every increment to {dim:,} dimensions{short}, "
+        f"with 95% intervals of r* up to {dim // SMALL_SHARE:,}"
     )
 
 

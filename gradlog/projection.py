@@ -17,19 +17,22 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, UsageError
-from .ranges import Box
+
+if TYPE_CHECKING:
+    from .ranges import Box
 
 KIND = "sparse-sign"
 GROUPS = 8
 LEAST_DIMENSION = 64
 MOST_DIMENSION = 1 << 16
-DEFAULT_DIMENSION = 1024
+CHOSEN_DIMENSIONS = (1024, 512, 256)
+"""M where it is not given: the first that memory allows."""
 
 
 @dataclass(frozen=True)

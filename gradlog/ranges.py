@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import MemoryLimitError
 from .log import Tensor
@@ -67,6 +67,12 @@ class ParameterRange:
     tiles: tuple[Tile, ...]
     row_blocks: tuple[tuple[int, int], ...]
     decodes: int = 1
+
+    def of(self, numbers: Sequence[int]) -> ParameterRange:
+        """The same range where tensor i has the number numbers[i]."""
+        segments = tuple(replace(s, tensor=numbers[s.tensor]) for s in self.segments)
+        tiles = tuple(tuple(replace(p, tensor=numbers[p.tensor]) for p in tile) for tile in self.tiles)
+        return replace(self, segments=segments, tiles=tiles)
 
     @property
     def width(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .projection import Projection
+
 
 @dataclass(frozen=True)
 class LogWarning:
@@ -39,15 +41,16 @@ class PredictorResult:
 class RankResult:
     """Predictable rank r*(eps): least r with sum_{i<=r} sigma_i^2 >= (1 - eps) ||H||_F^2.
 
+    rank : None where a sketch is too small to tell; `lower` still holds then
     lower, upper : bounds on r*; equal to `rank` when the method is exact
-    residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors
+    residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors; None with rank
     """
 
     epsilon: float
-    rank: int
+    rank: int | None
     lower: int
     upper: int
-    residual: float
+    residual: float | None
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,14 @@ class GrowthPoint:
 class SpectrumResult:
     """Spectrum of the increment matrix H = [g_1 - g_0, ..., g_{N-1} - g_{N-2}].
 
-    method : "exact" or "incremental", with the `confidence` of its bounds
+    method : "exact", "incremental" or "sketch", with the `confidence` of its bounds
     energy : ||H||_F^2
     stable_rank : ||H||_F^2 / sigma_1^2; effective_rank : exp of the entropy of sigma_i^2 / ||H||_F^2;
-    participation_ratio : (sum sigma_i^2)^2 / sum sigma_i^4; each None when the energy is 0
+    participation_ratio : (sum sigma_i^2)^2 / sum sigma_i^4; each None when the energy is 0, or where a sketch
+    cannot tell
     singular_values : float64, descending; all min(N - 1, D) of them when the method is exact
     growth : r* of the first rows, at up to 200 points, where the method gives it on the way
+    projection : by which a sketch was made
     """
 
     method: str
@@ -79,6 +84,7 @@ class SpectrumResult:
     participation_ratio: float | None
     singular_values: NDArray[np.float64]
     growth: tuple[GrowthPoint, ...] = ()
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,7 @@ class Settings:
     rows : (first, last + 1) rows of the log, Python slice rules; None for either end
     subspace : dimensions of the leading subspaces to follow over training; None for not at all
     window : rows of a window of training for that; None for 4 times as many as dimensions
+    sketch_dim, seed : M and the seed of the sketch method's projection; None for an M that memory allows
     """
 
     predictors: tuple[str, ...] = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
@@ -216,6 +223,8 @@ class Settings:
     strict: bool = False
     subspace: int | None = None
     window: int | None = None
+    sketch_dim: int | None = None
+    seed: int = 0
 
     @property
     def window_rows(self) -> int:

@@ -47,9 +47,9 @@ def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
     Raises UsageError for the incremental method, whose basis spans all parameters, and MemoryLimitError where
     the plan does not fit.
     """
-    if rank == "incremental":
+    if rank in ("incremental", "sketch"):
         raise UsageError(
-            "--rank incremental looks at all parameters together and has no parts: give --rank exact, "
+            f"--rank {rank} looks at all parameters together and has no parts: give --rank exact, "
             "or --rank none for path lengths alone"
         )
     method = "exact" if rank == "auto" else rank

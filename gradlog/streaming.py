@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .subspace import ModelSubspaces
 from .tensor_series import TensorSeries
 from .windows import TileWindows
+
+if TYPE_CHECKING:
+    from .sketching import SketchSpectra, Turn
 
 Progress = Callable[[int, int], None]
 
@@ -66,9 +70,14 @@ def run_pass(
     """
     for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
         compile_fused_pass(dtype)
-    tiles = _TileWork(tensors, plan, bank, reader)
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-    merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of)
+    sketches = None
+    if plan.method == "sketch":
+        from .sketching import SketchSpectra  # deferred: its kernel imports Numba
+
+        sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
+    tiles = _TileWork(tensors, plan, bank, reader, sketches)
+    merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
     if tensor_steps:
         merger.keep_tensor_steps(rows)
     waiting: collections.deque[Future[TileResult]] = collections.deque()
@@ -97,7 +106,7 @@ def run_pass(
             return replace(merger.result(rowwise), subspaces=subspaces)
         for block in reader:
             for task in tiles.tasks(block):
-                while len(waiting) > plan.workers:
+                while len(waiting) > plan.workers or (waiting and sketches and not sketches.has_room(block)):
                     merge_next()
                 waiting.append(tiles.submitted(pool, task))
         while waiting:
@@ -117,6 +126,7 @@ class _Task:
     parts: tuple[Part, ...]
     last_of_block: bool
     weights: NDArray[np.float64]
+    turn: Turn | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -127,7 +137,15 @@ class _Task:
 class _TileWork:
     """Computes tiles; carries each tile's predictor history from one block of rows to the next."""
 
-    def __init__(self, tensors: Sequence[Tensor], plan: Plan, bank: HistoryBank, reader: BlockReader) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        plan: Plan,
+        bank: HistoryBank,
+        reader: BlockReader,
+        sketches: SketchSpectra | None,
+    ) -> None:
+        self._sketches = sketches
         self._tensors = tensors
         self._plan = plan
         self._bank = bank
@@ -154,6 +172,8 @@ class _TileWork:
 
         The pool starts tasks in the order they come in, so that the one waited for is never behind.
         """
+        if self._sketches is not None:
+            task = replace(task, turn=self._sketches.sketcher.turn(task.block))
         before = self._latest.pop(task.key, None)
         future = pool.submit(self._run, task, before)
         if not task.block.last:
@@ -170,6 +190,8 @@ class _TileWork:
             names = ", ".join(f"'{self._tensors[part.tensor].name}'" for part in task.parts[:3])
             raise OverflowError(f"tensor {names}: {error}") from error
         finally:
+            if task.turn is not None:
+                task.turn.finish()
             self._finish(task.block)
 
     def _finish(self, block: Block) -> None:
@@ -219,8 +241,14 @@ class _TileWork:
                 over_rows = row_gram(increments, np.asarray(energies), self._single(task))
                 if len(task.parts) > 1:
                     over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
+        small: dict[int, NDArray[np.floating[Any]]] = {}
+        if self._sketches is not None and task.turn is not None and finite and rows:
+            small = self._sketches.project(task.turn, block, task.parts, [s[:, INCREMENT] for s in all_sums])
         stored = block.stored_bytes if task.last_of_block else 0
-        return TileResult(block.start, task.parts, all_sums, over_rows, over_columns, stored, windows)
+        return TileResult(
+            block.start, task.parts, all_sums, over_rows, over_columns, stored, windows,
+            range_index=block.range_index, small_grams=small,
+        )  # fmt: skip
 
     def _single(self, task: _Task) -> bool:
         parameters = self._tensors[task.parts[0].tensor].parameters
@@ -240,7 +268,9 @@ class _Merger:
         epsilons: Sequence[float],
         pool: ThreadPoolExecutor,
         part_of: Sequence[ParameterRange] | None,
+        sketches: SketchSpectra | None,
     ) -> None:
+        self._sketches = sketches
         specs = [predictor.spec for predictor in bank.predictors]
         self._plan = plan
         self._epsilons = epsilons
@@ -275,6 +305,8 @@ class _Merger:
             bad = nonfinite_rows(sums)
             for row in np.flatnonzero(bad):
                 self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
+        if self._sketches is not None and not self.nonfinite:
+            self._sketches.merge(result.range_index, result.small_grams)
         if self._plan.method != "exact" or self.nonfinite or not result.sums[0].size:
             return
         if self._plan.by_columns:
@@ -309,6 +341,9 @@ class _Merger:
         gathered.tensor_series = self._tensor_series
         if self._plan.method == "none" or self.nonfinite:
             return gathered
+        if self._sketches is not None:
+            spectrum, each = self._sketches.result()
+            return replace(gathered, spectrum=spectrum, spectra=each)
         if rowwise is not None:
             return replace(gathered, spectrum=rowwise.total, spectra=self._rowwise_spectra(rowwise))
         if self._plan.by_columns:

@@ -117,6 +117,7 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "--rows", "-20:", "--tensor", "layer.*", "--exclude", "*.bias",
         "--predictor", "mean:3", "--predictor", "ema-debiased:0.5", "--epsilon", "0.2", "--epsilon", "0",
         "--rank", "exact", "--nonfinite", "drop", "--truncate", "--strict", "--threads", "2",
+        "--sketch-dim", "256", "--seed", "3",
     )  # fmt: skip
     document = strict_json(ran.out)
     assert document["settings"] == {
@@ -129,6 +130,8 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "nonfinite": "drop",
         "truncate": True,
         "strict": True,
+        "sketch_dim": 256,
+        "seed": 3,
     }
     assert document["run"]["rows"] == 20
     assert [tensor["name"] for tensor in document["tensors"]] == ["layer.weight"]
@@ -195,7 +198,7 @@ def test_row_ranges(text: str, rows: tuple[int | None, int | None]) -> None:
         (["--memory", "lots"], "512M, 1G or 1.5GiB"),
         (["--memory", "0"], "512M, 1G or 1.5GiB"),
         (["--threads", "0"], "x>=1"),
-        (["--rank", "best"], "'auto', 'exact', 'incremental', 'none'"),
+        (["--rank", "best"], "'auto', 'exact', 'incremental', 'sketch', 'none'"),
         (["--format", "yaml"], "'table', 'json', 'jsonl', 'csv', 'markdown'"),
         (["--nonfinite", "keep"], "'fail', 'drop'"),
         (["-o", "/nowhere/at/all.txt"], "no folder '/nowhere/at'"),

@@ -35,6 +35,13 @@ def test_methods(tmp_path: Path) -> None:
     assert plan(long).basis_rows >= 64
     with pytest.raises(gradlog.MemoryLimitError, match="--rank none"):
         plan(long, rank="exact")
+    wide = bare(tmp_path / "huge.zarr", 40_000, 3_000_000, (16, 3_000_000))
+    assert plan(wide).method == "sketch"
+    assert "512 dimensions, the most that memory allows" in plan(wide).words[0]
+    assert (
+        "asked for): a random projection of every increment to 64"
+        in plan(wide, rank="sketch", sketch_dim=64).words[0]
+    )
     few = bare(tmp_path / "few.zarr", 40_000, 100, (64, 100))
     assert plan(few).method == "exact"
     assert "Gram matrix of 100 parameters" in plan(few).words[0]
@@ -67,9 +74,11 @@ def test_memory_is_kept_and_chunks_are_decoded_once_where_that_fits(
 def test_too_little_memory_says_how_much_it_takes(tmp_path: Path) -> None:
     path = bare(tmp_path / "run.zarr", 40_000, 3_000_000, (16, 3_000_000))
     with pytest.raises(gradlog.MemoryLimitError) as caught:
-        plan(path)
+        plan(path, rank="incremental")
     assert str(path) in str(caught.value)
     assert "give --memory" in str(caught.value)
+    with pytest.raises(gradlog.MemoryLimitError, match=r"as a sketch, .* give --memory"):
+        plan(path, "100M")
     assert caught.value.exit_code == 2
 
 

@@ -29,6 +29,7 @@ from gradmf.gradlog import (
     TensorDescription,
     TensorResult,
 )
+from gradmf.gradlog.projection import Projection
 
 PREDICTORS = ("zero", "one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
 KAPPAS = (1.0, 1.9623, 1.2345, 1.0481, 0.9712, 1.1934, 5.7312)
@@ -47,9 +48,10 @@ def made_spectrum(energy: float, rank: int, width: int = 0) -> SpectrumResult:
         RankResult(e, rank + i, rank + i, rank + i + width, e * energy * 0.93)
         for i, e in enumerate(Settings().epsilons)
     )
-    method, confidence = ("sketch", 0.999) if width else ("exact", 1.0)
+    method, confidence = ("sketch", 0.95) if width else ("exact", 1.0)
+    projection = Projection(1024, 7) if width else None
     return SpectrumResult(
-        method, confidence, energy, ranks, 8.314159, 123.456, 45.25, np.array([3.0, 2.0, 1.0])
+        method, confidence, energy, ranks, 8.314159, 123.456, 45.25, np.array([3.0, 2.0, 1.0]), (), projection
     )
 
 
@@ -218,7 +220,7 @@ def test_the_wide_layout_puts_two_tables_side_by_side() -> None:
 def test_bounds_on_a_rank_show_as_an_interval() -> None:
     text = drawn(made_analysis(width=2))
     assert "12-14" in text
-    assert "sketch (0.999 confidence)" in text
+    assert "sketch of dimension 1,024, seed 7, intervals with 95% confidence" in text
     assert "12-14" not in drawn(made_analysis())
 
 
