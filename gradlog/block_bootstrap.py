@@ -20,7 +20,7 @@ Doubles = NDArray[np.float64]
 RESAMPLES = 1999
 LEAST_BINS = 24
 """Fewer bins tell nothing about how they vary."""
-LEAST_BLOCKS = 8
+LEAST_BLOCKS = 10
 """Blocks are never so long that fewer of them make up a run."""
 
 
@@ -32,7 +32,7 @@ def block_lengths(influence: Doubles, memory: Doubles) -> NDArray[np.int64]:
 
     Twice the length that Politis and White find best for estimating a variance (an interval loses more to a
     variance that is too small than to one that is uncertain), at least n^(1/3) and `memory`, and at most
-    n / 8; rounded to a power of the root of 2 so that figures share their draws.
+    n / 10; rounded to a power of the root of 2 so that figures share their draws.
     """
     count, n = influence.shape
     calm_lags = max(5, math.ceil(math.sqrt(math.log10(n))))
@@ -96,11 +96,11 @@ def expansion(variances: Doubles, blocks: Doubles, confidence: float) -> Doubles
 
     variances : (R, Q) of the resampled figures of R independent runs; blocks : (R, Q), n / length
 
-    Resampled variances miss 1 / blocks of the variance, and about as much again of the correlation that
-    blocks cut; Student's t takes the place of the normal distribution, with Welch's degrees of freedom.
+    Resampled variances miss 1 / blocks of the variance, and about twice as much again of the correlation
+    that blocks cut; Student's t takes the place of the normal distribution, with Welch's degrees of freedom.
     Hesterberg 2015 has the like for independent data.
     """
-    unbiased = variances * blocks / np.maximum(blocks - 2, 1)
+    unbiased = variances * blocks / np.maximum(blocks - 3, 1)
     total, plain = unbiased.sum(axis=0), variances.sum(axis=0)
     spread = (unbiased**2 / np.maximum(blocks - 1, 1)).sum(axis=0)
     freedom = np.divide(total**2, spread, out=np.full(total.shape, np.inf), where=spread > 0)

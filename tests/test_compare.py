@@ -343,7 +343,7 @@ def test_weights_are_whole_blocks_in_a_circle() -> None:
 def test_block_lengths_follow_the_correlation() -> None:
     rng = np.random.default_rng(0)
     lengths = [int(block_lengths(ar1(rng, 1000, 40, phi).T, np.zeros(40)).mean()) for phi in (0.0, 0.5, 0.9)]
-    assert lengths[0] < 1.6 * 10 < 1.6 * lengths[1] < lengths[2] <= 1000 / 8
+    assert lengths[0] < 1.6 * 10 < 1.6 * lengths[1] < lengths[2] <= 1000 / 10
     assert (block_lengths(np.zeros((2, 100)), np.array([0.0, 7.9])) >= (4, 7)).all()
 
 
