@@ -8,7 +8,6 @@ import select
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -205,16 +204,18 @@ def _control(terminal: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
-def _read_until(controller: int, mark: str, patience: float = 60.0) -> str:
+def _read_until(controller: int, mark: str, patience: int = 300) -> str:
+    """What comes up to `mark`. patience : fifths of a second in which nothing comes; a halt is none"""
     got = b""
-    deadline = time.monotonic() + patience
     while mark.encode() not in got:
-        assert time.monotonic() < deadline, got.decode(errors="replace")
-        if select.select([controller], [], [], 0.2)[0]:
-            piece = os.read(controller, 65536)
-            got += piece
-            if b"\x1b[c" in piece or b"\x1b[0c" in piece:  # fish asks what terminal this is
-                os.write(controller, b"\x1b[?62c")
+        if not select.select([controller], [], [], 0.2)[0]:
+            patience -= 1
+            assert patience > 0, got.decode(errors="replace")
+            continue
+        piece = os.read(controller, 65536)
+        got += piece
+        if b"\x1b[c" in piece or b"\x1b[0c" in piece:  # fish asks what terminal this is
+            os.write(controller, b"\x1b[?62c")
     return got.decode(errors="replace")
 
 
