@@ -33,7 +33,7 @@ class Change:
     absolute : value - baseline; relative : value / baseline - 1, None where the baseline is 0
     interval : of `relative`, at the comparison's confidence; None where there is none
     basis : what the verdict rests on: "bootstrap" (the interval comes from resampled steps), "exact" (the
-    figure is a fact of the rows, without any interval), "bounds" (certain bounds of ranks); None without
+    figure is a fact of the rows, without any interval), "bounds" (of ranks); None without
     verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for all
     else, "~" where there may be no change; None where that cannot be said
     """
@@ -250,7 +250,8 @@ def _of_spectra(a: ScopeResult, b: ScopeResult) -> list[Change]:
     if a.spectrum is None or b.spectrum is None:
         return []
     ranks = {rank.epsilon: rank for rank in b.spectrum.rank}
-    changes = [_rank(rank, ranks[rank.epsilon]) for rank in a.spectrum.rank if rank.epsilon in ranks]
+    sure = a.spectrum.confidence == b.spectrum.confidence == 1.0
+    changes = [_rank(rank, ranks[rank.epsilon], sure) for rank in a.spectrum.rank if rank.epsilon in ranks]
     values = a.spectrum.effective_rank, b.spectrum.effective_rank
     exact = a.spectrum.method == b.spectrum.method == "exact" and None not in values
     verdict = _compared(*values) if exact else None
@@ -258,9 +259,10 @@ def _of_spectra(a: ScopeResult, b: ScopeResult) -> list[Change]:
     return changes
 
 
-def _rank(a: RankResult, b: RankResult) -> Change:
+def _rank(a: RankResult, b: RankResult, sure: bool) -> Change:
+    """sure : the bounds hold with certainty"""
     quantity = f"rank[{a.epsilon!r}]"
-    if a.lower == a.upper and b.lower == b.upper:
+    if sure and a.lower == a.upper and b.lower == b.upper:
         return _change(quantity, a.rank, b.rank, None, EXACT, _compared(a.rank, b.rank))
     interval = None
     if a.lower > 0:

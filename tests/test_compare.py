@@ -222,13 +222,15 @@ def test_json_without_series_says_why_there_are_no_intervals(samples: dict[str, 
 
 
 def test_rank_bounds_must_be_disjoint(samples: dict[str, Analysis]) -> None:
-    def bounded(lower: int, rank: int, upper: int) -> Analysis:
+    def bounded(lower: int, rank: int, upper: int, confidence: float = 1.0) -> Analysis:
         base = samples["mlp-gd"]
         assert base.total.spectrum is not None
         found = tuple(
             dataclasses.replace(r, rank=rank, lower=lower, upper=upper) for r in base.total.spectrum.rank
         )
-        spectrum = dataclasses.replace(base.total.spectrum, method="incremental", rank=found)
+        spectrum = dataclasses.replace(
+            base.total.spectrum, method="incremental", confidence=confidence, rank=found
+        )
         return dataclasses.replace(base, total=dataclasses.replace(base.total, spectrum=spectrum))
 
     overlapping = change(gradlog.compare(bounded(8, 10, 12), bounded(12, 13, 14)), "rank[0.05]")
@@ -240,6 +242,8 @@ def test_rank_bounds_must_be_disjoint(samples: dict[str, Analysis]) -> None:
     assert effective.basis is None
     certain = change(gradlog.compare(bounded(8, 8, 8), bounded(7, 7, 7)), "rank[0.05]")
     assert (certain.verdict, certain.basis, certain.interval) == ("lower", "exact", None)
+    likely = change(gradlog.compare(bounded(8, 8, 8, 0.95), bounded(7, 7, 7, 0.95)), "rank[0.05]")
+    assert (likely.verdict, likely.basis) == ("lower", "bounds")
 
 
 def test_settings_that_differ_are_told(samples: dict[str, Analysis]) -> None:
