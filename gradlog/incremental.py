@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,14 @@ from ..kernels.two_sided import TwoSided
 from .certificate import Envelope
 from .result import GrowthPoint, RankResult, SpectrumResult
 
-BASIS_START = 96
-"""Rows of the basis at the start; it grows while the ranks asked for are uncertain."""
-BASIS_GROWTH = 1.25
+BASIS_START = 64
+"""Rows of the basis at the start."""
+BASIS_GROWTH = 1.5
+"""What the basis grows by while ranks are uncertain, and shrinks by while they are certain by far."""
+SHRINK_MARGIN = 4.0
+PATIENCE = 3
+"""Points in a row at which ranks are uncertain before the basis grows: a rank that changes as training goes
+on passes through a tie, which no basis resolves."""
 GROWTH_POINTS = 100
 """Points at which the bounds are looked at on the way, at most about this many and at least half of it."""
 
@@ -46,6 +52,7 @@ class IncrementalSpectrum:
         self._rows = 0
         self._every = max(1, increments // GROWTH_POINTS)
         self._growth: list[GrowthPoint] = []
+        self._uncertain = 0
 
     @property
     def rows_at_once(self) -> int:
@@ -80,8 +87,13 @@ class IncrementalSpectrum:
         self._growth.append(GrowthPoint(self._rows + 1, bounds))
         # A rank past what the basis could ever hold is not worth its growth.
         open_ends = [upper for lower, upper in bounds if lower < upper]
-        if open_ends and min(open_ends) <= self._most and self._limit < self._most:
+        wide = any(upper - lower > 1 for lower, upper in bounds)
+        self._uncertain = self._uncertain + 1 if open_ends and min(open_ends) <= self._most else 0
+        if self._uncertain >= PATIENCE or (self._uncertain and wide):
             self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
+        elif not open_ends and self._certain_by_far(bounds):
+            least = min(self._most, max(BASIS_START, 2 * max(upper for _, upper in bounds)))
+            self._limit = max(least, int(self._limit / BASIS_GROWTH))
 
     def renew(self, cell: int, increments: NDArray[Any]) -> None:
         """B <- W [B; X] in one cell."""
@@ -100,6 +112,12 @@ class IncrementalSpectrum:
     def _bounds(self) -> tuple[tuple[int, int], ...]:
         envelope = self._envelope()
         return tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
+
+    def _certain_by_far(self, bounds: tuple[tuple[int, int], ...]) -> bool:
+        """Whether the ranks would still be certain if several times as much had been cut off."""
+        state = replace(self._state, shift=SHRINK_MARGIN * self._state.shift)
+        envelope = Envelope.of(state, self._energy, min(self._rows, self._columns))
+        return all(envelope.bounds(e) == bound for e, bound in zip(self._epsilons, bounds, strict=True))
 
     def result(self, energy: float) -> SpectrumResult:
         """The spectrum with its certain bounds. energy : ||H||_F^2, summed by the fused pass."""

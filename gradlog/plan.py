@@ -350,7 +350,9 @@ def _plan(
         for item in ranges
         for segment in item.segments
     )
-    buffers = 2 if fixed + 2 * block + beside <= request.room else 1
+    # The incremental method reads one block, sums the next and takes a third into its bases at once.
+    most = 3 if method == "incremental" else 2
+    buffers = next((n for n in range(most, 1, -1) if fixed + n * block + beside <= request.room), 1)
     return Plan(
         rows=request.rows,
         ranges=ranges,

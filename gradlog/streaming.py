@@ -82,6 +82,7 @@ def run_pass(
         merger.keep_tensor_steps(rows)
     waiting: collections.deque[Future[TileResult]] = collections.deque()
     done = 0
+    bases: ThreadPoolExecutor | None = None
 
     def merge_next() -> TileResult:
         nonlocal done
@@ -96,13 +97,28 @@ def run_pass(
 
     try:
         if plan.method == "incremental":
-            rowwise = RowwiseSpectra(tensors, plan, epsilons, rows, pool)
-            for block in reader:
-                waiting.extend(tiles.submitted(pool, task) for task in tiles.tasks(block))
-                sums = [part for _ in range(len(waiting)) for part in merge_next().sums]
+            # A pool of its own: it works between the small eigenvalue problems of the calling thread, while
+            # the other pool takes the next block.
+            bases = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-bases")
+            rowwise = RowwiseSpectra(tensors, plan, epsilons, rows, bases)
+
+            def take_in(block: Block, sums: list[NDArray[np.float64]]) -> None:
                 if not merger.nonfinite:
                     rowwise.update(block, [part[:, INCREMENT] for part in sums])
                 reader.release(block)
+
+            before: tuple[Block, list[NDArray[np.float64]]] | None = None
+            for block in reader:
+                waiting.extend(tiles.submitted(pool, task) for task in tiles.tasks(block))
+                # With two buffers only, nothing could be read while two blocks are in work.
+                if before is not None and plan.buffers > 2:
+                    take_in(*before)
+                sums = [part for _ in range(len(waiting)) for part in merge_next().sums]
+                before = block, sums
+                if plan.buffers <= 2:
+                    take_in(*before)
+            if before is not None and plan.buffers > 2:
+                take_in(*before)
             return replace(merger.result(rowwise), subspaces=subspaces)
         for block in reader:
             for task in tiles.tasks(block):
@@ -115,6 +131,8 @@ def run_pass(
         return replace(gathered, subspaces=subspaces)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        if bases is not None:
+            bases.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
