@@ -87,9 +87,28 @@ def write_comparisons(comparisons: Iterable[Comparison], columns: Sequence[str] 
             for scope in (comparison.total, *comparison.tensors)
             for change in scope.changes
         ]
+        + _relation_rows(comparison)
         for comparison in comparisons
     )
     yield from write_rows(tables, columns)
+
+
+def _relation_rows(comparison: Comparison) -> list[dict[str, Value]]:
+    """How the runs move relative to each other; one value of both."""
+    relation = comparison.relation
+    if relation is None:
+        return []
+    rows = []
+    for scope in (relation.total, *relation.tensors):
+        values = {
+            "cosine": scope.cosine,
+            "overlap[gradients]": scope.gradients,
+            "overlap[increments]": scope.increments,
+        }
+        for quantity, value in values.items():
+            change = Change(quantity, None, value, None, None, None, None, None)
+            rows.append(_change_row(comparison, scope.name, change))
+    return rows
 
 
 def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> dict[str, Value]:

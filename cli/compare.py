@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ Examples:
     metavar="SHARE",
     help="Of the intervals.",
 )
+@options.relation
+@options.window
 @options.resources
 @options.fail_if
 @options.presentation
@@ -51,6 +54,8 @@ def command(
     settings: tuple[Settings, tuple[Rows, ...]],
     align: str | None,
     confidence: float,
+    subspace: int | None,
+    window: int | None,
     resources: Resources,
     fail_if: tuple[str, ...],
     shown: Presentation,
@@ -72,12 +77,16 @@ def command(
 
     columns = chosen_columns(shown.columns, COMPARISON_COLUMNS, shown.format)
     wanted, rows = settings
+    related = options.with_subspace(wanted, subspace, window)
     for spec in wanted.predictors:
         gradlog.parse_predictor(spec)
     sources = Sources(runs, wanted)
     sources.read()
     if len(sources.found) + len(sources.faults) < 2:
         raise click.UsageError("compare takes a baseline and at least one run.")
+    finished = next((source.name for source in sources.found if source.analysis is not None), None)
+    if subspace is not None and finished is not None:
+        raise click.UsageError(f"--subspace reads gradients: give the store of {finished}, not its results.")
     sources.choose_rows(rows)
     if align == "step":
         sources.share_steps()
@@ -105,8 +114,17 @@ def command(
 
         return batch.attempt(source.name, analyze)
 
-    def against(baseline: Analysis, run: Analysis, _: str) -> Comparison:
-        return gradlog.compare(baseline, run, align=align, confidence=confidence)
+    def against(baseline: Analysis, run: Analysis, name: str) -> Comparison:
+        compared = gradlog.compare(baseline, run, align=align, confidence=confidence)
+        if subspace is None:
+            return compared
+        first, steps = sources.found[0].name, (baseline.steps.step, run.steps.step)
+        with bar.of(f"{first}, {name}") as progress:
+            relation = gradlog.relate(
+                first, name, steps, related,
+                threads=resources.threads, memory=resources.memory, progress=progress,
+            )  # fmt: skip
+        return dataclasses.replace(compared, relation=relation)
 
     def comparisons() -> Iterator[Comparison]:
         baseline = analysis_of(sources.found[0])

@@ -11,6 +11,7 @@ from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
 from .changes import change_text, interval_text
 from .comparison_words import explain_comparison, letter
 from .figures import NOTHING, count, counted, numbers
+from .relation_report import cosine_over_training, relation_table
 from .report import Column, Report, Table
 
 MOST_TENSORS = 10
@@ -21,6 +22,11 @@ HEADLINE = "kappa[best]"
 def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = False) -> Report:
     """All that a person sees. number : of the run, 1 for the first one after the baseline"""
     tables = [_total(comparison, number)]
+    series = None
+    if comparison.relation is not None:
+        parameters = comparison.baseline.run.parameters
+        tables.append(relation_table(comparison.relation, parameters, number))
+        series = cosine_over_training(comparison.relation, number)
     if comparison.tensors:
         tables.append(_tensors(comparison, number))
     words = [*_unmatched(comparison, number)]
@@ -30,6 +36,7 @@ def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = 
         heading=f"{letter(number)} against {letter(0)}",
         facts=(_fact(comparison.baseline, 0), _fact(comparison.run, number)),
         tables=tuple(tables),
+        series=() if series is None else (series,),
         words=tuple(words),
     )
 

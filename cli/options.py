@@ -356,6 +356,14 @@ subspace = click.option(
     "next: how much of each row lies in those of the window before, and how far they overlap.",
 )
 
+relation = click.option(
+    "--subspace",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "
+    "runs' leading K directions of gradients and of increments overlap, window by window.",
+)
+
 window = click.option(
     "--window",
     type=click.IntRange(min=2),

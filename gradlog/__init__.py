@@ -22,6 +22,7 @@ from .part_file import write_part
 from .partial import PartialAnalysis, analyze_part
 from .planning import PlanDescription, describe_plan
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
+from .relation import Relation, RelationWindow, ScopeRelation, relate
 from .result import (
     Analysis,
     Cost,
@@ -68,10 +69,13 @@ __all__ = [
     "PredictorResult",
     "RankResult",
     "Reading",
+    "Relation",
+    "RelationWindow",
     "Rule",
     "RuleError",
     "RunInfo",
     "ScopeComparison",
+    "ScopeRelation",
     "ScopeResult",
     "Settings",
     "SpectrumResult",
@@ -109,6 +113,7 @@ __all__ = [
     "parse_rule",
     "plan_document",
     "read_analyses",
+    "relate",
     "shared_rows",
     "take_inventory",
     "write_part",

@@ -111,7 +111,7 @@ def prepare(
     workers = threads or available_processors()
     with codec_pipeline(workers):
         log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
-        tensors = _select_tensors(log, settings)
+        tensors = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
@@ -160,7 +160,9 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 
 
-def _select_tensors(log: GradientLog, settings: Settings) -> list[Tensor]:
+def select_tensors(log: GradientLog, settings: Settings) -> list[Tensor]:
+    """The tensors of `log` that the settings select, in order. UsageError where a pattern matches none."""
+
     def matching(patterns: Sequence[str]) -> set[str]:
         found: set[str] = set()
         for pattern in patterns:

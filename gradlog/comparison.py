@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import UsageError
+from .relation import Relation
 from .resampling import LogInterval, Resampling, Scope
 from .result import Analysis, LogWarning, RankResult, ScopeResult
 
@@ -76,6 +77,7 @@ class Comparison:
 
     tensors : those of the same name, in the baseline's order
     only_baseline, only_run : names of tensors that the other run lacks
+    relation : how the runs move relative to each other, where it was asked for (see `relate`)
     no_interval : for the whole model and for tensors, why their sums over steps come without interval; ""
     where they have one
     """
@@ -92,6 +94,7 @@ class Comparison:
     only_run: tuple[str, ...]
     no_interval: tuple[str, str]
     warnings: tuple[LogWarning, ...]
+    relation: Relation | None = None
 
 
 def compare(

@@ -62,7 +62,7 @@ def plan_document(description: PlanDescription) -> dict[str, Any]:
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
     """The document of schema gradmf.compare/1: one run against the baseline."""
-    document = {
+    document: dict[str, Any] = {
         "schema": COMPARE_SCHEMA,
         "gradmf": comparison.version,
         "baseline": dataclasses.asdict(comparison.baseline.run),
@@ -90,6 +90,9 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
             )
         ],
     }
+    if comparison.relation is not None:
+        document["relation"] = dataclasses.asdict(comparison.relation)
+        del document["relation"]["total"]["name"]
     plain: dict[str, Any] = _plain(document)
     return plain
 

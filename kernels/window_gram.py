@@ -124,3 +124,38 @@ def mean_squared_cosine(
     cosines = first.coefficients.T @ scaled @ second.coefficients
     least = min(first.directions, second.directions)
     return float(min(1.0, np.square(cosines).sum() / least))
+
+
+FIRST, SECOND, BETWEEN = 0, 1, 2
+"""Second index of matrices of two runs: A A^T, B B^T, A B^T."""
+
+
+def paired_grams(
+    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]], window: int
+) -> NDArray[np.float64]:
+    """Matrices of the windows of two runs, from their gradients of the same parameters at the same steps.
+
+    first, second : (N, W) float32 or float64
+
+    Returns
+    -------
+    (windows, 2, 3, window, window) float64: of gradients and increments, A A^T, B B^T and A B^T of each
+    window; zeros behind the end of a short last window. Increments as in `window_grams`.
+    """
+    rows = first.shape[0]
+    out = np.zeros((-(-rows // window), 2, 3, window, window))
+    for number, begin in enumerate(range(0, rows, window)):
+        end = min(begin + window, rows)
+        sides = []
+        for values in (first, second):
+            above = values[max(0, begin - 1) : end].astype(np.float64)
+            increments = np.diff(above, axis=0)
+            if not begin:
+                increments = np.concatenate([np.zeros((1, above.shape[1])), increments])
+            sides.append((above[1:] if begin else above, increments))
+        height = end - begin
+        for kind in (GRADIENTS, INCREMENTS):
+            a, b = sides[0][kind], sides[1][kind]
+            for at, (left, right) in ((FIRST, (a, a)), (SECOND, (b, b)), (BETWEEN, (a, b))):
+                out[number, kind, at, :height, :height] = left @ right.T
+    return out

@@ -1,0 +1,62 @@
+"""Plans that read the same columns of several logs, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .errors import MemoryLimitError
+from .log import Tensor
+from .plan import Plan, Request
+from .ranges import Limits, block_bytes, columnwise_ranges, reading_bytes
+from .sizes import format_size
+
+
+def plan_side_by_side(
+    request: Request, tensors: Sequence[Sequence[Tensor]], spans: Sequence[tuple[int, int]]
+) -> list[Plan]:
+    """A plan for each log; their ranges are the same columns, all rows at once.
+
+    request : of the first log, with as many rows as are kept; tensors, spans : of each log, the same
+    parameters, and its (first, last + 1) stored rows
+
+    Raises MemoryLimitError where the work does not fit.
+    """
+    most = max(last - first for first, last in spans)
+    fixed = request.window_bytes(request.threads, True) * 3 // 2  # three matrices where one log has two
+    room = (request.room - fixed) // len(tensors)
+    if room < request.memory // 16:
+        raise MemoryLimitError(
+            f"matrices of windows of {request.window} rows take more than --memory "
+            f"{format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or a shorter "
+            "--window"
+        )
+    limits = Limits((0, most), room, 0, True, request.block_rows)
+    columns = tuple(columnwise_ranges(request.tensors, limits))
+    plans = []
+    for own, span in zip(tensors, spans, strict=True):
+        ranges = tuple(replace(item, row_blocks=(span,)) for item in columns)
+        block = max((block_bytes(own, item) for item in ranges), default=0)
+        beside = max((reading_bytes(own, item) for item in ranges), default=0)
+        row_bytes = sum(
+            item.decodes * segment.width * own[segment.tensor].array.dtype.itemsize
+            for item in ranges
+            for segment in item.segments
+        )
+        plans.append(
+            Plan(
+                rows=span,
+                ranges=ranges,
+                method="none",
+                by_columns=False,
+                basis_rows=0,
+                block_bytes=block,
+                buffers=2 if 2 * block + beside <= room else 1,
+                workers=request.threads,
+                memory=fixed // len(tensors) + 2 * block + beside,
+                decoded_bytes=(span[1] - span[0]) * row_bytes,
+                window=request.window,
+            )
+        )
+    buffers = min((plan.buffers for plan in plans), default=1)
+    return [replace(plan, buffers=buffers) for plan in plans]
