@@ -169,7 +169,7 @@ def ways_for(store: Store) -> tuple[Way, ...]:
 
 
 def environment(cache: Path) -> Mapping[str, str]:
-    """The environment of every way: one cache folder of the benchmark's own, no settings of Numba and BLAS."""
+    """The environment of every way: a cache folder of the benchmark's own, no settings of Numba and BLAS."""
     own = ("NUMBA_", "OPENBLAS_", "OMP_", "MKL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return kept | {"XDG_CACHE_HOME": str(cache), "PYTHONWARNINGS": "ignore"}
