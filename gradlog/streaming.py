@@ -17,18 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.fused_pass import INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
-from ..kernels.gram import column_gram, row_gram, squared_singular_values
+from ..kernels.gram import column_gram, row_gram
 from .blocks import Block, BlockReader
 from .log import Tensor
-from .pass_result import NonfiniteRow, PassResult, TileResult
-from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
+from .pass_result import PassResult, TileResult
+from .path_length import nonfinite_rows
 from .plan import Plan
 from .predictors import HistoryBank
 from .ranges import ParameterRange, Part
 from .rowwise import RowwiseSpectra
-from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .subspace import ModelSubspaces
-from .tensor_series import TensorSeries
+from .tile_merger import TileMerger
 from .windows import TileWindows
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def run_pass(
 
         sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
     tiles = _TileWork(tensors, plan, bank, reader, sketches)
-    merger = _Merger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
+    merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
     if tensor_steps:
         merger.keep_tensor_steps(rows)
     waiting: collections.deque[Future[TileResult]] = collections.deque()
@@ -272,146 +271,3 @@ class _TileWork:
         parameters = self._tensors[task.parts[0].tensor].parameters
         rows = task.block.values.shape[0]
         return rows > SINGLE_MIN_INCREMENTS and len(task.parts) == 1 and parameters >= SINGLE_MIN_PARAMETERS
-
-
-class _Merger:
-    """Adds tile results up, in the order of the plan; tensors' spectra start as soon as they are complete."""
-
-    def __init__(
-        self,
-        tensors: Sequence[Tensor],
-        plan: Plan,
-        bank: HistoryBank,
-        rows: int,
-        epsilons: Sequence[float],
-        pool: ThreadPoolExecutor,
-        part_of: Sequence[ParameterRange] | None,
-        sketches: SketchSpectra | None,
-    ) -> None:
-        self._sketches = sketches
-        specs = [predictor.spec for predictor in bank.predictors]
-        self._plan = plan
-        self._epsilons = epsilons
-        self._pool = pool
-        self._series = PathLengthSeries(rows, specs)
-        self._totals = [PathLengthTotals(specs) for _ in tensors]
-        self._tensor_series: TensorSeries | None = None
-        self.nonfinite: list[NonfiniteRow] = []
-        self._squares: dict[int, Future[NDArray[np.float64]]] = {}
-        self._open: dict[int, ExactSpectrum] = {}
-        self._missing = collections.Counter(
-            part.tensor for item in part_of or plan.ranges for tile in item.tiles for part in tile
-        )
-        self._columns = [tensor.parameters for tensor in tensors]
-        self._increments = max(0, rows - 1)
-        size = sum(self._columns) if plan.by_columns else self._increments
-        # A single tensor's spectrum is the total's: one matrix serves both.
-        self._alone = len(self._missing) == 1 and not plan.by_columns
-        self._total = ExactSpectrum(0 if self._alone or plan.method != "exact" else size)
-
-    def keep_tensor_steps(self, rows: int) -> None:
-        """Gather per-step sums of each tensor too."""
-        self._tensor_series = TensorSeries(len(self._totals), rows, self._series.predictors)
-
-    def merge(self, result: TileResult) -> None:
-        """Add one tile."""
-        for part, sums in zip(result.parts, result.sums, strict=True):
-            self._series.update(result.start, sums)
-            self._totals[part.tensor].update(sums)
-            if self._tensor_series is not None:
-                self._tensor_series.update(part.tensor, result.start, sums)
-            bad = nonfinite_rows(sums)
-            for row in np.flatnonzero(bad):
-                self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
-        if self._sketches is not None and not self.nonfinite:
-            self._sketches.merge(result.range_index, result.small_grams)
-        if self._plan.method != "exact" or self.nonfinite or not result.sums[0].size:
-            return
-        if self._plan.by_columns:
-            self._total.update(result.columns_gram[0])
-            return
-        assert result.rows_gram is not None
-        if len(result.parts) > 1:
-            self._total.update(result.rows_gram)
-            for part, gram in zip(result.parts, result.columns_gram, strict=True):
-                self._start(part.tensor, gram)
-            return
-        tensor = result.parts[0].tensor
-        spectrum = self._open.setdefault(tensor, ExactSpectrum(self._increments))
-        spectrum.update(result.rows_gram)
-        self._missing[tensor] -= 1
-        if not self._missing[tensor]:
-            del self._open[tensor]
-            if not self._alone:
-                self._total.merge(spectrum)
-            self._start(tensor, spectrum.gram)
-
-    def _start(self, tensor: int, gram: NDArray[np.float64]) -> None:
-        """Find the eigenvalues in the pool; no more matrices wait there than the plan counted."""
-        pending = [future for future in self._squares.values() if not future.done()]
-        if len(pending) >= self._plan.workers:
-            pending[0].result()
-        self._squares[tensor] = self._pool.submit(squared_singular_values, gram)
-
-    def result(self, rowwise: RowwiseSpectra | None = None) -> PassResult:
-        """All that was gathered; spectra are left out where entries were not finite."""
-        gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
-        gathered.tensor_series = self._tensor_series
-        if self._plan.method == "none" or self.nonfinite:
-            return gathered
-        if self._sketches is not None:
-            spectrum, each = self._sketches.result()
-            return replace(gathered, spectrum=spectrum, spectra=each)
-        if rowwise is not None:
-            return replace(gathered, spectrum=rowwise.total, spectra=self._rowwise_spectra(rowwise))
-        if self._plan.by_columns:
-            self._start_diagonal_blocks()
-        spectra: list[Spectrum | None] = [
-            self._finished(self._squares[tensor].result() if tensor in self._squares else np.zeros(0), width)
-            for tensor, width in enumerate(self._columns)
-        ]
-        if self._alone:
-            (only,) = self._squares.values()
-            total = only.result()
-        else:
-            total = self._total.squared_singular_values()
-        return replace(gathered, spectrum=self._finished(total, sum(self._columns)), spectra=spectra)
-
-    def partial_result(self) -> PassResult:
-        """All that was gathered of a part: spectra of what lies whole in it, Gram matrices of the rest."""
-        gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
-        if self._plan.method == "none" or self.nonfinite:
-            return gathered
-        squares = None
-        if self._plan.by_columns and self._plan.ranges:
-            self._start_diagonal_blocks()
-            squares = self._total.squared_singular_values()
-        whole = {tensor: future.result() for tensor, future in self._squares.items()}
-        keeps_total = bool(whole) and not self._alone and not self._plan.by_columns
-        partial = PartialSpectra(
-            squares=whole,
-            total_squares=squares,
-            grams={tensor: spectrum.gram for tensor, spectrum in self._open.items()},
-            total=self._total.gram if keeps_total else None,
-        )
-        return replace(gathered, partial=partial)
-
-    def _start_diagonal_blocks(self) -> None:
-        stop = 0
-        for tensor, width in enumerate(self._columns):
-            stop += width
-            self._start(tensor, self._total.gram[stop - width : stop, stop - width : stop])
-
-    def _rowwise_spectra(self, rowwise: RowwiseSpectra) -> list[Spectrum | None]:
-        spectra: list[Spectrum | None] = []
-        for tensor, width in enumerate(self._columns):
-            if tensor in rowwise.tensors:
-                spectra.append(rowwise.tensors[tensor])
-            else:
-                narrow = rowwise.narrow.get(tensor, ExactSpectrum(0))
-                spectra.append(self._finished(narrow.squared_singular_values(), width))
-        return spectra
-
-    def _finished(self, squares: NDArray[np.float64], parameters: int) -> ExactEigenvalues:
-        # The Gram matrix of the larger side has zeros behind the rank that the matrix can have.
-        return ExactEigenvalues(squares[: min(self._increments, parameters)], self._epsilons)
