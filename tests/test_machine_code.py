@@ -49,6 +49,7 @@ def test_later_processes_do_without_numba(tmp_path: Path) -> None:
     assert run(tmp_path, "f8")
     assert len(objects(tmp_path)) == 2
     assert not run(tmp_path, "f8")
+    assert not list(tmp_path.rglob("*.nbi"))  # it would not see changes of constants in other modules
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no-lines"])
