@@ -20,12 +20,12 @@ from ways import Way
 PACKAGES = ("gradmf", "numpy", "zarr", "numba", "zarrs", "dask", "scikit-learn", "pymor")
 BY_HAND = "numpy-by-hand"
 EXPLANATION = (
-    "Whole processes, in turn, files cached; medians of {rounds} after one that isn't counted (of "
-    "the slow peers fewer rounds). `x` is the time divided by that of the reference within the same "
-    "round; compare these, as seconds drift. The errors compare with `numpy-by-hand`: `kappa off` is the "
-    "largest relative error of a kappa, `sigma^2 off` the largest among the squared singular values "
-    "printed, as a share of all energy and (in brackets) relative to the value itself. `r*` is for eps "
-    "0.1, 0.05 and 0.01, with its bounds where they differ."
+    "Whole processes, in turn, files cached; medians of as many rounds as each table says, after one that"
+    " isn't counted (of the slow peers fewer rounds). `x` is the time divided by that of the reference "
+    "within the same round; compare these, as seconds drift. The errors compare with `numpy-by-hand`: "
+    "`kappa off` is the largest relative error of a kappa, `sigma^2 off` the largest among the squared "
+    "singular values printed, as a share of all energy and (in brackets) relative to the value itself. "
+    "`r*` is for eps 0.1, 0.05 and 0.01, with its bounds where they differ."
 )
 
 
@@ -41,15 +41,18 @@ class Measured:
     disk_bytes: int
 
 
-def page(measured: Sequence[Measured]) -> str:
-    """The whole report."""
-    parts = ["# Benchmarks", _conditions(measured)]
+def page(measured: Sequence[Measured], before: str = "") -> str:
+    """The whole report. before : an earlier one, whose sections on other stores stay."""
+    heads = before.split("\n## ")[1:]
+    sections = {head.partition("\n")[0]: head.partition("\n")[2].strip() for head in heads}
     for one in measured:
-        parts += [f"## {one.store.label}", _about(one), _table(one), _notes(one)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        parts = (_about(one), _counted(one), _table(one), _notes(one))
+        sections[one.store.label] = "\n\n".join(part for part in parts if part)
+    told = [f"## {label}\n\n{section}" for label, section in sections.items()]
+    return "\n\n".join(["# Benchmarks", _conditions(), *told]) + "\n"
 
 
-def _conditions(measured: Sequence[Measured]) -> str:
+def _conditions() -> str:
     versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:
@@ -58,12 +61,13 @@ def _conditions(measured: Sequence[Measured]) -> str:
             continue
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{date.today().isoformat()}; {os.cpu_count()} cores, {memory:.0f} GiB of memory"
-    rounds = max((len(samples) for one in measured for samples in one.samples.values()), default=0)
-    texts = (
-        f"{machine}; {', '.join(versions)}.",
-        EXPLANATION.format(rounds=f"{rounds} round{'s' * (rounds > 1)}"),
-    )
+    texts = (f"{machine}; {', '.join(versions)}.", EXPLANATION)
     return "\n\n".join(textwrap.fill(text, 110) for text in texts)
+
+
+def _counted(one: Measured) -> str:
+    rounds = max((len(samples) for samples in one.samples.values()), default=0)
+    return f"{rounds} round{'s' * (rounds > 1)}."
 
 
 def _about(one: Measured) -> str:

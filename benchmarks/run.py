@@ -30,10 +30,11 @@ def main() -> None:
         store = named(text, options.size)
         _make(store, folder)
         measured.append(_measure(store, folder, options))
-    report = page(measured)
+    out: Path | None = options.markdown
+    report = page(measured, out.read_text() if out is not None and out.exists() else "")
     print(report, end="")
-    if options.markdown:
-        options.markdown.write_text(report)
+    if out is not None:
+        out.write_text(report)
 
 
 def _options() -> argparse.Namespace:
@@ -67,7 +68,12 @@ def _options() -> argparse.Namespace:
         default=Path(tempfile.gettempdir()) / "gradmf-benchmarks",
         help="where stores are made and kept; needs about 4 GB for the usual ones",
     )
-    parser.add_argument("--markdown", type=Path, metavar="OUT", help="also write the tables to this file")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="OUT",
+        help="also write the tables to this file, whose tables of other stores stay",
+    )
     options = parser.parse_args()
     for text in options.store:
         try:
