@@ -34,6 +34,11 @@ Examples:
     is_flag=True,
     help="With --format json or jsonl: per-step sums of tensors too, as compare needs for intervals.",
 )
+@click.option(
+    "--search",
+    is_flag=True,
+    help="With --format json or jsonl: the best predictors of each tensor too, as bounds needs them.",
+)
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
 @options.subspace
 @options.window
@@ -46,6 +51,7 @@ def command(
     shown: Presentation,
     steps: bool,
     tensor_steps: bool,
+    search: bool,
     plan: bool,
     subspace: int | None,
     window: int | None,
@@ -57,10 +63,11 @@ def command(
     warnings and errors to stderr. A RUN that fails does not stop the others.
     """
     options.check_steps(steps, shown)
-    if tensor_steps and not shown.format.startswith("json"):
-        raise click.UsageError(f"--tensor-steps goes with --format json or jsonl, not with {shown.format}.")
-    if tensor_steps and part is not None:
-        raise click.UsageError("--tensor-steps goes with whole runs, not with --part.")
+    for option, asked in (("--tensor-steps", tensor_steps), ("--search", search)):
+        if asked and not shown.format.startswith("json"):
+            raise click.UsageError(f"{option} goes with --format json or jsonl, not with {shown.format}.")
+        if asked and part is not None:
+            raise click.UsageError(f"{option} goes with whole runs, not with --part.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
@@ -93,7 +100,7 @@ def command(
         with bar.of(run) as progress:
             return gradlog.analyze(
                 run, settings, threads=resources.threads, memory=resources.memory, progress=progress,
-                tensor_steps=tensor_steps,
+                tensor_steps=tensor_steps, search=search,
             )  # fmt: skip
 
     def describe_plan(run: str) -> PlanDescription:

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
-PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "ema-debiased:0.9", "mean:5", "linear", "zero")
+PREDICTORS = (
+    "one-step",
+    "ema:0.5",
+    "ema:0.9",
+    "ema:0.99",
+    "ema-debiased:0.9",
+    "mean:5",
+    "linear",
+    "mixture:0.5,0.99,0.5",
+    "lags:0.5,0.25",
+    "zero",
+)
 """What a shell offers."""
 DEFAULT_MEMORY = "1G"
 
@@ -215,7 +226,8 @@ _choices = (
         multiple=True,
         metavar="SPEC",
         shell_complete=offered(*PREDICTORS),
-        help="Predictor to measure (repeatable): one-step, ema:B, ema-debiased:B, mean:K or linear.  "
+        help="Predictor to measure (repeatable): one-step, ema:B, ema-debiased:B, mean:K, linear, "
+        "mixture:B1,B2,SHARE or lags:A1,A2,...  "
         "[default: one-step, ema:0.5, ema:0.9, ema:0.99, mean:5, linear]",
     ),
     click.option(

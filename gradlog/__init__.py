@@ -41,6 +41,7 @@ from .result import (
     TensorResult,
     TensorSteps,
 )
+from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from .shared_rows import shared_rows
 from .splitting import PartNumber
 from .version import __version__
@@ -55,6 +56,7 @@ __all__ = [
     "Cost",
     "DataError",
     "Finding",
+    "FoundPredictor",
     "GradientLog",
     "GradmfError",
     "GrowthPoint",
@@ -67,6 +69,7 @@ __all__ = [
     "PartialAnalysis",
     "PlanDescription",
     "PredictorResult",
+    "PredictorSearch",
     "RankResult",
     "Reading",
     "Relation",
@@ -77,6 +80,7 @@ __all__ = [
     "ScopeComparison",
     "ScopeRelation",
     "ScopeResult",
+    "ScopeSearch",
     "Settings",
     "SpectrumResult",
     "Steps",

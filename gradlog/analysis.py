@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from .assembly import Read, Scope, assemble
 from .blocks import BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
+from .grid_search import search_in_grid, with_grid
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, Request, make_plan
-from .predictors import HistoryBank, parse_predictors
+from .predictors import HistoryBank, Predictor, parse_predictors
 from .projection import check_dimension, check_seed
 from .result import Analysis, Cost, LogWarning, Settings
 from .splitting import PartNumber, PartPlan, plan_part
@@ -43,6 +44,7 @@ def analyze(
     memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
     tensor_steps: bool = False,
+    search: bool = False,
 ) -> Analysis:
     """Path lengths, kappas and predictable ranks of a run's gradients, from one pass over its log.
 
@@ -55,6 +57,7 @@ def analyze(
     memory : bytes that the pass may take above the interpreter and its libraries
     progress : called with (bytes done, bytes in all) from the calling thread
     tensor_steps : keep the per-step sums of each tensor too, as `compare` needs them for intervals
+    search : find the best predictors of each family too, as `bounds` needs them
 
     Raises
     ------
@@ -64,12 +67,16 @@ def analyze(
     """
     began = time.perf_counter()
     settings = settings or Settings()
-    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps)
+    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps, search=search)
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
         result, keep = _gather(ready, warnings, progress)
     decoded = ready.plan.decoded_bytes * (1 if keep is None else 2)
     readers = sorted({tensor.reader for tensor in ready.tensors})
+    if search and result.search is None:
+        result.search = search_in_grid(result, [tensor.name for tensor in ready.tensors])
+    if not tensor_steps:
+        result.tensor_series = None
     cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
     return assemble(ready.read(keep), settings, result, warnings, cost)
 
@@ -87,6 +94,7 @@ class Preparation:
     warnings: tuple[LogWarning, ...]
     part: PartPlan | None = None
     tensor_steps: bool = False
+    search: bool = False
 
     def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
@@ -102,6 +110,7 @@ def prepare(
     memory: int,
     part: PartNumber | None = None,
     tensor_steps: bool = False,
+    search: bool = False,
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
@@ -114,21 +123,34 @@ def prepare(
         tensors = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
-    bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
-    kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(bank.predictors)) if tensor_steps else 0
-    request = Request(
-        tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-        kept_bytes=kept, window=settings.window_rows,
-        sketch_dim=settings.sketch_dim, seed=settings.seed,
-    )  # fmt: skip
+    predictors = parse_predictors(settings.predictors)
+
+    def planned(
+        predictors: Sequence[Predictor], rank: str, *, sums: bool
+    ) -> tuple[HistoryBank, Plan, PartPlan | None]:
+        bank = HistoryBank.of(predictors, rows[1] - rows[0])
+        kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
+        request = Request(
+            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
+            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept, window=settings.window_rows,
+            sketch_dim=settings.sketch_dim, seed=settings.seed,
+        )  # fmt: skip
+        of_part = None if part is None else plan_part(request, rank, part)
+        return bank, make_plan(request, rank) if of_part is None else of_part.plan, of_part
+
     try:
-        planned = None if part is None else plan_part(request, settings.rank, part)
-        plan = make_plan(request, settings.rank) if planned is None else planned.plan
+        bank, plan, of_part = planned(predictors, settings.rank, sums=tensor_steps)
+        if search and (plan.method != "exact" or plan.by_columns):
+            # Without inner products of all pairs of rows, averages of a grid of decays are followed.
+            tensor_steps = True
+            bank, plan, of_part = planned(with_grid(predictors), plan.method, sums=True)
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
-    return Preparation(log, settings, tensors, bank, plan, workers, tuple(warnings), planned, tensor_steps)
+    return Preparation(
+        log, settings, tensors, bank, plan, workers, tuple(warnings), of_part, tensor_steps, search
+    )
 
 
 def available_processors() -> int:
@@ -270,7 +292,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                 return run_pass(
                     reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
                     None if ready.part is None else ready.part.ranges,
-                    tensor_steps=ready.tensor_steps,
+                    tensor_steps=ready.tensor_steps, search=ready.search,
                     subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
                 )  # fmt: skip
         except OverflowError as error:

@@ -6,13 +6,25 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .result import Analysis, Cost, LogWarning, RunInfo, ScopeResult, Settings, SubspaceResult, TensorResult
+from .predictors import parse_predictors
+from .result import (
+    Analysis,
+    Cost,
+    LogWarning,
+    RunInfo,
+    ScopeResult,
+    Settings,
+    Steps,
+    SubspaceResult,
+    TensorResult,
+    TensorSteps,
+)
 from .sketch_limits import beyond_sketch
 from .version import __version__
 
@@ -58,6 +70,7 @@ def assemble(
 
     Raises DataError where squared gradients don't fit into float64.
     """
+    listed = frozenset(predictor.spec for predictor in parse_predictors(settings.predictors))
     scopes = []
     of_tensors: Sequence[SubspaceResult | None] = [None] * len(read.tensors)
     of_total, inside = None, {}
@@ -68,9 +81,11 @@ def assemble(
     for tensor, totals, spectrum, subspace in zip(
         read.tensors, result.totals, result.spectra, of_tensors, strict=True
     ):
-        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace)
+        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
-    total = _scope(read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total)
+    total = _scope(
+        read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total, listed
+    )
     warnings = [*warnings, *beyond_sketch(total, scopes, int(read.step.size))]
     return Analysis(
         version=__version__,
@@ -85,11 +100,24 @@ def assemble(
         settings=settings,
         total=total,
         tensors=tuple(scopes),
-        steps=dataclasses.replace(result.series.steps(read.step), inside=inside),
+        steps=dataclasses.replace(_listed(result.series.steps(read.step), listed), inside=inside),
         warnings=tuple(warnings),
         cost=cost,
-        tensor_steps=None if result.tensor_series is None else result.tensor_series.steps(),
+        tensor_steps=None if result.tensor_series is None else _listed(result.tensor_series.steps(), listed),
+        search=result.search,
     )
+
+
+_Sums = TypeVar("_Sums", Steps, TensorSteps)
+
+
+def _listed(sums: _Sums, listed: frozenset[str]) -> _Sums:
+    """Without what was followed for the search alone."""
+    kept: dict[str, Any] = {}
+    for word in ("kappa", "path_length", "product"):
+        if hasattr(sums, word):
+            kept[word] = {spec: values for spec, values in getattr(sums, word).items() if spec in listed}
+    return dataclasses.replace(sums, **kept)
 
 
 def _scope(
@@ -99,6 +127,7 @@ def _scope(
     totals: PathLengthTotals,
     spectrum: Spectrum | None,
     subspace: SubspaceResult | None,
+    listed: frozenset[str],
 ) -> ScopeResult:
     scope = f"tensor '{name}'" if name else "the whole model"
     if totals.overflow:
@@ -106,4 +135,5 @@ def _scope(
     if totals.vanish:
         raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
     found = None if spectrum is None else spectrum.result(totals.increment_energy)
-    return ScopeResult(parameters, totals.energy, totals.result(), found, subspace=subspace)
+    predictors = tuple(result for result in totals.result() if result.predictor in listed)
+    return ScopeResult(parameters, totals.energy, predictors, found, subspace=subspace)

@@ -21,6 +21,7 @@ from .result import (
     TensorResult,
     TensorSteps,
 )
+from .search_result import PredictorSearch, ScopeSearch
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"
@@ -44,6 +45,8 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
         del document["steps"]
     if analysis.tensor_steps is not None:
         document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
+    if analysis.search is not None:
+        document["search"] = _search(analysis.search)
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -194,6 +197,27 @@ def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:
             for at, tensor in enumerate(analysis.tensors)
         ],
     }
+
+
+def _search(search: PredictorSearch) -> dict[str, Any]:
+    return {
+        "method": search.method,
+        "confidence": search.confidence,
+        "blocks": search.blocks,
+        "total": _found(search.total),
+        "tensors": [{"name": scope.name, **_found(scope)} for scope in search.tensors],
+    }
+
+
+def _found(scope: ScopeSearch) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "best": scope.best.predictor if scope.best else None,
+        "found": [{**dataclasses.asdict(item), "predicts": item.predicts} for item in scope.found],
+        "why": scope.why or None,
+    }
+    if scope.steps:
+        document["path_length"] = dict(scope.steps)
+    return document
 
 
 def _plain(value: Any) -> Any:

@@ -32,6 +32,7 @@ from .result import (
     TensorResult,
     TensorSteps,
 )
+from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
 
 _OPENING = (b"{", b"[")
 _NAN = float("nan")
@@ -110,6 +111,7 @@ def _analysis(document: Mapping[str, Any]) -> Analysis:
         warnings=tuple(LogWarning(str(w["code"]), str(w["message"])) for w in document.get("warnings", ())),
         cost=Cost(0.0, 0, "json"),
         tensor_steps=None if tensor_steps is None else _tensor_steps(tensor_steps, tensors),
+        search=_search(document["search"]) if document.get("search") else None,
     )
 
 
@@ -189,6 +191,26 @@ def _tensor_steps(held: Mapping[str, Any], tensors: Sequence[TensorResult]) -> T
     )
 
 
+def _search(held: Mapping[str, Any]) -> PredictorSearch:
+    return PredictorSearch(
+        method=str(held["method"]),
+        confidence=float(held["confidence"]),
+        blocks=int(held["blocks"]),
+        total=_found(None, held["total"]),
+        tensors=tuple(_found(str(item["name"]), item) for item in held["tensors"]),
+    )
+
+
+def _found(name: str | None, held: Mapping[str, Any]) -> ScopeSearch:
+    words = [field.name for field in dataclasses.fields(FoundPredictor)]
+    return ScopeSearch(
+        name,
+        tuple(FoundPredictor(**{word: item[word] for word in words}) for item in held["found"]),
+        str(held["why"] or ""),
+        {spec: _doubles(values) for spec, values in held.get("path_length", {}).items()},
+    )
+
+
 def _doubles(values: Sequence[float | None]) -> NDArray[np.float64]:
     """float64, NaN for null."""
     return np.array(values, dtype=np.float64)
@@ -200,6 +222,12 @@ def _check(analysis: Analysis) -> None:
     series = [steps.step, steps.grad_norm, *steps.path_length.values(), *steps.product.values()]
     if steps.step.size and any(values.size != rows for values in series):
         raise ValueError(f"its steps are not {rows} values each")
+    found = analysis.search
+    if found is not None and (
+        [scope.name for scope in found.tensors] != [tensor.name for tensor in analysis.tensors]
+        or any(values.size != rows for values in found.total.steps.values())
+    ):
+        raise ValueError("its search doesn't fit its tensors and rows")
     tensor_steps = analysis.tensor_steps
     if tensor_steps is None:
         return

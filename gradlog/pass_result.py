@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .path_length import PathLengthSeries, PathLengthTotals
 from .ranges import Part
+from .search_result import PredictorSearch
 from .spectrum import PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
@@ -34,7 +35,7 @@ class PassResult:
     series, spectrum : of the whole model; totals, spectra : of each tensor; no spectra where none were asked
     for, or where entries are not finite
     tensor_series : per-step sums of each tensor, where asked for
-    subspaces : of windows of training, where asked for
+    subspaces : of windows of training, where asked for; search : the best predictors, likewise
     partial : instead of spectra, where only a part of the parameters was read
     """
 
@@ -46,6 +47,7 @@ class PassResult:
     partial: PartialSpectra | None = None
     tensor_series: TensorSeries | None = None
     subspaces: ModelSubspaces | None = None
+    search: PredictorSearch | None = None
 
 
 @dataclass
@@ -54,6 +56,7 @@ class TileResult:
 
     stored_bytes : of the block, with its last tile, else 0; windows : of each part, where asked for
     small_grams : of the sketch method, Gram matrices by tensor
+    part_grams : over rows, of each part of several, where predictors are searched
     """
 
     start: int
@@ -65,3 +68,4 @@ class TileResult:
     windows: tuple[WindowGrams, ...] = ()
     range_index: int = 0
     small_grams: dict[int, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    part_grams: list[NDArray[np.floating[Any]]] = field(default_factory=list)

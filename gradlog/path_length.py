@@ -65,7 +65,7 @@ class PathLengthTotals:
     def result(self) -> tuple[PredictorResult, ...]:
         """Path length, kappa and scaled kappa of each predictor."""
         return tuple(
-            _predictor_result(spec, self.energy, *map(float, self.totals[_columns(p)]))
+            predictor_result(spec, self.energy, *map(float, self.totals[_columns(p)]))
             for p, spec in enumerate(self.predictors)
         )
 
@@ -122,7 +122,7 @@ def _columns(predictor: int) -> slice:
 assert (RESIDUAL, PRODUCT, PREDICTION) == (0, 1, 2)
 
 
-def _predictor_result(
+def predictor_result(
     spec: str, energy: float, residual: float, product: float, prediction: float
 ) -> PredictorResult:
     """The figures of one predictor, from sum ||g||^2, sum ||g - m||^2, sum <g, m> and sum ||m||^2."""

@@ -123,6 +123,46 @@ def linear(t: Steps) -> Weights:
     return {Lag(1): np.where(t >= 2, 2.0, 1.0), Lag(2): np.where(t >= 2, -1.0, 0.0)}
 
 
+def mixed_decays(text: str) -> tuple[float, float, float]:
+    """Two decays and the share of the first, in [0, 1]."""
+    words = text.split(",")
+    if len(words) != 3:
+        raise ValueError("give two decays and the share of the first, such as 0.5,0.99,0.3")
+    try:
+        share = float(words[2])
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ValueError("the share must be a number from 0 to 1")
+    return decay(words[0]), decay(words[1]), share
+
+
+@predictor("mixture", mixed_decays, "B1,B2,SHARE")
+def mixture(t: Steps, of: tuple[float, float, float]) -> Weights:
+    """m_t = SHARE s_t + (1 - SHARE) s'_t, averages of decay B1 and B2."""
+    first, second, share = of
+    if first == second:
+        return {Average(first): 1.0}
+    return {Average(first): share, Average(second): 1.0 - share}
+
+
+def lag_weights(text: str) -> tuple[float, ...]:
+    """Finite numbers, separated by commas."""
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        found = (np.nan,)
+    if not np.isfinite(found).all():
+        raise ValueError("give the weights of the last gradients, such as 0.5,0.2,0.1")
+    return found
+
+
+@predictor("lags", lag_weights, "A1,A2,...")
+def lags(t: Steps, weights: tuple[float, ...]) -> Weights:
+    """m_t = A1 g_{t-1} + A2 g_{t-2} + ..., of the gradients that there are."""
+    return {Lag(k): np.where(t >= k, weight, 0.0) for k, weight in enumerate(weights, 1)}
+
+
 DEFAULT_PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
 
 
@@ -144,7 +184,8 @@ def parse_predictor(spec: str) -> Predictor:
         argument = family.parse(text)
     except ValueError as error:
         raise UsageError(f"predictor {spec!r}: {error}") from None
-    return Predictor(f"{name}:{argument}", lambda t: definition(t, argument))
+    told = ",".join(map(str, argument)) if isinstance(argument, tuple) else argument
+    return Predictor(f"{name}:{told}", lambda t: definition(t, argument))
 
 
 def parse_predictors(specs: Sequence[str]) -> tuple[Predictor, ...]:

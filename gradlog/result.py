@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .projection import Projection
+from .search_result import PredictorSearch
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,7 @@ class Analysis:
     """The result of `analyze`: the whole model, its tensors in the log's order, and the steps.
 
     tensor_steps : the same for each tensor, where asked for
+    search : the best predictors of each family, where asked for
     """
 
     version: str
@@ -257,3 +259,4 @@ class Analysis:
     warnings: tuple[LogWarning, ...]
     cost: Cost
     tensor_steps: TensorSteps | None = None
+    search: PredictorSearch | None = None

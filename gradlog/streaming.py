@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
+from ..kernels.fused_pass import ENERGY, INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
 from ..kernels.gram import column_gram, row_gram
 from .blocks import Block, BlockReader
 from .log import Tensor
@@ -53,6 +53,7 @@ def run_pass(
     *,
     tensor_steps: bool = False,
     subspaces: ModelSubspaces | None = None,
+    search: bool = False,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
@@ -64,6 +65,7 @@ def run_pass(
     progress : called with (bytes done, bytes in all), from the calling thread
     tensor_steps : keep the per-step sums of each tensor too
     subspaces : takes in the windows of training, where they were asked for
+    search : search for the best predictors, where the plan forms Gram matrices over rows
 
     Raises what the reader raises.
     """
@@ -75,10 +77,13 @@ def run_pass(
         from .sketching import SketchSpectra  # deferred: its kernel imports Numba
 
         sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
-    tiles = _TileWork(tensors, plan, bank, reader, sketches)
+    search = search and plan.method == "exact" and not plan.by_columns
+    tiles = _TileWork(tensors, plan, bank, reader, sketches, search)
     merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
     if tensor_steps:
         merger.keep_tensor_steps(rows)
+    if search:
+        merger.search([tensor.name for tensor in tensors])
     waiting: collections.deque[Future[TileResult]] = collections.deque()
     done = 0
     bases: ThreadPoolExecutor | None = None
@@ -161,7 +166,9 @@ class _TileWork:
         bank: HistoryBank,
         reader: BlockReader,
         sketches: SketchSpectra | None,
+        search: bool,
     ) -> None:
+        self._search = search
         self._sketches = sketches
         self._tensors = tensors
         self._plan = plan
@@ -234,6 +241,8 @@ class _TileWork:
         # Gradients are taken before the pass puts increments in their place.
         windows = self._windows.take(task.key, task.parts, values, block.start, block.last)
         all_sums = []
+        first, last = task.parts[0].first, task.parts[-1].last
+        beginning = values[:1, first:last].copy() if self._search else None
         for part, history in zip(task.parts, histories, strict=True):
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
             fused_pass(
@@ -245,26 +254,31 @@ class _TileWork:
             self._histories[task.key] = histories
         if any(nonfinite_rows(sums).any() for sums in all_sums):
             self._spoiled.add(task.key)
-        over_rows, over_columns = None, []
+        over_rows, over_columns, of_parts = None, [], []
         # Later blocks of these columns start from what is not finite: nothing is made of them either.
         finite = task.key not in self._spoiled
         if plan.method == "exact" and finite and rows:
-            first, last = task.parts[0].first, task.parts[-1].last
             if plan.by_columns:
                 over_columns = [column_gram(values[:, first:last])]
             else:
-                increments = values[1:, first:last]
-                energies = sum(sums[1:, INCREMENT] for sums in all_sums)
-                over_rows = row_gram(increments, np.asarray(energies), self._single(task))
+                energies = np.asarray(sum(sums[:, INCREMENT] for sums in all_sums))
+                if beginning is not None:
+                    # With the first gradient in front, the increments' matrix is that of all gradients too.
+                    values[:1, first:last] = beginning
+                    energies[0] = sum(sums[0, ENERGY] for sums in all_sums)
+                skip = 0 if self._search else 1
+                over_rows = row_gram(values[skip:, first:last], energies[skip:], self._single(task))
                 if len(task.parts) > 1:
                     over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
+                if len(task.parts) > 1 and self._search:
+                    of_parts = [row_gram(values[:, p.first : p.last], energies, False) for p in task.parts]
         small: dict[int, NDArray[np.floating[Any]]] = {}
         if self._sketches is not None and task.turn is not None and finite and rows:
             small = self._sketches.project(task.turn, block, task.parts, [s[:, INCREMENT] for s in all_sums])
         stored = block.stored_bytes if task.last_of_block else 0
         return TileResult(
             block.start, task.parts, all_sums, over_rows, over_columns, stored, windows,
-            range_index=block.range_index, small_grams=small,
+            range_index=block.range_index, small_grams=small, part_grams=of_parts,
         )  # fmt: skip
 
     def _single(self, task: _Task) -> bool:

@@ -19,6 +19,7 @@ from .plan import Plan
 from .predictors import HistoryBank
 from .ranges import ParameterRange
 from .rowwise import RowwiseSpectra
+from .searching import SearchWork
 from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
@@ -48,6 +49,7 @@ class TileMerger:
         self._series = PathLengthSeries(rows, specs)
         self._totals = [PathLengthTotals(specs) for _ in tensors]
         self._tensor_series: TensorSeries | None = None
+        self._search: SearchWork | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
@@ -64,6 +66,11 @@ class TileMerger:
     def keep_tensor_steps(self, rows: int) -> None:
         """Gather per-step sums of each tensor too."""
         self._tensor_series = TensorSeries(len(self._totals), rows, self._series.predictors)
+
+    def search(self, names: Sequence[str]) -> None:
+        """Search for the best predictors too: Gram matrices hold the first gradient in front."""
+        self._search = SearchWork(names, self._pool, self._plan.workers, alone=self._alone)
+        self._total = ExactSpectrum(0 if self._alone else self._increments + 1)
 
     def merge(self, result: TileResult) -> None:
         """Add one tile."""
@@ -87,16 +94,26 @@ class TileMerger:
             self._total.update(result.rows_gram)
             for part, gram in zip(result.parts, result.columns_gram, strict=True):
                 self._start(part.tensor, gram)
+            if self._search is not None:
+                for part, sums, over in zip(result.parts, result.sums, result.part_grams, strict=True):
+                    self._search.start(part.tensor, over, sums)
             return
         tensor = result.parts[0].tensor
-        spectrum = self._open.setdefault(tensor, ExactSpectrum(self._increments))
+        spectrum = self._open.setdefault(tensor, ExactSpectrum(result.rows_gram.shape[0]))
         spectrum.update(result.rows_gram)
+        if self._search is not None:
+            self._search.add(tensor, result.sums[0])
         self._missing[tensor] -= 1
         if not self._missing[tensor]:
             del self._open[tensor]
             if not self._alone:
                 self._total.merge(spectrum)
-            self._start(tensor, spectrum.gram)
+            self._start(tensor, self._of_increments(spectrum.gram))
+            if self._search is not None:
+                self._search.start(tensor, spectrum.gram)
+
+    def _of_increments(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
+        return gram if self._search is None else gram[1:, 1:]
 
     def _start(self, tensor: int, gram: NDArray[np.float64]) -> None:
         """Find the eigenvalues in the pool; no more matrices wait there than the plan counted."""
@@ -126,7 +143,9 @@ class TileMerger:
             (only,) = self._squares.values()
             total = only.result()
         else:
-            total = self._total.squared_singular_values()
+            total = squared_singular_values(self._of_increments(self._total.gram))
+        if self._search is not None:
+            gathered.search = self._search.result(self._series.sums, self._total.gram)
         return replace(gathered, spectrum=self._finished(total, sum(self._columns)), spectra=spectra)
 
     def partial_result(self) -> PassResult:

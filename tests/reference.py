@@ -27,8 +27,17 @@ def predictions(gradients: Array, spec: str) -> Array:
             m[t] = past[-int(argument) :].mean(axis=0)
         elif name == "linear":
             m[t] = past[-1] if t == 1 else 2 * past[-1] - past[-2]
+        elif name == "lags":
+            for lag, weight in enumerate(argument.split(",")[:t], 1):
+                m[t] += float(weight) * past[-lag]
+        elif name == "mixture":
+            continue
         elif name != "zero":
             raise ValueError(spec)
+    if name == "mixture":
+        first, second, share = argument.split(",")
+        averages = [predictions(gradients, f"ema:{decay}") for decay in (first, second)]
+        m = float(share) * averages[0] + (1 - float(share)) * averages[1]
     return m
 
 

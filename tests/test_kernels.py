@@ -17,7 +17,18 @@ import reference
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
 from gradmf.kernels import bfloat16, fused_pass, gram
 
-SPECS = ("one-step", "ema:0.9", "ema-debiased:0.99", "mean:1", "mean:5", "mean:4", "linear", "ema:0.0")
+SPECS = (
+    "one-step",
+    "ema:0.9",
+    "ema-debiased:0.99",
+    "mean:1",
+    "mean:5",
+    "mean:4",
+    "linear",
+    "ema:0.0",
+    "lags:0.5,-0.2,0.1",
+    "mixture:0.5,0.9,0.3",
+)
 
 
 def run_kernel(

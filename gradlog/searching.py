@@ -1,0 +1,71 @@
+"""Searches for the best predictors of tensors while the pass goes on, and of the whole model at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.fused_pass import ENERGY, INCREMENT, LAG_PRODUCT
+from .held_out import BLOCKS
+from .history_gram import StepProducts
+from .predictor_search import CONFIDENCE, search_gram
+from .search_result import PredictorSearch, ScopeSearch
+
+
+class SearchWork:
+    """Gathers tensors' per-step products, and searches in the pool as soon as a Gram matrix is complete.
+
+    No more matrices wait there than there are workers. alone : one tensor is the whole model
+    """
+
+    def __init__(self, names: Sequence[str], pool: ThreadPoolExecutor, workers: int, *, alone: bool) -> None:
+        self._names = names
+        self._alone = alone
+        self._pool = pool
+        self._workers = workers
+        self._open: dict[int, NDArray[np.float64]] = {}
+        self._found: dict[int, Future[ScopeSearch]] = {}
+
+    def add(self, tensor: int, sums: NDArray[np.float64]) -> None:
+        """Add the sums (N, columns of `fused_pass`) over a tile of one tensor."""
+        if tensor in self._open:
+            self._open[tensor] += sums[:, _COLUMNS]
+        else:
+            self._open[tensor] = sums[:, _COLUMNS]
+
+    def start(self, tensor: int, gram: NDArray[Any], sums: NDArray[np.float64] | None = None) -> None:
+        """Search a tensor whose Gram matrix is complete. sums : of all of it; None: those that were added"""
+        steps = _products(self._open.pop(tensor) if sums is None else sums[:, _COLUMNS])
+        pending = [future for future in self._found.values() if not future.done()]
+        if len(pending) >= self._workers:
+            pending[0].result()
+        self._found[tensor] = self._pool.submit(
+            search_gram, self._names[tensor], gram, steps, keep_steps=self._alone
+        )
+
+    def result(self, sums: NDArray[np.float64], gram: NDArray[np.float64]) -> PredictorSearch:
+        """All that was found. sums, gram : of the whole model; no matrix where one tensor is all."""
+        tensors = [
+            self._found[at].result() if at in self._found else ScopeSearch(name, (), "no parameters")
+            for at, name in enumerate(self._names)
+        ]
+        if self._alone:
+            (only,) = self._found
+            total = replace(tensors[only], name=None)
+            tensors[only] = replace(tensors[only], steps={})
+        else:
+            total = search_gram(None, gram, _products(sums[:, _COLUMNS]), keep_steps=True)
+        return PredictorSearch("gram", CONFIDENCE, BLOCKS, total, tuple(tensors))
+
+
+_COLUMNS = [ENERGY, LAG_PRODUCT, INCREMENT]
+
+
+def _products(sums: NDArray[np.float64]) -> StepProducts:
+    energy, lag_product, increment = sums.T
+    return StepProducts(energy.copy(), lag_product.copy(), increment.copy())
