@@ -194,6 +194,14 @@ def parse_predictors(specs: Sequence[str]) -> tuple[Predictor, ...]:
     return tuple({p.spec: p for p in parsed}.values())
 
 
+def memory_rows(spec: str, rows: int) -> float:
+    """Rows that a predictor looks back on: its longest lag, or 2 / (1 - B) for an average of decay B."""
+    vectors = parse_predictor(spec).weights(np.array([1, max(1, rows - 1)]))
+    lags = [float(vector.k) for vector in vectors if isinstance(vector, Lag)]
+    averages = [2 / (1 - vector.decay) for vector in vectors if isinstance(vector, Average)]
+    return max([1.0, *lags, *averages])
+
+
 @dataclass(frozen=True)
 class HistoryBank:
     """The history vectors that a set of predictors needs, shared among them."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block_bootstrap import LEAST_BINS, block_lengths, content_seed, draw_weights, expansion, tails
-from .predictors import Average, Lag, parse_predictor
+from .predictors import memory_rows
 from .result import Analysis
 from .step_bins import MOST_BINS, bin_edges
 from .step_sums import (
@@ -152,7 +152,7 @@ class Resampling:
         memory = np.zeros(self._needs.shape[0])
         for p, spec in enumerate(self._specs):
             at = FIGURES + 3 * p
-            memory[at : at + 3] = 2 * _memory(spec, int(edges[-1])) / width
+            memory[at : at + 3] = 2 * memory_rows(spec, int(edges[-1])) / width
         return memory
 
     def _replicates(
@@ -173,14 +173,6 @@ class Resampling:
                 resampled[:, columns] = scope.first[columns] + weights @ scope.bins[:, columns]
                 logs[:, wanted] = log_figures(resampled, wanted)
         return found
-
-
-def _memory(spec: str, rows: int) -> float:
-    """Rows that a predictor looks back on: its longest lag, or 2 / (1 - B) for an average of decay B."""
-    vectors = parse_predictor(spec).weights(np.array([1, max(1, rows - 1)]))
-    lags = [float(vector.k) for vector in vectors if isinstance(vector, Lag)]
-    averages = [2 / (1 - vector.decay) for vector in vectors if isinstance(vector, Average)]
-    return max([1.0, *lags, *averages])
 
 
 def _aligned_edges(

@@ -1,0 +1,53 @@
+"""Tensors that are dead: no gradient from some step to the end, or next to none.
+
+Dead: ||g_t|| = 0 for all t >= s. Nearly dead: the root mean square of ||g_t|| over every bin from s on is
+below 1e-4 of the tensor's own typical level (see `levels`). s is a row, or the first of its bin where a log of
+more than 1,024 rows keeps sums by bins; tails of fewer than 8 bins, or 2 percent of the run, count for nothing.
+A dead unit gets no gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts
+look alike.
+"""
+
+from __future__ import annotations
+
+from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
+from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
+from .levels import quiet_since, typical_level
+from .missing import unknown
+
+NAME = "dead"
+SOURCE = "Lu et al., Dying ReLU and Initialization, arXiv 1903.06733"
+NEARLY = 1e-4
+"""Of the tensor's level: below it a gradient is next to none."""
+
+
+def decide(evidence: Evidence) -> list[Decision]:
+    """For each tensor."""
+    if not evidence.tensors:
+        always = [t for t in evidence.analysis.tensors if t.energy == 0]
+        found = [_zero(t.name) for t in always]
+        return [*found, unknown(NAME, None, f"since when: {NO_TENSOR_STEPS}", SOURCE)]
+    return [_of_tensor(evidence, scope) for scope in evidence.tensors]
+
+
+def _zero(name: str | None) -> Decision:
+    figure = Figure("energy", 0.0)
+    return Decision(NAME, name, CHANGE, "dead: zero at every step", (figure,), CERTAIN, SOURCE, 100)
+
+
+def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
+    level = scope.level
+    if not level.any():
+        return _zero(scope.name)
+    typical = typical_level(level)
+    for text, limit in (("dead", 0.0), ("next to dead", NEARLY)):
+        since = quiet_since(level, limit * typical)
+        if since is not None:
+            row = int(scope.first[since])
+            left = Figure("level_left", float(level[since:].max() / typical))
+            told = f"{text} from step {evidence.step(row)} on"
+            return Decision(
+                NAME, scope.name, CHANGE, told, (Figure("since_row", float(row)), left), CERTAIN, SOURCE, 95
+            )
+    figure = Figure("rows_without", float(scope.rows[scope.energy == 0].sum()))
+    return Decision(NAME, scope.name, KEEP, "nothing to change: alive", (figure,), CERTAIN, SOURCE)
+

@@ -1,0 +1,128 @@
+"""What quantities take: an analysis with its per-step sums, and what else the same pass gathered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..result import Analysis, ScopeResult, TensorResult
+from .decision import MatrixSpectra
+from .intervals import RunBootstrap
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScopeSteps:
+    """Per-step sums of one scope, over n bins of rows: one row each up to 1,024 rows.
+
+    result : the figures of all rows; name : a tensor's, None for the whole model
+    first : (n,), first row of each bin; rows : (n,), rows of each bin; energy : (n,), sum of ||g_t||^2
+    residual, product : for each predictor but `zero` (n,), sums of ||g_t - m_t||^2 and <g_t, m_t>
+    """
+
+    name: str | None
+    result: ScopeResult
+    first: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    energy: Doubles
+    residual: Mapping[str, Doubles]
+    product: Mapping[str, Doubles]
+
+    @property
+    def level(self) -> Doubles:
+        """(n,) root mean square of ||g_t|| over each bin."""
+        return np.asarray(np.sqrt(self.energy / self.rows))
+
+    def prediction(self, spec: str) -> Doubles:
+        """(n,) sums of ||m_t||^2, from the other sums."""
+        found = self.residual[spec] - self.energy + 2 * self.product[spec]
+        return np.asarray(np.maximum(found, 0.0))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything about one run that a quantity may take.
+
+    series : (N,) values of scalar series of the log, such as lr, by name
+    matrices : singular values of gradient matrices by tensor; no_matrices : why a tensor has none
+    windows : (n, W), sigma_i^2 of the increments of rolling windows, descending, and window_rows : (n,), first
+    row of each; no_windows : why there are none
+    """
+
+    analysis: Analysis
+    series: Mapping[str, Doubles] = field(default_factory=dict)
+    matrices: Mapping[str, MatrixSpectra] = field(default_factory=dict)
+    no_matrices: str = "a finished result holds no gradient matrices: give the store"
+    windows: Doubles | None = None
+    window_rows: NDArray[np.int64] | None = None
+    no_windows: str = "a finished result holds no windows of increments: give the store"
+
+    @functools.cached_property
+    def bootstrap(self) -> RunBootstrap:
+        """Resamples the rows of the run."""
+        return RunBootstrap(self.analysis.steps.grad_norm)
+
+    @functools.cached_property
+    def total(self) -> ScopeSteps | None:
+        """The whole model; None where the analysis holds no steps."""
+        steps = self.analysis.steps
+        rows = steps.grad_norm.size
+        if rows == 0:
+            return None
+        return ScopeSteps(
+            None, self.analysis.total, np.arange(rows), np.ones(rows, dtype=np.int64), steps.grad_norm**2,
+            steps.path_length, steps.product,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def tensors(self) -> tuple[ScopeSteps, ...]:
+        """The tensors; none where the analysis holds no per-step sums of them."""
+        steps = self.analysis.tensor_steps
+        if steps is None:
+            return ()
+        return tuple(
+            ScopeSteps(
+                tensor.name, tensor, steps.edges[:-1], np.diff(steps.edges), steps.energy[at],
+                {spec: sums[at] for spec, sums in steps.path_length.items()},
+                {spec: sums[at] for spec, sums in steps.product.items()},
+            )
+            for at, tensor in enumerate(self.analysis.tensors)
+        )  # fmt: skip
+
+    @property
+    def scopes(self) -> tuple[ScopeSteps, ...]:
+        """The whole model, then the tensors, as far as there are per-step sums."""
+        return (() if self.total is None else (self.total,)) + self.tensors
+
+    @property
+    def matrix_tensors(self) -> tuple[TensorResult, ...]:
+        """Tensors that are matrices, or convolutions taken as (out, rest), with at least two rows and columns."""
+        return tuple(t for t in self.analysis.tensors if matrix_shape(t.shape) is not None)
+
+    def step(self, row: int) -> int:
+        """Training step number of a row."""
+        return int(self.analysis.steps.step[row])
+
+    @property
+    def stride(self) -> int:
+        """Training steps from one logged row to the next, the median; 1 where every step was logged."""
+        step = self.analysis.steps.step
+        return max(1, int(np.median(np.diff(step)))) if step.size > 1 else 1
+
+
+NO_STEPS = "the result holds no steps: write it with --format json, or give the store"
+NO_TENSOR_STEPS = "the result holds no per-step sums of tensors: write it with --tensor-steps, or give the store"
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(m, n) of a tensor taken as a matrix: (out, rest) of a convolution; None for vectors and the like."""
+    if len(shape) < 2:
+        return None
+    m, n = shape[0], int(np.prod(shape[1:], dtype=np.int64))
+    return (m, n) if min(m, n) >= 2 else None
+

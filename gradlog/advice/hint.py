@@ -1,0 +1,102 @@
+"""Is a hint worth it: optimism and look-ahead, with the best of the listed predictors.
+
+Optimistic mirror descent with hints m_t has regret of at most R sqrt(2 P(m)), against R sqrt(2 sum ||g_t||^2)
+without hints: the bound shrinks by sqrt(kappa). Range of kappa: from 0, and above 1 where the hint does harm.
+Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad predicts the next weights with one.
+
+The interval is that of the best predictor's kappa, each of K predictors at 1 - 0.05 / K (Bonferroni), since
+the best one was picked on the same rows. A hint is called worth it where the upper end lies below 0.9: less
+than 5 percent off the bound is not worth another state vector.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..predictors import memory_rows
+from .decision import (
+    BOOTSTRAP,
+    CERTAIN,
+    CHANGE,
+    CLEAR,
+    FACT,
+    KEEP,
+    NONE,
+    UNKNOWN,
+    WEAK,
+    Decision,
+    Doubles,
+    Figure,
+)
+from .evidence import Evidence, ScopeSteps
+from .intervals import CONFIDENCE
+from .missing import without_steps
+
+NAME = "hint"
+SOURCE = "optimistic AMSGrad, arXiv 1903.01435; XGrad, arXiv 2305.18240"
+WORTH = 0.9
+"""Kappa below which a hint pays: the bound then falls by more than 5 percent."""
+
+
+def decide(evidence: Evidence) -> list[Decision]:
+    """For the whole model and each tensor."""
+    if not evidence.scopes:
+        return without_steps(NAME, SOURCE)
+    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+
+
+def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
+    def told(verdict: str, text: str, confidence: str, weight: float, *figures: Figure) -> Decision:
+        return Decision(NAME, scope.name, verdict, text, figures, confidence, SOURCE, weight)
+
+    best = scope.result.best
+    rows = evidence.analysis.run.rows
+    if rows < 2:
+        return told(UNKNOWN, "one row has no past to predict from", NONE, 0)
+    if best is None or best.kappa is None:
+        return told(UNKNOWN, "all gradients are zero: nothing to predict", NONE, 0)
+    if best.predictor not in scope.residual:
+        return told(UNKNOWN, "the result holds no sums of its best predictor: write it anew", NONE, 0)
+    spec, count = best.predictor, len(scope.residual)
+    interval = evidence.bootstrap.interval(
+        _columns(scope, spec)[1:], log_kappa,
+        2 * memory_rows(spec, rows) * (scope.first.size - 1) / max(1, rows - 1),
+        1 - (1 - CONFIDENCE) / count,
+    )  # fmt: skip
+    if interval.lower is None or interval.upper is None:
+        kappa = Figure(f"kappa[{spec}]", best.kappa)
+    else:
+        kappa = Figure(
+            f"kappa[{spec}]", best.kappa, math.exp(interval.lower), math.exp(interval.upper), BOOTSTRAP
+        )
+    bound = Figure("bound", math.sqrt(best.kappa), basis=FACT if kappa.basis == FACT else BOOTSTRAP)
+    if best.kappa >= WORTH:
+        sure = kappa.lower is not None and kappa.lower >= WORTH
+        if kappa.lower is None and best.kappa >= 1:
+            return told(KEEP, "no hint beat predicting nothing on these rows", CERTAIN, 0, kappa, bound)
+        text = "nothing to change: no hint predicts enough"
+        return told(KEEP, text, CLEAR if sure else WEAK, 0, kappa, bound)
+    if evidence.stride > 1:
+        text = (
+            f"{spec} would serve as a hint from logged row to row, {evidence.stride} training steps apart; "
+            "log every step to tell for steps"
+        )
+        return told(KEEP, text, WEAK, 0, kappa, bound)
+    if kappa.upper is None:
+        text = f"{spec} as a hint may pay: too few rows to say how surely"
+        return told(KEEP, text, WEAK, 0, kappa, bound)
+    if kappa.upper >= WORTH:
+        text = f"{spec} as a hint may pay, within noise it may not: nothing to change"
+        return told(KEEP, text, WEAK, 0, kappa, bound)
+    return told(CHANGE, f"use {spec} as hint: bound x{bound.value:.2g}", CLEAR, 50, kappa, bound)
+
+
+def _columns(scope: ScopeSteps, spec: str) -> Doubles:
+    return np.stack([scope.energy, scope.residual[spec]], axis=1)
+
+
+def log_kappa(sums: Doubles) -> Doubles:
+    """Logarithm of kappa from sums (..., 2) of ||g||^2 and ||g - m||^2."""
+    return np.asarray(np.log(sums[..., 1] / sums[..., 0]))

@@ -1,0 +1,74 @@
+"""Intervals of figures that are made of sums over one run's rows: the circular block bootstrap of compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..block_bootstrap import LEAST_BINS, block_lengths, content_seed, draw_weights, expansion, tails
+
+Doubles = NDArray[np.float64]
+Formula = Callable[[Doubles], Doubles]
+"""A figure from sums (..., columns)."""
+
+CONFIDENCE = 0.95
+RESAMPLES = 999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure's value and its interval; lower and upper are None where there are too few rows to say."""
+
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass
+class RunBootstrap:
+    """Resamples the rows of one run. norms : (N,), gradient norms, which the draws follow from."""
+
+    norms: Doubles
+    _draws: dict[tuple[int, int], NDArray[np.uint16]] = field(default_factory=dict)
+
+    def interval(
+        self, bins: Doubles, formula: Formula, memory: float = 1.0, confidence: float = CONFIDENCE
+    ) -> Interval:
+        """The figure `formula` of the sum of `bins`, with its interval.
+
+        bins : (n, columns), sums over consecutive rows; memory : bins that a row hangs together with
+        """
+        total = bins.sum(axis=0)
+        with np.errstate(all="ignore"):
+            value = float(formula(total))
+            if not np.isfinite(value):
+                return Interval(None)
+            if bins.shape[0] < LEAST_BINS:
+                return Interval(value)
+            influence = bins @ _slopes(total, formula)
+            influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
+            (length,) = block_lengths(influence[None], np.array([memory]))
+            values = formula(self._weights(bins.shape[0], int(length)) @ bins)
+        if not np.isfinite(values).all():
+            return Interval(value)
+        blocks = np.array([[bins.shape[0] / int(length)]])
+        grown = float(expansion(values.var()[None, None], blocks, confidence)[0])
+        below, above = (float(end[0]) for end in tails(values[:, None], confidence))
+        return Interval(value, value + grown * (below - value), value + grown * (above - value))
+
+    def _weights(self, bins: int, length: int) -> Doubles:
+        key = bins, length
+        if key not in self._draws:
+            seed = content_seed(self.norms)
+            self._draws[key] = draw_weights(seed, bins, length, RESAMPLES).astype(np.uint16)
+        return self._draws[key].astype(np.float64)
+
+
+def _slopes(total: Doubles, formula: Formula) -> Doubles:
+    """(columns,) derivatives of a smooth figure, by central differences."""
+    shift = 1e-6 * np.where(total == 0.0, 1.0, np.abs(total))
+    steps = np.diag(shift)
+    return np.asarray((formula(total + steps) - formula(total - steps)) / (2 * shift))

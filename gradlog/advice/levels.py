@@ -1,0 +1,32 @@
+"""Levels of a tensor's gradient norms over training: what is typical, and where a quiet tail begins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .decision import Doubles
+
+PIECES = 8
+LEAST_TAIL = 8
+LEAST_SHARE = 0.02
+"""Fewer bins at the end, or a smaller share of them, are no tail."""
+
+
+def typical_level(level: Doubles) -> float:
+    """The largest median of the eighths of a run, of its bins that are not zero; 0 where all are.
+
+    A long quiet tail doesn't pull it down, and a few spikes don't push it up.
+    """
+    pieces = np.array_split(level, min(PIECES, max(1, level.size)))
+    medians = [float(np.median(piece[piece > 0])) for piece in pieces if (piece > 0).any()]
+    return max(medians, default=0.0)
+
+
+def quiet_since(level: Doubles, limit: float) -> int | None:
+    """First of the bins at the end that are all at most `limit`; None where too few are, or all."""
+    loud = np.flatnonzero(level > limit)
+    if not loud.size:
+        return None
+    since = int(loud[-1]) + 1
+    tail = level.size - since
+    return since if tail >= max(LEAST_TAIL, LEAST_SHARE * level.size) else None

@@ -1,0 +1,16 @@
+"""Answers that cannot be given, with the reason."""
+
+from __future__ import annotations
+
+from .decision import NONE, UNKNOWN, Decision
+from .evidence import NO_STEPS
+
+
+def unknown(quantity: str, scope: str | None, why: str, source: str) -> Decision:
+    """A decision that cannot be taken."""
+    return Decision(quantity, scope, UNKNOWN, why, (), NONE, source)
+
+
+def without_steps(quantity: str, source: str) -> list[Decision]:
+    """One answer for all scopes, where the analysis holds no steps."""
+    return [unknown(quantity, None, NO_STEPS, source)]

@@ -1,0 +1,105 @@
+"""The rank a low-rank optimizer should track, for each matrix: from its gradients, beside its increments.
+
+Of the gradient matrix G (m x n; a convolution's as (out, rest)) at sampled rows, singular values s_i:
+- components for 90 percent of its energy: least r with s_1^2 + ... + s_r^2 >= 0.9 ||G||_F^2, in 1 .. min(m, n);
+  GaLore projects a single gradient on such directions, Fira adds what is left in a scaled form;
+- effective rank exp(-sum p_i ln p_i), p_i = s_i^2 / ||G||_F^2; stable rank ||G||_F^2 / s_1^2; nuclear rank
+  (sum s_i)^2 / ||G||_F^2: all in 1 .. min(m, n).
+The rank to track is the largest count of components among the sampled rows; a rank above a quarter of
+min(m, n) saves too little to be advised. r*(eps) of the increments says in how many directions the gradient
+moved over the whole run: where it is far larger, the projection has to follow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..result import TensorResult
+from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
+from .evidence import Evidence
+from .missing import unknown
+
+NAME = "rank"
+SOURCE = "GaLore, arXiv 2403.03507; Fira, arXiv 2410.01623"
+SHARE = 0.9
+"""Of a gradient's energy that the rank has to hold."""
+WORTH = 0.25
+"""Of the smaller side: a projection of a higher rank saves little memory."""
+LEAST_SIDE = 8
+"""Matrices with a smaller side have nothing to save."""
+LEAST_SAMPLE = 3
+"""Fewer sampled rows tell nothing about the others."""
+
+
+def decide(evidence: Evidence) -> list[Decision]:
+    """For each matrix."""
+    tensors = evidence.matrix_tensors
+    if not tensors:
+        return [unknown(NAME, None, "there is no matrix among the tensors", SOURCE)]
+    return [_of_tensor(evidence, tensor) for tensor in tensors]
+
+
+def _of_tensor(evidence: Evidence, tensor: TensorResult) -> Decision:
+    def told(verdict: str, text: str, confidence: str, weight: float, *figures: Figure) -> Decision:
+        return Decision(NAME, tensor.name, verdict, text, figures, confidence, SOURCE, weight)
+
+    spectra = evidence.matrices.get(tensor.name)
+    if spectra is None:
+        why = evidence.no_matrices
+        moved = increment_figures(tensor)
+        told_moved = f"; {moved[0].name} {moved[0].value:.0f} from increments alone" if moved else ""
+        return unknown(NAME, tensor.name, why + told_moved, SOURCE)
+    energies = spectra.squares.sum(axis=1)
+    if not (energies > 0).any():
+        return unknown(NAME, tensor.name, "the gradient is zero at every sampled row", SOURCE)
+    counts, *others = matrix_figures(spectra)
+    figures = (counts, *others, *increment_figures(tensor))
+    side = min(spectra.shape)
+    rank = int(counts.upper or 0)
+    if side < LEAST_SIDE:
+        return told(KEEP, f"nothing to change: {side} is too small a side to save on", CLEAR, 0, *figures)
+    if rank > WORTH * side:
+        sure = (counts.lower or 0) > WORTH * side
+        text = "nothing to change: no low rank holds a gradient"
+        return told(KEEP, text, CLEAR if sure else WEAK, 0, *figures)
+    enough = np.count_nonzero(energies) >= LEAST_SAMPLE
+    text = f"track rank {rank} of {side}"
+    return told(CHANGE, text, CLEAR if enough else WEAK, 60, *figures)
+
+
+def matrix_figures(spectra: MatrixSpectra) -> tuple[Figure, ...]:
+    """Components for 90 percent, effective, stable and nuclear rank: median, least and largest of the sample."""
+    squares = spectra.squares[spectra.squares.sum(axis=1) > 0]
+    each = {
+        "rank90": components(squares, SHARE),
+        "effective_rank": effective_rank(squares),
+        "stable_rank": squares.sum(axis=1) / squares[:, 0],
+        "nuclear_rank": np.sqrt(squares).sum(axis=1) ** 2 / squares.sum(axis=1),
+    }
+    return tuple(
+        Figure(name, float(np.median(values)), float(values.min()), float(values.max()), SAMPLE)
+        for name, values in each.items()
+    )
+
+
+def components(squares: Doubles, share: float) -> Doubles:
+    """(k,) least r with s_1^2 + ... + s_r^2 >= share of the sum, for squares (k, n), descending."""
+    held = np.cumsum(squares, axis=1)
+    # As many as fall short by more than rounding, and one.
+    short = held < (share - 1e-12) * held[:, -1:]
+    return np.asarray(short.sum(axis=1) + 1.0)
+
+
+def effective_rank(squares: Doubles) -> Doubles:
+    """(k,) exponential of the entropy of each row's shares of energy."""
+    shares = squares / squares.sum(axis=1, keepdims=True)
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    return np.asarray(np.exp(-(shares * logs).sum(axis=1)))
+
+
+def increment_figures(tensor: TensorResult) -> list[Figure]:
+    """r* of the tensor's increments, with its bounds, at the largest share that was asked for."""
+    if tensor.spectrum is None or not tensor.spectrum.rank:
+        return []
+    rank = max(tensor.spectrum.rank, key=lambda item: item.epsilon)
+    return [Figure(f"r*({rank.epsilon:g})", float(rank.rank), float(rank.lower), float(rank.upper), FACT)]

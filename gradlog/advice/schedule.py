@@ -1,0 +1,115 @@
+"""A learning-rate schedule refined from the observed gradient norms, and a bound of it and of the logged one.
+
+Refinement (Defazio et al., "When, Why and How Much?", algorithm for SGD): G_t = running median of ||g_t|| over a
+tenth of the run, reflected at the ends; w_t = G_t^-2; eta_t = w_t sum_{p>t} w_p, divided by its largest value.
+Without units, in [0, 1], 0 at the last row: it is what a run of as many steps would take next time.
+
+Bound of a schedule eta (Schaipp et al., "The Surprising Agreement", theorem 1), for convex losses, SGD with
+steps gamma eta_t, D = ||x_1 - x*||, and E ||g_t||^2 <= G_t^2:
+
+    E f(x_T) - f* <= D^2 A / gamma + gamma B,   A = 1 / (2 sum_t eta_t),
+    B = (sum_t eta_t^2 G_t^2 / sum_t eta_t + sum_{k<T} eta_k / S_{k+1} * (1 / S_k) sum_{t>=k} eta_t^2 G_t^2) / 2,
+
+S_k = sum_{t>=k} eta_t. At its best base rate gamma = D sqrt(A / B) it is 2 D sqrt(A B). D is not in the log,
+and cancels in the ratio of two schedules, which is what is given; base rates are for D = 1. Rows at the end
+with a rate of 0 are no steps of the bound. Losses are not convex, norms would differ under another schedule,
+and for Adam the paper weighs by l1 norms, which are not kept: a figure to try, never a promise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .decision import CHANGE, ESTIMATE, KEEP, WEAK, Decision, Doubles, Figure, Schedule
+from .evidence import NO_STEPS, Evidence
+from .missing import unknown
+
+NAME = "schedule"
+SOURCE = "Defazio et al., arXiv 2310.07831; Schaipp et al., arXiv 2501.18965"
+RATES = ("lr", "learning_rate")
+"""Series that hold the learning rate."""
+SMOOTHING = 0.1
+LEAST_ROWS = 16
+WORTH = 0.9
+"""Ratio of bounds below which the refined schedule is worth a try."""
+
+
+def decide(evidence: Evidence) -> list[Decision]:
+    """For the whole model."""
+    found = schedule_of(evidence)
+    if isinstance(found, str):
+        return [unknown(NAME, None, found, SOURCE)]
+    figures = [Figure("peak_row", float(np.argmax(found.refined)), basis=ESTIMATE)]
+    if found.ratio is None:
+        why = "refined from the norms; the log has no lr to hold it against"
+        return [unknown(NAME, None, why, SOURCE)]
+    figures.insert(0, Figure("bound_ratio", found.ratio, basis=ESTIMATE))
+    if found.ratio > WORTH:
+        text = "nothing to change: the logged one is about as good"
+        return [Decision(NAME, None, KEEP, text, tuple(figures), WEAK, SOURCE)]
+    peak = evidence.step(int(np.argmax(found.refined)))
+    half = np.flatnonzero(found.refined >= 0.5)[-1]
+    text = f"try the refined one: peak at step {peak}, half of it by step {evidence.step(int(half))}"
+    adam = "adam" in str(evidence.analysis.run.attributes.get("optimizer", "")).lower()
+    text += " (for Adam: from l2 norms)" if adam else ""
+    return [Decision(NAME, None, CHANGE, text, tuple(figures), WEAK, SOURCE, 30)]
+
+
+def schedule_of(evidence: Evidence) -> Schedule | str:
+    """The refined schedule beside the logged one; in words, why there is none."""
+    steps = evidence.analysis.steps
+    norms = steps.grad_norm
+    if not norms.size:
+        return NO_STEPS
+    if norms.size < LEAST_ROWS:
+        return f"fewer than {LEAST_ROWS} rows"
+    smoothed = running_median(norms, SMOOTHING)
+    if not (smoothed > 0).all():
+        return "the gradient is zero for longer than the smoothing: there is no weight 1 / ||g||^2"
+    refined = refined_schedule(smoothed)
+    logged = next((evidence.series[name] for name in RATES if name in evidence.series), None)
+    best, base = bound(refined, norms)
+    if logged is None or not (np.isfinite(logged).all() and (logged >= 0).all() and logged.any()):
+        return Schedule(steps.step, norms, smoothed, refined, None, None, (base, None))
+    of_logged, logged_base = bound(logged, norms)
+    ratio = best / of_logged if of_logged > 0 else None
+    return Schedule(steps.step, norms, smoothed, refined, logged, ratio, (base, logged_base))
+
+
+def running_median(values: Doubles, share: float) -> Doubles:
+    """(N,) median over an odd window of about `share` of the N values, reflected at both ends."""
+    width = max(1, int(share * values.size)) | 1
+    padded = np.pad(values, width // 2, mode="symmetric")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1))
+
+
+def refined_schedule(norms: Doubles) -> Doubles:
+    """(N,) w_t sum_{p>t} w_p with w = norms^-2, divided by its largest value. norms : all above 0"""
+    weights = (norms.min() / norms) ** 2
+    later = np.cumsum(weights[::-1])[::-1] - weights
+    # The last sum is empty, whatever rounding left.
+    later[-1] = 0.0
+    rates = weights * later
+    return np.asarray(rates / rates.max())
+
+
+def bound(rates: Doubles, norms: Doubles) -> tuple[float, float]:
+    """2 sqrt(A B), the bound over D at its best base rate, and that base rate over D. See the module.
+
+    rates : (N,) >= 0, some above 0; norms : (N,), ||g_t||
+    """
+    last = int(np.flatnonzero(rates > 0)[-1]) + 1
+    peak = float(rates.max())
+    eta, scale = rates[:last] / peak, float(norms[:last].max())
+    if scale == 0.0:
+        return 0.0, math.inf
+    energy = eta**2 * (norms[:last] / scale) ** 2
+    rest = np.cumsum(eta[::-1])[::-1]
+    spent = np.cumsum(energy[::-1])[::-1]
+    tail = eta[:-1] / rest[1:] * spent[:-1] / rest[:-1]
+    first = 1 / (2 * rest[0])
+    second = (spent[0] / rest[0] + tail.sum()) / 2
+    value = 2 * math.sqrt(first * second) * scale
+    return value, math.sqrt(first / second) / scale / peak
