@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradmf.gradlog import (
+    Advice,
     Analysis,
     Change,
     Comparison,
     LogDescription,
+    Schedule,
     ScopeResult,
     SubspaceMeasure,
     TensorDescription,
@@ -41,6 +43,12 @@ SUBSPACE_COLUMNS = tuple(
     for quantity in ("subspace_fraction", "subspace_overlap", "subspace_directions")
 )
 """With --subspace."""
+
+
+ADVICE_COLUMNS = (
+    "run", "quantity", "scope", "tensor", "verdict", "decision", "confidence", "figure", "value", "lower",
+    "upper", "basis", "weight", "source",
+)  # fmt: skip
 
 
 def analysis_columns(
@@ -109,6 +117,52 @@ def _relation_rows(comparison: Comparison) -> list[dict[str, Value]]:
             change = Change(quantity, None, value, None, None, None, None, None)
             rows.append(_change_row(comparison, scope.name, change))
     return rows
+
+
+def write_advice(advices: Iterable[Advice], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Pieces of CSV: for every decision a row for each of its figures, or one without any."""
+    yield from write_rows(map(_advice_rows, advices), columns)
+
+
+def _advice_rows(advice: Advice) -> list[dict[str, Value]]:
+    rows = []
+    for decision in advice.decisions:
+        row: dict[str, Value] = {
+            "run": advice.run.path,
+            "quantity": decision.quantity,
+            "scope": "total" if decision.scope is None else "tensor",
+            "tensor": decision.scope,
+            "verdict": decision.verdict,
+            "decision": decision.text,
+            "confidence": decision.confidence,
+            **dict.fromkeys(("figure", "value", "lower", "upper", "basis")),
+            "weight": decision.weight,
+            "source": decision.source,
+        }
+        figures: list[dict[str, Value]] = [
+            {"figure": f.name, "value": f.value, "lower": f.lower, "upper": f.upper, "basis": f.basis}
+            for f in decision.figures
+        ]
+        rows += [{**row, **figure} for figure in figures] or [row]
+    return rows
+
+
+def write_schedule(schedule: Schedule) -> Iterator[str]:
+    """Pieces of CSV: a row a logged step. refined_lr peaks where the logged learning rate does"""
+    logged = schedule.logged
+    peak = None if logged is None else float(logged.max())
+    rows: list[dict[str, Value]] = [
+        {
+            "step": int(schedule.step[at]),
+            "grad_norm": float(schedule.grad_norm[at]),
+            "smoothed": float(schedule.smoothed[at]),
+            "refined": float(schedule.refined[at]),
+            "lr": None if logged is None else float(logged[at]),
+            "refined_lr": None if peak is None else peak * float(schedule.refined[at]),
+        }
+        for at in range(schedule.step.size)
+    ]
+    yield from write_rows([rows])
 
 
 def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> dict[str, Value]:

@@ -6,6 +6,8 @@ analysis = gradlog.analyze("run.zarr")
 print(analysis.total.best, analysis.total.spectrum.rank)
 """
 
+from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
+from .advice_document import advice_document
 from .analysis import analyze
 from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparison_gates import comparison_vocabulary, judge_comparison
@@ -49,12 +51,16 @@ from .writer import LogWriter, create_log
 
 __all__ = [
     "DEFAULT_PREDICTORS",
+    "QUANTITIES",
+    "Advice",
     "Analysis",
     "Change",
     "ChunkInventory",
     "Comparison",
     "Cost",
     "DataError",
+    "Decision",
+    "Figure",
     "Finding",
     "FoundPredictor",
     "GradientLog",
@@ -77,6 +83,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "RunInfo",
+    "Schedule",
     "ScopeComparison",
     "ScopeRelation",
     "ScopeResult",
@@ -96,6 +103,8 @@ __all__ = [
     "Violation",
     "Vocabulary",
     "__version__",
+    "advice_document",
+    "advise",
     "analysis_document",
     "analyze",
     "analyze_part",

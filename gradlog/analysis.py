@@ -27,6 +27,7 @@ from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
 if TYPE_CHECKING:
+    from .advice.gleaning import Gleaning
     from .pass_result import NonfiniteRow, PassResult
 
 DEFAULT_MEMORY = 1 << 30
@@ -65,25 +66,35 @@ def analyze(
     DataError : the log is at fault; the message names file, tensor and row
     MemoryLimitError : the work does not fit in `memory`; the message says how much it takes
     """
-    began = time.perf_counter()
-    settings = settings or Settings()
-    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps, search=search)
+    ready = prepare(
+        run, settings or Settings(), threads, memory, tensor_steps=tensor_steps, search=search
+    )
+    return run_analysis(ready, progress, tensor_steps=tensor_steps)[0]
+
+
+def run_analysis(
+    ready: Preparation, progress: Progress | None, *, tensor_steps: bool
+) -> tuple[Analysis, Gleaning | None, NDArray[np.bool_] | None]:
+    """The pass that was prepared, what was gleaned on the way, and the rows that were kept (None: all)."""
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
         result, keep = _gather(ready, warnings, progress)
     decoded = ready.plan.decoded_bytes * (1 if keep is None else 2)
     readers = sorted({tensor.reader for tensor in ready.tensors})
-    if search and result.search is None:
+    if ready.search and result.search is None:
         result.search = search_in_grid(result, [tensor.name for tensor in ready.tensors])
     if not tensor_steps:
         result.tensor_series = None
-    cost = Cost(time.perf_counter() - began, decoded, "+".join(readers))
-    return assemble(ready.read(keep), settings, result, warnings, cost)
+    cost = Cost(time.perf_counter() - ready.began, decoded, "+".join(readers))
+    return assemble(ready.read(keep), ready.settings, result, warnings, cost), result.gleaning, keep
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """All that is settled before the first gradient is read."""
+    """All that is settled before the first gradient is read.
+
+    began : when; glean : makes what takes more from a pass over so many rows, for `advise`
+    """
 
     log: GradientLog
     settings: Settings
@@ -92,9 +103,11 @@ class Preparation:
     plan: Plan
     workers: int
     warnings: tuple[LogWarning, ...]
+    began: float
     part: PartPlan | None = None
     tensor_steps: bool = False
     search: bool = False
+    glean: Callable[[Preparation, int], Gleaning] | None = None
 
     def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
@@ -111,11 +124,13 @@ def prepare(
     part: PartNumber | None = None,
     tensor_steps: bool = False,
     search: bool = False,
+    beside: int = 0,
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
-    Arguments as of `analyze`.
+    Arguments as of `analyze`. beside : bytes to leave for what is gleaned on the way
     """
+    began = time.perf_counter()
     check_settings(settings)
     workers = threads or available_processors()
     with codec_pipeline(workers):
@@ -132,7 +147,7 @@ def prepare(
         kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
         request = Request(
             tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept, window=settings.window_rows,
+            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept + beside, window=settings.window_rows,
             sketch_dim=settings.sketch_dim, seed=settings.seed,
         )  # fmt: skip
         of_part = None if part is None else plan_part(request, rank, part)
@@ -149,7 +164,7 @@ def prepare(
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
     return Preparation(
-        log, settings, tensors, bank, plan, workers, tuple(warnings), of_part, tensor_steps, search
+        log, settings, tensors, bank, plan, workers, tuple(warnings), began, of_part, tensor_steps, search
     )
 
 
@@ -294,6 +309,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                     None if ready.part is None else ready.part.ranges,
                     tensor_steps=ready.tensor_steps, search=ready.search,
                     subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
+                    gleaning=None if ready.glean is None else ready.glean(ready, rows),
                 )  # fmt: skip
         except OverflowError as error:
             raise DataError(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
-
-import numpy as np
 
 from .comparison import Comparison, ScopeComparison
 from .description import LogDescription
+from .plain_values import plain_values as _plain
 from .planning import PlanDescription
 from .result import (
     Analysis,
@@ -218,17 +216,3 @@ def _found(scope: ScopeSearch) -> dict[str, Any]:
     if scope.steps:
         document["path_length"] = dict(scope.steps)
     return document
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -31,6 +31,7 @@ from .tile_merger import TileMerger
 from .windows import TileWindows
 
 if TYPE_CHECKING:
+    from .advice.gleaning import Gleaning
     from .sketching import SketchSpectra, Turn
 
 Progress = Callable[[int, int], None]
@@ -54,6 +55,7 @@ def run_pass(
     tensor_steps: bool = False,
     subspaces: ModelSubspaces | None = None,
     search: bool = False,
+    gleaning: Gleaning | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
@@ -66,6 +68,7 @@ def run_pass(
     tensor_steps : keep the per-step sums of each tensor too
     subspaces : takes in the windows of training, where they were asked for
     search : search for the best predictors, where the plan forms Gram matrices over rows
+    gleaning : takes more on the side, for `advise`
 
     Raises what the reader raises.
     """
@@ -80,6 +83,7 @@ def run_pass(
     search = search and plan.method == "exact" and not plan.by_columns
     tiles = _TileWork(tensors, plan, bank, reader, sketches, search)
     merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
+    merger.gleaning = gleaning
     if tensor_steps:
         merger.keep_tensor_steps(rows)
     if search:
@@ -113,6 +117,8 @@ def run_pass(
 
             before: tuple[Block, list[NDArray[np.float64]]] | None = None
             for block in reader:
+                if gleaning is not None:
+                    gleaning.take(block, pool)
                 waiting.extend(tiles.submitted(pool, task) for task in tiles.tasks(block))
                 # With two buffers only, nothing could be read while two blocks are in work.
                 if before is not None and plan.buffers > 2:
@@ -123,8 +129,10 @@ def run_pass(
                     take_in(*before)
             if before is not None and plan.buffers > 2:
                 take_in(*before)
-            return replace(merger.result(rowwise), subspaces=subspaces)
+            return replace(merger.result(rowwise), subspaces=subspaces, gleaning=gleaning)
         for block in reader:
+            if gleaning is not None:
+                gleaning.take(block, pool)
             for task in tiles.tasks(block):
                 while len(waiting) > plan.workers or (waiting and sketches and not sketches.has_room(block)):
                     merge_next()
@@ -132,7 +140,7 @@ def run_pass(
         while waiting:
             merge_next()
         gathered = merger.result() if part_of is None else merger.partial_result()
-        return replace(gathered, subspaces=subspaces)
+        return replace(gathered, subspaces=subspaces, gleaning=gleaning)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         if bases is not None:

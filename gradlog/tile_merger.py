@@ -24,6 +24,7 @@ from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
 if TYPE_CHECKING:
+    from .advice.gleaning import Gleaning
     from .sketching import SketchSpectra
 
 
@@ -50,6 +51,7 @@ class TileMerger:
         self._totals = [PathLengthTotals(specs) for _ in tensors]
         self._tensor_series: TensorSeries | None = None
         self._search: SearchWork | None = None
+        self.gleaning: Gleaning | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
@@ -108,6 +110,8 @@ class TileMerger:
             del self._open[tensor]
             if not self._alone:
                 self._total.merge(spectrum)
+            elif self.gleaning is not None:
+                self.gleaning.take_gram(self._of_increments(spectrum.gram))
             self._start(tensor, self._of_increments(spectrum.gram))
             if self._search is not None:
                 self._search.start(tensor, spectrum.gram)
@@ -143,7 +147,10 @@ class TileMerger:
             (only,) = self._squares.values()
             total = only.result()
         else:
-            total = squared_singular_values(self._of_increments(self._total.gram))
+            of_increments = self._of_increments(self._total.gram)
+            if self.gleaning is not None and not self._plan.by_columns:
+                self.gleaning.take_gram(of_increments)
+            total = squared_singular_values(of_increments)
         if self._search is not None:
             gathered.search = self._search.result(self._series.sums, self._total.gram)
         return replace(gathered, spectrum=self._finished(total, sum(self._columns)), spectra=spectra)

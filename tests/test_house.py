@@ -20,15 +20,16 @@ FORBIDDEN = {
 
 def imported(path: Path) -> set[str]:
     """Absolute names of the modules that a file imports."""
-    room = path.relative_to(ROOT).parts[0]
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ["", f"gradmf.{room}.", "gradmf."][node.level] + (node.module or "")
-            names.add(base.rstrip("."))
-            names.update(f"{base.rstrip('.')}.{alias.name}" for alias in node.names)
+            package = ["gradmf", *path.relative_to(ROOT).parts[:-1]]
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
     return names
 
 

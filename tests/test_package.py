@@ -44,10 +44,8 @@ def test_wheel_holds_the_three_packages_and_no_top_level_names(wheel: Path) -> N
     }
     for room in ("cli", "gradlog", "kernels"):
         assert f"gradmf/{room}/py.typed" in names
-        modules = {path.name for path in (ROOT / room).glob("*.py")}
-        assert modules == {
-            n.split("/")[2] for n in names if n.startswith(f"gradmf/{room}/") and n.endswith(".py")
-        }
+        modules = {f"gradmf/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
+        assert modules == {n for n in names if n.startswith(f"gradmf/{room}/") and n.endswith(".py")}
 
 
 def test_wheel_runs_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """How far neighbouring gradients agree: m-coherence over windows of successive rows.
 
-Chatterjee and Zielinski: of m gradients, alpha = ||sum g||^2 / sum ||g||^2, in [0, m]: 1 where they are orthogonal,
-as independent noise is in many dimensions, and m where they are the same. Theirs are of single examples; these
-are of the K logged rows before t, whose mean is the predictor mean:K: alpha = K sum_t ||m_t||^2 / sum_t E_t,
-E_t the mean of ||g||^2 over the window, t >= K, for the largest K that was measured. Without units.
-Near K, rows repeat one another and a smaller batch would do; near 1 noise rules and averaging pays.
+Chatterjee and Zielinski: of m gradients, alpha = ||sum g||^2 / sum ||g||^2, in [0, m]: 1 where they are
+orthogonal, as independent noise is in many dimensions, and m where they are the same. Theirs are of single
+examples; these are of the K logged rows before t, whose mean is the predictor mean:K: alpha = K sum_t
+||m_t||^2 / sum_t E_t, E_t the mean of ||g||^2 over the window, t >= K, for the largest K that was measured.
+Without units. Near K, rows repeat one another and a smaller batch would do; near 1 noise rules and
+averaging pays.
 """
 
 from __future__ import annotations
@@ -41,17 +42,16 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     def alpha(sums: Doubles) -> Doubles:
         return np.asarray(window * sums[..., 0] / sums[..., 1])
 
-    found = evidence.bootstrap.interval(window_sums(scope, window), alpha, 2.0 * window)
+    found = evidence.bootstrap.interval(window_sums(scope, window), alpha, 2.0 * window, fixed=0)
     if found.value is None:
         return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP
     figure = Figure(f"alpha[{window}]", found.value, found.lower, found.upper, basis)
-    share = f"{found.value:.2g} of {window}"
     if found.lower is not None and found.lower > window / 2:
-        text = f"rows repeat one another ({share}): smaller batches may do"
+        text = "rows repeat: try smaller batches"
         return Decision(NAME, scope.name, NOTE, text, (figure,), CLEAR, SOURCE, 15)
     noise = found.lower is not None and found.upper is not None and found.upper < window / 2
-    text = f"nothing to change: neighbours agree in {share}"
+    text = "nothing to change: neighbours don't repeat"
     return Decision(NAME, scope.name, KEEP, text, (figure,), CLEAR if noise else WEAK, SOURCE)
 
 

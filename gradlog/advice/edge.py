@@ -1,16 +1,18 @@
 """The gap in the rolling spectrum of increments: where it opens and where it closes.
 
-The spectral edge: of the increments of W = 10 successive rows, sigma_1 >= .. >= sigma_W, the gap is the largest
-sigma_k / sigma_{k+1} for k <= W / 2, and k its place; Xu finds that it parts the few modes that learn from the
-rest, and that it opens or closes around changes of phase. There the window holds updates of parameters; here
-it holds increments of gradients, which is what the log has. Without units, at least 1. Increments of white noise
-have 1.15 (they alternate). A gap is open from a window above 2 on, until one below 1.5; windows start every 5
-rows. What follows from it for training is a conjecture: this is something to look at, not to change.
+The spectral edge: of the increments of W = 10 successive rows, sigma_1 >= .. >= sigma_W, the gap is the
+largest sigma_k / sigma_{k+1} for k <= W / 2, and k its place; Xu finds that it parts the few modes that
+learn from the rest, and that it opens or closes around changes of phase. There the window holds updates of
+parameters; here it holds increments of gradients, which is what the log has. Without units, at least 1.
+Increments of white noise have 1.15 (they alternate). A gap is open from a window above 2 on, until one
+below 1.5; windows start every 5 rows. What follows from it for training is a conjecture: this is something
+to look at, not to change.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .decision import CERTAIN, KEEP, NOTE, Decision, Doubles, Figure
 from .evidence import Evidence
@@ -48,8 +50,8 @@ def decide(evidence: Evidence) -> list[Decision]:
 
 def _told(
     evidence: Evidence,
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-    places: np.ndarray[tuple[int], np.dtype[np.int64]],
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
     span: tuple[int, int],
 ) -> str:
     first, last = span
@@ -58,13 +60,13 @@ def _told(
     return f"{evidence.step(int(rows[first]))}-{evidence.step(stop)} (k={place})"
 
 
-def spectral_gaps(squares: Doubles) -> tuple[Doubles, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def spectral_gaps(squares: Doubles) -> tuple[Doubles, NDArray[np.int64]]:
     """(n,) the largest sigma_k / sigma_{k+1}, k <= W / 2, and (n,) int64 that k; 0 where all are 0.
 
-    squares : (n, W), sigma_i^2 of each window, descending. Values below 1e-12 of the first are rounding.
+    squares : (n, W), sigma_i^2 of each window, descending. Values below 1e-6 of the first are rounding.
     """
     half = squares.shape[1] // 2
-    floored = np.maximum(squares, 1e-12 * squares[:, :1])
+    floored = np.maximum(squares, 1e-6 * squares[:, :1])
     alive = squares[:, 0] > 0
     ratios = np.zeros((squares.shape[0], half))
     ratios[alive] = np.sqrt(floored[alive, :half] / floored[alive, 1 : half + 1])

@@ -49,15 +49,15 @@ class Evidence:
     """Everything about one run that a quantity may take.
 
     series : (N,) values of scalar series of the log, such as lr, by name
-    matrices : singular values of gradient matrices by tensor; no_matrices : why a tensor has none
-    windows : (n, W), sigma_i^2 of the increments of rolling windows, descending, and window_rows : (n,), first
-    row of each; no_windows : why there are none
+    matrices : singular values of gradient matrices by tensor; no_matrices : why one has none
+    windows : (n, W), sigma_i^2 of the increments of rolling windows, descending; window_rows : (n,), the
+    first row of each; no_windows : why there are none
     """
 
     analysis: Analysis
     series: Mapping[str, Doubles] = field(default_factory=dict)
     matrices: Mapping[str, MatrixSpectra] = field(default_factory=dict)
-    no_matrices: str = "a finished result holds no gradient matrices: give the store"
+    no_matrices: Mapping[str, str] = field(default_factory=dict)
     windows: Doubles | None = None
     window_rows: NDArray[np.int64] | None = None
     no_windows: str = "a finished result holds no windows of increments: give the store"
@@ -101,7 +101,7 @@ class Evidence:
 
     @property
     def matrix_tensors(self) -> tuple[TensorResult, ...]:
-        """Tensors that are matrices, or convolutions taken as (out, rest), with at least two rows and columns."""
+        """Tensors that are matrices, or convolutions as (out, rest), of at least two rows and columns."""
         return tuple(t for t in self.analysis.tensors if matrix_shape(t.shape) is not None)
 
     def step(self, row: int) -> int:
@@ -115,8 +115,9 @@ class Evidence:
         return max(1, int(np.median(np.diff(step)))) if step.size > 1 else 1
 
 
+NO_MATRICES = "a finished result holds no gradient matrices: give the store"
 NO_STEPS = "the result holds no steps: write it with --format json, or give the store"
-NO_TENSOR_STEPS = "the result holds no per-step sums of tensors: write it with --tensor-steps, or give the store"
+NO_TENSOR_STEPS = "the result holds no sums of tensors: write it with --tensor-steps, or give the store"
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -125,4 +126,3 @@ def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
         return None
     m, n = shape[0], int(np.prod(shape[1:], dtype=np.int64))
     return (m, n) if min(m, n) >= 2 else None
-

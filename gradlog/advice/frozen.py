@@ -4,16 +4,17 @@ GradES stops updating a matrix once the size of its gradient, or of the change o
 step, falls below a threshold tau after a grace period. It takes sums of absolute values and a tau tuned by
 hand; here there are l2 norms, of ||g_t|| and of ||g_t - g_{t-1}||, and tau is 1 percent of the tensor's own
 typical level (see `levels`): a share, without units. A tensor could be frozen from the first row on after
-which both stay below it to the end, past a grace period of a tenth of the run. Tensors that `dead` names are
-left to it. Minibatch noise keeps gradients above such a tau for good: silence here is no proof of movement.
+which both stay below it to the end, past a grace period of a tenth of the run. Tensors that `dead` names
+are left to it. Minibatch noise keeps gradients above such a tau for good: silence here is no proof of
+movement.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
 from .dead import NEARLY
+from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
 from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
 from .levels import quiet_since, typical_level
 from .missing import unknown
@@ -41,7 +42,10 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
     change = np.sqrt(scope.residual["one-step"] / scope.rows)
     end = max(1, level.size // 20)
     last = float(np.median(level[-end:]) / typical)
-    figures = (Figure("level_at_end", last), Figure("change_at_end", float(np.median(change[-end:]) / typical)))
+    figures = (
+        Figure("level_at_end", last),
+        Figure("change_at_end", float(np.median(change[-end:]) / typical)),
+    )
     since = quiet_since(np.maximum(level, change), TAU * typical)
     if since is None or since < GRACE * level.size or last <= NEARLY:
         return Decision(NAME, scope.name, KEEP, _kept(last), figures, CERTAIN, SOURCE)

@@ -1,10 +1,10 @@
 """Sudden growth of the gradient norm that stays: a new level, not a spike.
 
-Fira's limiter scales a step's direction down where its norm exceeds gamma = 1.01 times the last one's. Of raw
-gradients that holds for half of all steps of any noise, so the share of rows it would touch and the largest
-ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called sudden where the median norm of 16 rows
-is more than 4 times that of the 16 rows before: rows of Gaussian noise stay below that even for a single
-parameter. Ratios are without units, from 0. Where zeros make a median 0 there is no ratio.
+Fira's limiter scales a step's direction down where its norm exceeds gamma = 1.01 times the last one's. Of
+raw gradients that holds for half of all steps of any noise, so the share of rows it would touch and the
+largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called sudden where the median norm
+of 16 rows is more than 4 times that of the 16 rows before: rows of Gaussian noise stay below that even for
+a single parameter. Ratios are without units, from 0. Where zeros make a median 0 there is no ratio.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
             NAME, scope.name, KEEP, "nothing to change: no sudden growth", figures, CERTAIN, SOURCE
         )
     row = int(scope.first[top + WINDOW])
-    text = f"norm x{rise.value:.3g} at step {evidence.step(row)}, and it stays"
+    text = f"level x{rise.value:.3g} from step {evidence.step(row)} on"
     where = Figure("at_row", float(row))
     return Decision(NAME, scope.name, CHANGE, text, (*figures, where), CERTAIN, SOURCE, 80)
 
 
 def level_ratios(level: Doubles) -> Doubles:
-    """(n - 31,) median of rows t .. t + 15 over that of t - 16 .. t - 1, for t = 16 .. n - 16; 0 where unknown."""
+    """(n - 31,) median of bins t .. t + 15 over that of t - 16 .. t - 1, from t = 16 on; 0 where unknown."""
     medians = np.median(np.lib.stride_tricks.sliding_window_view(level, WINDOW), axis=1)
     before, after = medians[:-WINDOW], medians[WINDOW:]
     return np.divide(after, before, out=np.zeros_like(after), where=before > 0)

@@ -1,8 +1,9 @@
 """Is a hint worth it: optimism and look-ahead, with the best of the listed predictors.
 
-Optimistic mirror descent with hints m_t has regret of at most R sqrt(2 P(m)), against R sqrt(2 sum ||g_t||^2)
-without hints: the bound shrinks by sqrt(kappa). Range of kappa: from 0, and above 1 where the hint does harm.
-Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad predicts the next weights with one.
+Optimistic mirror descent with hints m_t has regret of at most R sqrt(2 P(m)), against R sqrt(2 sum
+||g_t||^2) without hints: the bound shrinks by sqrt(kappa). Range of kappa: from 0, and above 1 where the
+hint does harm. Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad predicts the
+next weights with one.
 
 The interval is that of the best predictor's kappa, each of K predictors at 1 - 0.05 / K (Bonferroni), since
 the best one was picked on the same rows. A hint is called worth it where the upper end lies below 0.9: less
@@ -61,7 +62,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return told(UNKNOWN, "the result holds no sums of its best predictor: write it anew", NONE, 0)
     spec, count = best.predictor, len(scope.residual)
     interval = evidence.bootstrap.interval(
-        _columns(scope, spec)[1:], log_kappa,
+        _columns(scope, spec), log_kappa,
         2 * memory_rows(spec, rows) * (scope.first.size - 1) / max(1, rows - 1),
         1 - (1 - CONFIDENCE) / count,
     )  # fmt: skip
@@ -90,7 +91,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if kappa.upper >= WORTH:
         text = f"{spec} as a hint may pay, within noise it may not: nothing to change"
         return told(KEEP, text, WEAK, 0, kappa, bound)
-    return told(CHANGE, f"use {spec} as hint: bound x{bound.value:.2g}", CLEAR, 50, kappa, bound)
+    return told(CHANGE, f"use {spec} as hint", CLEAR, 50, kappa, bound)
 
 
 def _columns(scope: ScopeSteps, spec: str) -> Doubles:

@@ -35,13 +35,21 @@ class RunBootstrap:
     _draws: dict[tuple[int, int], NDArray[np.uint16]] = field(default_factory=dict)
 
     def interval(
-        self, bins: Doubles, formula: Formula, memory: float = 1.0, confidence: float = CONFIDENCE
+        self,
+        sums: Doubles,
+        formula: Formula,
+        memory: float = 1.0,
+        confidence: float = CONFIDENCE,
+        *,
+        fixed: int = 1,
     ) -> Interval:
-        """The figure `formula` of the sum of `bins`, with its interval.
+        """The figure `formula` of the sum of all rows, with its interval.
 
-        bins : (n, columns), sums over consecutive rows; memory : bins that a row hangs together with
+        sums : (bins, columns), over consecutive rows; the first `fixed` bins are in every resample: row 0,
+        which nothing predicts
+        memory : bins that a row hangs together with
         """
-        total = bins.sum(axis=0)
+        total, first, bins = sums.sum(axis=0), sums[:fixed].sum(axis=0), sums[fixed:]
         with np.errstate(all="ignore"):
             value = float(formula(total))
             if not np.isfinite(value):
@@ -51,7 +59,7 @@ class RunBootstrap:
             influence = bins @ _slopes(total, formula)
             influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
             (length,) = block_lengths(influence[None], np.array([memory]))
-            values = formula(self._weights(bins.shape[0], int(length)) @ bins)
+            values = formula(first + self._weights(bins.shape[0], int(length)) @ bins)
         if not np.isfinite(values).all():
             return Interval(value)
         blocks = np.array([[bins.shape[0] / int(length)]])

@@ -1,15 +1,16 @@
 """Which memory a momentum buffer should have: the exponential average that points best at the next gradient.
 
-For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum ||g_t||^2, in [0, 1]: the size
-c of a momentum step is the learning rate's business, its direction is the memory's. The best B is named with
-all others that cannot be told from it: the interval of the difference of their logarithms, over the same
-resampled rows, holds 0. AdEMAMix mixes a fast and a slow average; whether a mixture pays cannot be read off
-these sums. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
+For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum ||g_t||^2, in [0, 1]: the
+size c of a momentum step is the learning rate's business, its direction is the memory's. The best B is
+named with all others that cannot be told from it: the interval of the difference of their logarithms, over
+the same resampled rows, holds 0. AdEMAMix mixes a fast and a slow average; whether a mixture pays cannot be
+read off these sums. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     best = min(averages, key=lambda spec: (averages[spec], spec))
     value = averages[best]
     interval = evidence.bootstrap.interval(
-        _columns(scope, best)[1:], log_scaled_kappa, _bins_of(best, scope, rows)
+        _columns(scope, best), log_scaled_kappa, _bins_of(best, scope, rows)
     )
     if interval.lower is None or interval.upper is None:
         figure = Figure(f"scaled_kappa[{best}]", value)
@@ -68,7 +69,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     equal = [best]
     for other in averages:
         if other != best:
-            both = np.concatenate([_columns(scope, best), _columns(scope, other)], axis=1)[1:]
+            both = np.concatenate([_columns(scope, best), _columns(scope, other)], axis=1)
             memory = max(_bins_of(best, scope, rows), _bins_of(other, scope, rows))
             apart = evidence.bootstrap.interval(both, log_difference, memory)
             if apart.upper is None or apart.upper >= 0:
@@ -78,13 +79,20 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return told(KEEP, text, WEAK, 0, figure)
     of_rows = "" if evidence.stride == 1 else f" of rows, {evidence.stride} steps apart"
     beside = f" (or {', '.join(_decay(spec) for spec in equal[1:])})" if equal[1:] else ""
-    edge = ", the end of the list" if len(averages) > 1 and best in (min(averages), max(averages)) else ""
-    return told(CHANGE, f"memory {_decay(best)}{beside}{of_rows}{edge}", CLEAR, 40, figure)
+    return told(CHANGE, f"memory {_decay(best)}{_beyond(best, averages)}{beside}{of_rows}", CLEAR, 40, figure)
 
 
 def _bins_of(spec: str, scope: ScopeSteps, rows: int) -> float:
     """Twice the bins that an average looks back on."""
     return 2 * memory_rows(spec, rows) * (scope.first.size - 1) / max(1, rows - 1)
+
+
+def _beyond(best: str, averages: Mapping[str, float]) -> str:
+    """What lies past either end of the list was not measured."""
+    order = sorted(averages, key=lambda spec: float(_decay(spec)))
+    if len(order) < 2 or best not in (order[0], order[-1]):
+        return ""
+    return " or less" if best == order[0] else " or more"
 
 
 def _decay(spec: str) -> str:

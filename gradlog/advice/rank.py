@@ -1,8 +1,8 @@
 """The rank a low-rank optimizer should track, for each matrix: from its gradients, beside its increments.
 
 Of the gradient matrix G (m x n; a convolution's as (out, rest)) at sampled rows, singular values s_i:
-- components for 90 percent of its energy: least r with s_1^2 + ... + s_r^2 >= 0.9 ||G||_F^2, in 1 .. min(m, n);
-  GaLore projects a single gradient on such directions, Fira adds what is left in a scaled form;
+- components for 90 percent of its energy: least r with s_1^2 + ... + s_r^2 >= 0.9 ||G||_F^2, in 1 .. min(m,
+  n); GaLore projects a single gradient on such directions, Fira adds what is left in a scaled form;
 - effective rank exp(-sum p_i ln p_i), p_i = s_i^2 / ||G||_F^2; stable rank ||G||_F^2 / s_1^2; nuclear rank
   (sum s_i)^2 / ||G||_F^2: all in 1 .. min(m, n).
 The rank to track is the largest count of components among the sampled rows; a rank above a quarter of
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..result import TensorResult
 from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
-from .evidence import Evidence
+from .evidence import NO_MATRICES, Evidence
 from .missing import unknown
 
 NAME = "rank"
@@ -45,7 +45,7 @@ def _of_tensor(evidence: Evidence, tensor: TensorResult) -> Decision:
 
     spectra = evidence.matrices.get(tensor.name)
     if spectra is None:
-        why = evidence.no_matrices
+        why = evidence.no_matrices.get(tensor.name, NO_MATRICES)
         moved = increment_figures(tensor)
         told_moved = f"; {moved[0].name} {moved[0].value:.0f} from increments alone" if moved else ""
         return unknown(NAME, tensor.name, why + told_moved, SOURCE)
@@ -68,7 +68,7 @@ def _of_tensor(evidence: Evidence, tensor: TensorResult) -> Decision:
 
 
 def matrix_figures(spectra: MatrixSpectra) -> tuple[Figure, ...]:
-    """Components for 90 percent, effective, stable and nuclear rank: median, least and largest of the sample."""
+    """Components for 90 percent, effective, stable and nuclear rank, each with median and extremes."""
     squares = spectra.squares[spectra.squares.sum(axis=1) > 0]
     each = {
         "rank90": components(squares, SHARE),

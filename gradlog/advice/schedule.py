@@ -1,19 +1,20 @@
 """A learning-rate schedule refined from the observed gradient norms, and a bound of it and of the logged one.
 
-Refinement (Defazio et al., "When, Why and How Much?", algorithm for SGD): G_t = running median of ||g_t|| over a
-tenth of the run, reflected at the ends; w_t = G_t^-2; eta_t = w_t sum_{p>t} w_p, divided by its largest value.
-Without units, in [0, 1], 0 at the last row: it is what a run of as many steps would take next time.
+Refinement (Defazio et al., "When, Why and How Much?", algorithm for SGD): G_t = running median of ||g_t||
+over a tenth of the run, reflected at the ends; w_t = G_t^-2; eta_t = w_t sum_{p>t} w_p, divided by its
+largest value. Without units, in [0, 1], 0 at the last row: it is what a run of as many steps would take
+next time.
 
 Bound of a schedule eta (Schaipp et al., "The Surprising Agreement", theorem 1), for convex losses, SGD with
 steps gamma eta_t, D = ||x_1 - x*||, and E ||g_t||^2 <= G_t^2:
 
-    E f(x_T) - f* <= D^2 A / gamma + gamma B,   A = 1 / (2 sum_t eta_t),
-    B = (sum_t eta_t^2 G_t^2 / sum_t eta_t + sum_{k<T} eta_k / S_{k+1} * (1 / S_k) sum_{t>=k} eta_t^2 G_t^2) / 2,
+    E f(x_T) - f* <= D^2 A / gamma + gamma B,   A = 1 / (2 S_1),
+    B = (V_1 / S_1 + sum_{k<T} eta_k V_k / (S_k S_{k+1})) / 2,   V_k = sum_{t>=k} eta_t^2 G_t^2,
 
-S_k = sum_{t>=k} eta_t. At its best base rate gamma = D sqrt(A / B) it is 2 D sqrt(A B). D is not in the log,
-and cancels in the ratio of two schedules, which is what is given; base rates are for D = 1. Rows at the end
-with a rate of 0 are no steps of the bound. Losses are not convex, norms would differ under another schedule,
-and for Adam the paper weighs by l1 norms, which are not kept: a figure to try, never a promise.
+S_k = sum_{t>=k} eta_t. At its best base rate gamma = D sqrt(A / B) it is 2 D sqrt(A B). D is not in the
+log, and cancels in the ratio of two schedules, which is what is given; base rates are for D = 1. Rows at
+the end with a rate of 0 are no steps of the bound. Losses are not convex, norms would differ under another
+schedule, and for Adam the paper weighs by l1 norms, which are not kept: a figure to try, never a promise.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 
 import numpy as np
 
-from .decision import CHANGE, ESTIMATE, KEEP, WEAK, Decision, Doubles, Figure, Schedule
+from .decision import CHANGE, ESTIMATE, KEEP, NONE, UNKNOWN, WEAK, Decision, Doubles, Figure, Schedule
 from .evidence import NO_STEPS, Evidence
 from .missing import unknown
 
@@ -30,6 +31,7 @@ NAME = "schedule"
 SOURCE = "Defazio et al., arXiv 2310.07831; Schaipp et al., arXiv 2501.18965"
 RATES = ("lr", "learning_rate")
 """Series that hold the learning rate."""
+FOR_ADAM = "for Adam it follows from l1 norms, which are not kept; --schedule writes the one for SGD"
 SMOOTHING = 0.1
 LEAST_ROWS = 16
 WORTH = 0.9
@@ -46,14 +48,14 @@ def decide(evidence: Evidence) -> list[Decision]:
         why = "refined from the norms; the log has no lr to hold it against"
         return [unknown(NAME, None, why, SOURCE)]
     figures.insert(0, Figure("bound_ratio", found.ratio, basis=ESTIMATE))
+    if "adam" in str(evidence.analysis.run.attributes.get("optimizer", "")).lower():
+        return [Decision(NAME, None, UNKNOWN, FOR_ADAM, tuple(figures), NONE, SOURCE)]
     if found.ratio > WORTH:
         text = "nothing to change: the logged one is about as good"
         return [Decision(NAME, None, KEEP, text, tuple(figures), WEAK, SOURCE)]
     peak = evidence.step(int(np.argmax(found.refined)))
     half = np.flatnonzero(found.refined >= 0.5)[-1]
-    text = f"try the refined one: peak at step {peak}, half of it by step {evidence.step(int(half))}"
-    adam = "adam" in str(evidence.analysis.run.attributes.get("optimizer", "")).lower()
-    text += " (for Adam: from l2 norms)" if adam else ""
+    text = f"try refined: peak at {peak}, half by {evidence.step(int(half))}"
     return [Decision(NAME, None, CHANGE, text, tuple(figures), WEAK, SOURCE, 30)]
 
 
@@ -88,9 +90,7 @@ def running_median(values: Doubles, share: float) -> Doubles:
 def refined_schedule(norms: Doubles) -> Doubles:
     """(N,) w_t sum_{p>t} w_p with w = norms^-2, divided by its largest value. norms : all above 0"""
     weights = (norms.min() / norms) ** 2
-    later = np.cumsum(weights[::-1])[::-1] - weights
-    # The last sum is empty, whatever rounding left.
-    later[-1] = 0.0
+    later = np.append(np.cumsum(weights[:0:-1])[::-1], 0.0)
     rates = weights * later
     return np.asarray(rates / rates.max())
 

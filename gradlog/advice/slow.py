@@ -1,10 +1,10 @@
 """Slow against fast: how much of the gradients' energy a slow average carries.
 
 Grokfast amplifies the slow part of the gradients, an exponential average, by a factor of 2 or so, where
-generalization lags behind. Its share is sum <g_t, m_t> / sum ||g_t||^2 for the slowest ema:B that was measured:
-independent noise adds nothing to it (||m_t||^2 alone has (1 - B) / (1 + B) of the noise), so that it estimates
-the energy of what persists for 1 / (1 - B) rows and more. Without units; at most about 1, below 0 where
-gradients turn back.
+generalization lags behind. Its share is sum <g_t, m_t> / sum ||g_t||^2 for the slowest ema:B that was
+measured: independent noise adds nothing to it (||m_t||^2 alone has (1 - B) / (1 + B) of the noise), so that
+it estimates the energy of what persists for 1 / (1 - B) rows and more. Without units; at most about 1,
+below 0 where gradients turn back.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from .missing import unknown, without_steps
 
 NAME = "slow"
 SOURCE = "Grokfast, arXiv 2405.20233"
+LEAST = 0.02
+"""A share that cannot be told from less than this is not worth a filter."""
 SMALL = 0.25
-"""Below this share, amplifying would change where a step goes; above it, momentum carries the slow part as it is."""
+"""Below this share amplifying would change where a step goes; above it momentum carries the slow part."""
 
 
 def decide(evidence: Evidence) -> list[Decision]:
@@ -39,7 +41,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if rows < 2:
         return unknown(NAME, scope.name, "one row has no past", SOURCE)
     spec = max(averages, key=lambda s: float(s.removeprefix("ema:")))
-    sums = np.stack([scope.energy, scope.product[spec]], axis=1)[1:]
+    sums = np.stack([scope.energy, scope.product[spec]], axis=1)
     memory = 2 * memory_rows(spec, rows) * (scope.first.size - 1) / (rows - 1)
     found = evidence.bootstrap.interval(sums, share, memory)
     if found.value is None:
@@ -49,8 +51,13 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if found.lower is None or found.upper is None or found.lower <= 0:
         text = "nothing to change: no slow part beyond noise"
         return Decision(NAME, scope.name, KEEP, text, (figure,), WEAK, SOURCE)
+    if found.lower < LEAST:
+        text = "nothing to change: next to no slow part"
+        return Decision(
+            NAME, scope.name, KEEP, text, (figure,), CLEAR if found.upper < LEAST else WEAK, SOURCE
+        )
     if found.upper < SMALL:
-        text = f"a slow part of {100 * found.value:.2g}%: amplifying it is worth a try where validation lags"
+        text = "small slow part: may be amplified"
         return Decision(NAME, scope.name, NOTE, text, (figure,), CLEAR, SOURCE, 20)
     text = "nothing to change: momentum carries the slow part"
     return Decision(NAME, scope.name, KEEP, text, (figure,), CLEAR if found.lower >= SMALL else WEAK, SOURCE)

@@ -1,13 +1,14 @@
 """Steps that are spikes against their running level, and what clipping would have caught them.
 
-SPAM calls an entry a spike where g_i^2 / v_i > theta, v the running second moment of Adam, theta = 5000. Only
-norms are kept here, so the score is that of a whole tensor: ||g_t||^2 / v_{t-1}, with v_t = B v_{t-1} +
-(1 - B) min(||g_t||^2, theta v_{t-1}), debiased, B = 0.99 (Adam's 0.999 outlasts most logs). A spike in few
-entries of a large tensor is diluted: no spike here is no proof that SPAM would see none. theta = 25: five
-times the running level, which Gaussian noise passes with 6e-7 even for a single parameter. The score is
-without units, at least 0; the first 24 rows have no level yet. Five or more in a row are no spike but a new
-level (see `growth`). A fixed clipping level catches all spikes and nothing else where the largest other norm
-is below the smallest spike's; it is given as their geometric mean.
+SPAM calls an entry a spike where g_i^2 / v_i > theta, v the running second moment of Adam, theta = 5000.
+Only norms are kept here, so the score is that of a whole tensor: ||g_t||^2 / v_{t-1}, with v_t = B v_{t-1}
++ (1 - B) min(||g_t||^2, theta v_{t-1}), debiased, B = 0.99 (Adam's 0.999 outlasts most logs). A spike in
+few entries of a large tensor is diluted: no spike here is no proof that SPAM would see none. theta = 25:
+five times the running level, which Gaussian noise passes with 6e-7 even for a single parameter. The score
+is without units, at least 0; the first 24 rows have no level yet. Where the median of the 8 rows behind is
+not below half of it, it is no spike but a new level (see `growth`). A fixed clipping level catches all
+spikes and nothing else where the largest other norm is below the smallest spike's; it is given as their
+geometric mean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
 from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
@@ -25,9 +27,8 @@ SOURCE = "SPAM, arXiv 2501.06842"
 THETA = 25.0
 DECAY = 0.99
 WARM = 24
-LONGEST = 4
-"""Bins in a row that are still a spike."""
-SHOWN = 3
+AFTER = 8
+"""Bins behind a spike, by whose median its norm has at least halved."""
 
 
 def decide(evidence: Evidence) -> list[Decision]:
@@ -46,16 +47,21 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return unknown(NAME, scope.name, f"{level.size} rows: a level takes {WARM} first", SOURCE)
     scores = spike_scores(level**2)
     top = Figure("score", float(scores.max()))
-    spikes = isolated(np.flatnonzero(scores > THETA))
+    spikes = passing(np.flatnonzero(scores > THETA), level)
     if not spikes.size:
         return Decision(NAME, scope.name, KEEP, "nothing to change: no spikes", (top,), CERTAIN, SOURCE)
-    steps = [str(evidence.step(int(scope.first[at]))) for at in spikes[:SHOWN]]
-    more = f" and {spikes.size - SHOWN} more" if spikes.size > SHOWN else ""
-    text = f"spike{'s' * (spikes.size > 1)} at step {', '.join(steps)}{more}"
+    first = evidence.step(int(scope.first[spikes[0]]))
+    several = spikes.size > 1
+    text = f"{spikes.size} spikes, first at step {first}" if several else f"spike at step {first}"
     least, clip = clipping_level(level, spikes)
-    figures = [top, Figure("spikes", float(spikes.size)), Figure("least_spike", least)]
+    figures = [
+        top,
+        Figure("spikes", float(spikes.size)),
+        Figure("first_row", float(scope.first[spikes[0]])),
+        Figure("least_spike", least),
+    ]
     if clip is None:
-        text += "; no fixed level parts them: clip by the running one"
+        text += "; no fixed clip"
     else:
         text += f"; clip at {clip:.3g}"
         figures.append(Figure("clip", clip))
@@ -76,14 +82,19 @@ def spike_scores(squares: Doubles) -> Doubles:
     return scores
 
 
-def isolated(found: np.ndarray[tuple[int], np.dtype[np.intp]]) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Those that are not part of more than LONGEST in a row."""
+def passing(found: NDArray[np.intp], level: Doubles) -> NDArray[np.intp]:
+    """Those after which the level comes down again: the others are a new level."""
     groups = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
-    kept = [group for group in groups if group.size <= LONGEST]
+    kept = [group for group in groups if group.size and _passes(group, level)]
     return np.concatenate(kept) if kept else found[:0]
 
 
-def clipping_level(level: Doubles, spikes: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[float, float | None]:
+def _passes(group: NDArray[np.intp], level: Doubles) -> bool:
+    behind = level[group[-1] + 1 : group[-1] + 1 + AFTER]
+    return not behind.size or bool(np.median(behind) < level[group].min() / 2)
+
+
+def clipping_level(level: Doubles, spikes: NDArray[np.intp]) -> tuple[float, float | None]:
     """The least spike's norm, and the level that parts spikes from all else; None where there is none."""
     least = float(level[spikes].min())
     other = float(np.delete(level, spikes).max())

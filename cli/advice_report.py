@@ -1,0 +1,137 @@
+"""The report of advice: what to change, then what was in order and what cannot be said."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from gradmf.gradlog import Advice, Decision, Figure
+
+from .figures import NOTHING, count, counted
+from .report import Column, Report, Table
+
+MODEL = "model"
+MOST_ROWS = 14
+MOST_OF_QUANTITY = 4
+MOST_REASONS = 4
+SHORT = {
+    "scaled_kappa": "scaled",
+    "slow_share": "share",
+    "level_at_end": "level left",
+    "bound_ratio": "bound x",
+}
+
+
+def advice_report(advice: Advice, *, quiet: bool = False) -> Report:
+    """All that a person sees."""
+    run = advice.run
+    span = f" (steps {advice.steps[0]} to {advice.steps[1]})" if advice.steps else ""
+    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
+    groups = _groups([d for d in advice.decisions if d.verdict in ("change", "note")])
+    tables = (_table(groups, quiet=quiet),) if groups else ()
+    return Report(
+        heading=run.path,
+        facts=(f"{counted(run.rows, 'row')}{span}, {size}",),
+        tables=tables,
+        words=(*_in_order(advice, changes=bool(groups)), *_open(advice)),
+    )
+
+
+def _groups(decisions: Sequence[Decision]) -> list[list[Decision]]:
+    """Decisions that say the same of one quantity; what the whole model says stands for its tensors."""
+    grouped: dict[tuple[str, str], list[Decision]] = {}
+    for decision in decisions:
+        grouped.setdefault((decision.quantity, decision.text), []).append(decision)
+    found = []
+    for group in grouped.values():
+        whole = [decision for decision in group if decision.scope is None]
+        found.append(whole or group)
+    return found
+
+
+def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
+    shown: list[Sequence[Decision]] = []
+    left: list[Decision] = []
+    of_quantity: Counter[str] = Counter()
+    for group in groups:
+        of_quantity[group[0].quantity] += 1
+        if len(shown) < MOST_ROWS and of_quantity[group[0].quantity] <= MOST_OF_QUANTITY:
+            shown.append(group)
+        else:
+            left += group
+    first = [group[0] for group in shown]
+    figures = [_figure(decision) for decision in first]
+    columns: list[tuple[Column, list[str]]] = [
+        (Column("about", "left"), [decision.quantity for decision in first]),
+        (Column("where", "left", shrinks=True), [_where(group) for group in shown]),
+        (Column("decision", "left"), [decision.text for decision in first]),
+        (Column("rests on", "left"), [_figure_text(figure) for figure in figures]),
+        (Column("range", "left", dim=True, yields=3), [_range(figure) for figure in figures]),
+        (Column("sure", "left"), [decision.confidence for decision in first]),
+        (Column("source", "left", dim=True, yields=4), [decision.source for decision in first]),
+    ]
+    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
+    notes = []
+    if left:
+        told = Counter(decision.quantity for decision in left)
+        notes.append("and " + ", ".join(f"{count(n)} more on {name}" for name, n in told.items()))
+    if not quiet:
+        notes.append("certain: counted; clear: 95% interval, or all sampled rows; weak: the figure alone")
+    return Table("Decisions", tuple(column for column, _ in columns), rows, note="; ".join(notes))
+
+
+def _where(group: Sequence[Decision]) -> str:
+    if group[0].scope is None:
+        return MODEL
+    return group[0].scope if len(group) == 1 else counted(len(group), "tensor")
+
+
+def _figure(decision: Decision) -> Figure | None:
+    return decision.figures[0] if decision.figures else None
+
+
+def _figure_text(figure: Figure | None) -> str:
+    if figure is None:
+        return NOTHING
+    name = figure.name.partition("[")[0]
+    return f"{SHORT.get(name, name)} {_number(figure.value)}"
+
+
+def _range(figure: Figure | None) -> str:
+    if figure is None or figure.lower is None or figure.upper is None:
+        return NOTHING
+    return f"{_number(figure.lower)} to {_number(figure.upper)}"
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    whole = value == int(value) and abs(value) < 1e7
+    return count(int(value)) if whole else f"{value:.3g}"
+
+
+def _in_order(advice: Advice, *, changes: bool) -> list[str]:
+    """One line: how many scopes of each quantity were found in order."""
+    kept = Counter(decision.quantity for decision in advice.of("keep"))
+    if not kept:
+        return []
+    told = ", ".join(f"{name} {count(kept[name])}" for name in advice.checked if kept[name])
+    opening = "Checked and nothing to change" if changes else "Nothing to change"
+    return [f"{opening}, by number of scopes: {told}."]
+
+
+def _open(advice: Advice) -> list[str]:
+    """A line for each reason why something cannot be said."""
+    reasons: dict[tuple[str, str], int] = {}
+    for decision in advice.of("unknown"):
+        key = decision.text, decision.quantity
+        reasons[key] = reasons.get(key, 0) + 1
+    by_text: dict[str, list[str]] = {}
+    for (text, name), number in reasons.items():
+        by_text.setdefault(text, []).append(name if number == 1 else f"{name} ({count(number)})")
+    lines = [f"Cannot be said: {', '.join(names)}: {text}." for text, names in by_text.items()]
+    if len(lines) > MOST_REASONS:
+        rest = len(lines) - MOST_REASONS
+        lines = [*lines[:MOST_REASONS], f"And {counted(rest, 'other reason')}: --format json has them."]
+    return lines

@@ -1,0 +1,158 @@
+"""`gradmf advise`: what a run's gradients say about its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .options import Presentation, Resources
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Advice, Settings
+
+    from .output import Output
+    from .sources import Source
+
+QUANTITIES = (
+    "dead", "spikes", "growth", "frozen", "rank", "hint", "momentum", "schedule", "slow", "coherence", "edge",
+)  # fmt: skip
+"""What a shell offers; the names of gradlog.QUANTITIES."""
+
+
+@click.command(
+    short_help="What gradients say about the optimizer: decisions with their figures.",
+    epilog="""\b
+Examples:
+  gradmf advise run.zarr
+  gradmf advise run.zarr --only schedule --schedule next.csv
+  gradmf analyze run.zarr --format json --tensor-steps -o run.json && gradmf advise run.json""",
+)
+@options.runs
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(QUANTITIES),
+    help="Only this quantity (repeatable).",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Rows whose gradient matrices are taken.  [default: what costs a tenth of the pass, up to 16]",
+)
+@click.option(
+    "--schedule",
+    type=options.out_file,
+    metavar="FILE",
+    shell_complete=options.paths("file"),
+    help="Write the refined learning-rate schedule beside the logged one to FILE, as csv.",
+)
+@options.settings
+@options.resources
+@options.presentation
+def command(
+    runs: tuple[str, ...],
+    only: tuple[str, ...],
+    samples: int | None,
+    schedule: Path | None,
+    settings: Settings,
+    resources: Resources,
+    shown: Presentation,
+) -> int:
+    """Tell what the gradients of each RUN say about its optimizer: which hint, memory, rank, schedule and
+    clipping would serve, which tensors are dead or could be frozen; nothing to change is the usual answer.
+
+    RUN is a Zarr store, or a file with what analyze --format json wrote, which leaves some answers open; -
+    takes paths, one a line, or JSON from stdin. docs/decisions.md has formulas, sources and limits.
+    """
+    from gradmf import gradlog
+
+    from .as_csv import ADVICE_COLUMNS
+    from .batch import Batch
+    from .columns import chosen_columns
+    from .output import open_output
+    from .progress import ProgressBar
+    from .sources import Sources, check_finished
+
+    if schedule is not None and len(runs) > 1:
+        raise click.UsageError("--schedule goes with a single RUN.")
+    if schedule is not None and only and "schedule" not in only:
+        raise click.UsageError("--schedule goes with --only schedule, or without --only.")
+    columns = chosen_columns(shown.columns, ADVICE_COLUMNS, shown.format)
+    for spec in settings.predictors:
+        gradlog.parse_predictor(spec)
+    batch = Batch(runs)
+    bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
+
+    def advise(source: Source) -> Advice | None:
+        def work(run: str) -> Advice:
+            if source.analysis is not None:
+                check_finished(source, source.analysis)
+                return gradlog.advise(source.analysis, only=only)
+            with bar.of(run) as progress:
+                return gradlog.advise(
+                    run, source.settings, only=only, samples=samples, threads=resources.threads,
+                    memory=resources.memory, progress=progress,
+                )  # fmt: skip
+
+        return batch.attempt(source.name, work)
+
+    def results() -> Iterator[Advice]:
+        for word in runs:
+            sources = Sources([word], settings)
+            try:
+                sources.read()
+            except (gradlog.GradmfError, OSError) as error:
+                batch.fail(word, error)
+                continue
+            for source in sources.found:
+                advice = advise(source)
+                if advice is not None:
+                    if schedule is not None:
+                        _write_schedule(advice, schedule, source.name)
+                    batch.done += 1
+                    yield advice
+
+    with open_output(shown) as output:
+        output.write(_render(results(), shown, output, columns, several=batch.several))
+        output.keep = not batch.worthless
+    return batch.exit_code
+
+
+def _write_schedule(advice: Advice, place: Path, run: str) -> None:
+    from gradmf.gradlog import DataError
+
+    from .as_csv import write_schedule
+    from .output import open_output
+
+    if advice.schedule is None:
+        (why,) = (decision.text for decision in advice.decisions if decision.quantity == "schedule")
+        raise DataError(f"{run}: no schedule for {place}: {why}")
+    shown = Presentation(format="csv", out=place, quiet=True, no_color=True)
+    with open_output(shown) as output:
+        output.write(write_schedule(advice.schedule))
+
+
+def _render(
+    advices: Iterator[Advice], shown: Presentation, output: Output, columns: tuple[str, ...], *, several: bool
+) -> Iterator[str]:
+    from gradmf.gradlog import advice_document
+
+    from . import as_csv, as_json
+    from .advice_report import advice_report
+    from .reports import draw_reports
+
+    match shown.format:
+        case "json":
+            return as_json.write_json(map(advice_document, advices), output.encoding, several=several)
+        case "jsonl":
+            return as_json.write_json_lines(map(advice_document, advices), output.encoding)
+        case "csv":
+            return as_csv.write_advice(advices, columns)
+        case _:
+            reports = (advice_report(advice, quiet=shown.quiet) for advice in advices)
+            return draw_reports(reports, shown.format, output.terminal)

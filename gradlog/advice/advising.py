@@ -1,0 +1,148 @@
+"""Advise on a run: one pass, or a finished result, then every quantity that was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import DEFAULT_MEMORY, Preparation, Progress, prepare, run_analysis
+from ..errors import UsageError
+from ..log import GradientLog, open_log
+from ..result import Analysis, Settings
+from .decision import Advice, Decision
+from .evidence import Evidence
+from .quantities import QUANTITIES
+from .schedule import NAME as SCHEDULE
+from .schedule import schedule_of
+
+if TYPE_CHECKING:
+    from .gleaning import Gleaning
+
+SERIES = ("lr", "learning_rate")
+NO_ROW_GRAM = "windows of increments come with the exact rank, of fewer rows than parameters"
+
+
+def advise(
+    run: str | os.PathLike[str] | GradientLog | Analysis,
+    settings: Settings | None = None,
+    *,
+    only: Sequence[str] = (),
+    samples: int | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> Advice:
+    """What a run's gradients say about its optimizer: decisions, each with its figures and its source.
+
+    Parameters
+    ----------
+    run : path of a store, a log from `open_log`, or a finished analysis, which leaves some answers open
+    only : names of quantities, all of QUANTITIES where empty
+    samples : rows whose gradient matrices are taken; by default as many as cost a tenth of the pass, up to 16
+    settings, threads, memory, progress : as of `analyze`
+
+    Raises UsageError for names that are not known, and what `analyze` raises.
+    """
+    began = time.perf_counter()
+    names = checked_names(only)
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples {samples}: must be at least 1")
+    evidence = (
+        Evidence(run)
+        if isinstance(run, Analysis)
+        else _gather(run, settings or Settings(), names, samples, threads, memory, progress)
+    )
+    decisions = [decision for name in names for decision in QUANTITIES[name].decide(evidence)]
+    schedule = schedule_of(evidence) if SCHEDULE in names else None
+    analysis = evidence.analysis
+    step = analysis.steps.step
+    return Advice(
+        version=analysis.version,
+        run=analysis.run,
+        settings=analysis.settings,
+        checked=names,
+        decisions=tuple(sorted(decisions, key=_order)),
+        schedule=None if isinstance(schedule, str) else schedule,
+        samples=max((spectra.rows.size for spectra in evidence.matrices.values()), default=0),
+        seconds=time.perf_counter() - began,
+        warnings=analysis.warnings,
+        steps=(int(step[0]), int(step[-1])) if step.size else None,
+    )
+
+
+def checked_names(only: Sequence[str]) -> tuple[str, ...]:
+    """The quantities asked for, in the order of QUANTITIES. Raises UsageError."""
+    for name in only:
+        if name not in QUANTITIES:
+            raise UsageError(f"no quantity {name!r}; known are {', '.join(QUANTITIES)}")
+    return tuple(name for name in QUANTITIES if not only or name in only)
+
+
+def _order(decision: Decision) -> float:
+    """The weightiest first; the order of quantities and scopes is kept among equals."""
+    return -decision.weight
+
+
+def _gather(
+    run: str | os.PathLike[str] | GradientLog,
+    settings: Settings,
+    names: Sequence[str],
+    samples: int | None,
+    threads: int | None,
+    memory: int,
+    progress: Progress | None,
+) -> Evidence:
+    wanted = [QUANTITIES[name] for name in names]
+    matrices = any(quantity.matrices for quantity in wanted)
+    windows = any(quantity.windows for quantity in wanted)
+    if settings.rank == "auto" and not any(quantity.spectrum for quantity in wanted):
+        settings = dataclasses.replace(settings, rank="none")
+    log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
+    from .gleaning import Gleaning, reserved_bytes, sample_sizes
+
+    room = reserved_bytes(log.tensors, memory) if matrices else 0
+
+    def glean(ready: Preparation, rows: int) -> Gleaning:
+        whole = len(ready.plan.ranges) == 1
+        sizes = (
+            sample_sizes(ready.tensors, rows, whole_rows=whole, room=room, asked=samples) if matrices else {}
+        )
+        return Gleaning(ready.tensors, rows, sizes, windows)
+
+    ready = prepare(log, settings, threads, memory, tensor_steps=True, beside=room)
+    ready = dataclasses.replace(ready, glean=glean)
+    analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True)
+    assert gleaning is not None
+    return Evidence(
+        analysis,
+        series=_series(ready, keep),
+        matrices=gleaning.matrices(),
+        no_matrices=gleaning.reasons(),
+        windows=gleaning.window_squares,
+        window_rows=_window_rows(analysis),
+        no_windows=NO_ROW_GRAM,
+    )
+
+
+def _window_rows(analysis: Analysis) -> NDArray[np.int64]:
+    from .gleaning import window_starts
+
+    return window_starts(analysis.run.rows - 1)
+
+
+def _series(ready: Preparation, keep: NDArray[np.bool_] | None) -> dict[str, NDArray[np.float64]]:
+    """Learning rates of the rows that entered the analysis."""
+    first, last = ready.plan.rows
+    found = {}
+    for name in SERIES:
+        array = ready.log.series.get(name)
+        if array is not None and array.shape[0] >= last:
+            values = np.asarray(array[first:last], dtype=np.float64)
+            found[name] = values if keep is None else values[keep]
+    return found
