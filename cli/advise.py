@@ -27,7 +27,6 @@ QUANTITIES = (
     short_help="What gradients say about the optimizer: decisions with their figures.",
     epilog="""\b
 Examples:
-  gradmf advise run.zarr
   gradmf advise run.zarr --only schedule --schedule next.csv
   gradmf analyze run.zarr --format json --tensor-steps -o run.json && gradmf advise run.json""",
 )

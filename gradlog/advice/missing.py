@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from .decision import NONE, UNKNOWN, Decision
+from .decision import NONE, UNKNOWN, Decision, Figure
 from .evidence import NO_STEPS
 
 
-def unknown(quantity: str, scope: str | None, why: str, source: str) -> Decision:
+def unknown(
+    quantity: str, scope: str | None, why: str, source: str, figures: tuple[Figure, ...] = ()
+) -> Decision:
     """A decision that cannot be taken."""
-    return Decision(quantity, scope, UNKNOWN, why, (), NONE, source)
+    return Decision(quantity, scope, UNKNOWN, why, figures, NONE, source)
 
 
 def without_steps(quantity: str, source: str) -> list[Decision]:

@@ -4,7 +4,8 @@ For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum 
 size c of a momentum step is the learning rate's business, its direction is the memory's. The best B is
 named with all others that cannot be told from it: the interval of the difference of their logarithms, over
 the same resampled rows, holds 0. AdEMAMix mixes a fast and a slow average; whether a mixture pays cannot be
-read off these sums. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
+read off these sums. Where the shortest wins, there is little noise to average away: that says nothing about momentum
+as acceleration. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..predictors import memory_rows
 from ..step_sums import scaled_kappa
-from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, WEAK, Decision, Doubles, Figure
+from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import unknown, without_steps
 
@@ -79,6 +80,9 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return told(KEEP, text, WEAK, 0, figure)
     of_rows = "" if evidence.stride == 1 else f" of rows, {evidence.stride} steps apart"
     beside = f" (or {', '.join(_decay(spec) for spec in equal[1:])})" if equal[1:] else ""
+    if best == min(averages, key=lambda spec: float(_decay(spec))) and len(equal) == 1:
+        text = f"memory {_decay(best)} or less: little noise to average"
+        return told(NOTE, text, CLEAR, 12, figure)
     return told(CHANGE, f"memory {_decay(best)}{_beyond(best, averages)}{beside}{of_rows}", CLEAR, 40, figure)
 
 

@@ -46,9 +46,7 @@ def _of_tensor(evidence: Evidence, tensor: TensorResult) -> Decision:
     spectra = evidence.matrices.get(tensor.name)
     if spectra is None:
         why = evidence.no_matrices.get(tensor.name, NO_MATRICES)
-        moved = increment_figures(tensor)
-        told_moved = f"; {moved[0].name} {moved[0].value:.0f} from increments alone" if moved else ""
-        return unknown(NAME, tensor.name, why + told_moved, SOURCE)
+        return unknown(NAME, tensor.name, why, SOURCE, tuple(increment_figures(tensor)))
     energies = spectra.squares.sum(axis=1)
     if not (energies > 0).any():
         return unknown(NAME, tensor.name, "the gradient is zero at every sampled row", SOURCE)
@@ -102,4 +100,6 @@ def increment_figures(tensor: TensorResult) -> list[Figure]:
     if tensor.spectrum is None or not tensor.spectrum.rank:
         return []
     rank = max(tensor.spectrum.rank, key=lambda item: item.epsilon)
-    return [Figure(f"r*({rank.epsilon:g})", float(rank.rank), float(rank.lower), float(rank.upper), FACT)]
+    value = None if rank.rank is None else float(rank.rank)
+    basis = FACT if tensor.spectrum.confidence == 1.0 else SAMPLE
+    return [Figure(f"r*({rank.epsilon:g})", value, float(rank.lower), float(rank.upper), basis)]
