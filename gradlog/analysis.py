@@ -66,9 +66,7 @@ def analyze(
     DataError : the log is at fault; the message names file, tensor and row
     MemoryLimitError : the work does not fit in `memory`; the message says how much it takes
     """
-    ready = prepare(
-        run, settings or Settings(), threads, memory, tensor_steps=tensor_steps, search=search
-    )
+    ready = prepare(run, settings or Settings(), threads, memory, tensor_steps=tensor_steps, search=search)
     return run_analysis(ready, progress, tensor_steps=tensor_steps)[0]
 
 
@@ -147,7 +145,8 @@ def prepare(
         kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
         request = Request(
             tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept + beside, window=settings.window_rows,
+            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept + beside,
+            window=settings.window_rows,
             sketch_dim=settings.sketch_dim, seed=settings.seed,
         )  # fmt: skip
         of_part = None if part is None else plan_part(request, rank, part)

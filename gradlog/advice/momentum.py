@@ -4,8 +4,8 @@ For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum 
 size c of a momentum step is the learning rate's business, its direction is the memory's. The best B is
 named with all others that cannot be told from it: the interval of the difference of their logarithms, over
 the same resampled rows, holds 0. AdEMAMix mixes a fast and a slow average; whether a mixture pays cannot be
-read off these sums. Where the shortest wins, there is little noise to average away: that says nothing about momentum
-as acceleration. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
+read off these sums. Where the shortest wins, there is little noise to average away: that says nothing about
+momentum as acceleration. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
 """
 
 from __future__ import annotations
