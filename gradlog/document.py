@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .comparison import Comparison, ScopeComparison
-from .description import LogDescription
 from .plain_values import plain_values as _plain
-from .planning import PlanDescription
 from .result import (
     Analysis,
     ScopeResult,
@@ -20,6 +17,11 @@ from .result import (
     TensorSteps,
 )
 from .search_result import PredictorSearch, ScopeSearch
+
+if TYPE_CHECKING:
+    from .comparison import Comparison, ScopeComparison
+    from .description import LogDescription
+    from .planning import PlanDescription
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"

@@ -1,0 +1,125 @@
+from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
+from .advice_document import advice_document
+from .analysis import analyze
+from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
+from .comparison_gates import comparison_vocabulary, judge_comparison
+from .description import LogDescription, TensorDescription, describe
+from .document import analysis_document, comparison_document, description_document, plan_document
+from .document_reader import holds_analyses, read_analyses
+from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
+from .gates import Finding, Reading, Violation, judge
+from .inventory import ChunkInventory, take_inventory
+from .log import GradientLog, Tensor, open_log
+from .merging import merge_parts
+from .part_file import write_part
+from .partial import PartialAnalysis, analyze_part
+from .planning import PlanDescription, describe_plan
+from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
+from .relation import Relation, RelationWindow, ScopeRelation, relate
+from .result import (
+    Analysis,
+    Cost,
+    GrowthPoint,
+    LogWarning,
+    PredictorResult,
+    RankResult,
+    RunInfo,
+    ScopeResult,
+    Settings,
+    SpectrumResult,
+    Steps,
+    SubspaceMeasure,
+    SubspaceResult,
+    SubspaceWindow,
+    TensorResult,
+    TensorSteps,
+)
+from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
+from .shared_rows import shared_rows
+from .splitting import PartNumber
+from .version import __version__
+from .writer import LogWriter, create_log
+
+__all__ = [
+    "DEFAULT_PREDICTORS",
+    "QUANTITIES",
+    "Advice",
+    "Analysis",
+    "Change",
+    "ChunkInventory",
+    "Comparison",
+    "Cost",
+    "DataError",
+    "Decision",
+    "Figure",
+    "Finding",
+    "FoundPredictor",
+    "GradientLog",
+    "GradmfError",
+    "GrowthPoint",
+    "Limit",
+    "LogDescription",
+    "LogWarning",
+    "LogWriter",
+    "MemoryLimitError",
+    "PartNumber",
+    "PartialAnalysis",
+    "PlanDescription",
+    "PredictorResult",
+    "PredictorSearch",
+    "RankResult",
+    "Reading",
+    "Relation",
+    "RelationWindow",
+    "Rule",
+    "RuleError",
+    "RunInfo",
+    "Schedule",
+    "ScopeComparison",
+    "ScopeRelation",
+    "ScopeResult",
+    "ScopeSearch",
+    "Settings",
+    "SpectrumResult",
+    "Steps",
+    "StoreNotFoundError",
+    "SubspaceMeasure",
+    "SubspaceResult",
+    "SubspaceWindow",
+    "Tensor",
+    "TensorDescription",
+    "TensorResult",
+    "TensorSteps",
+    "UsageError",
+    "Violation",
+    "Vocabulary",
+    "__version__",
+    "advice_document",
+    "advise",
+    "analysis_document",
+    "analyze",
+    "analyze_part",
+    "check_comparison",
+    "compare",
+    "comparison_document",
+    "comparison_vocabulary",
+    "create_log",
+    "describe",
+    "describe_plan",
+    "description_document",
+    "holds_analyses",
+    "judge",
+    "judge_comparison",
+    "known_predictors",
+    "merge_parts",
+    "open_log",
+    "parse_predictor",
+    "parse_rule",
+    "plan_document",
+    "read_analyses",
+    "relate",
+    "shared_rows",
+    "take_inventory",
+    "write_part",
+]
