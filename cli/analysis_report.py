@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Analysis, RankResult, ScopeResult, SpectrumResult, TensorResult
+from gradmf.gradlog import Analysis, PredictorResult, RankResult, ScopeResult, SpectrumResult, TensorResult
+from gradmf.gradlog.projection import DEVIATIONS
 
 from .figures import NOTHING, count, counted, data_size, duration, extents, numbers, percent, significant
 from .report import Column, Report, Series, Table
@@ -60,28 +61,42 @@ def _facts(analysis: Analysis) -> tuple[str, ...]:
 def _path_lengths(analysis: Analysis) -> Table:
     results = analysis.total.predictors
     best = None if analysis.run.rows < 2 else analysis.total.best
-    columns = (
-        [result.predictor for result in results],
-        numbers([result.path_length for result in results]),
-        numbers([result.kappa for result in results]),
-        numbers([result.scaled_kappa for result in results]),
-        numbers([result.scale for result in results]),
-        ["best" if result is best else "" for result in results],
-    )
+    columns = [
+        (Column("predictor", "left"), [result.predictor for result in results]),
+        (Column("P", "decimal"), numbers([result.path_length for result in results])),
+        (Column("kappa", "decimal"), numbers([result.kappa for result in results])),
+        (
+            Column("scaled kappa", "decimal", yields=2),
+            numbers([result.scaled_kappa for result in results]),
+        ),
+        (Column("at c", "decimal", dim=True, yields=3), numbers([result.scale for result in results])),
+        (Column("", "left"), ["best" if result is best else "" for result in results]),
+    ]
+    note = f"gradient energy {significant(analysis.total.energy)}"
+    if analysis.total.energy_error is not None:
+        errors = (
+            (4, [result.scaled_kappa_error for result in results], 2),
+            (3, [result.kappa_error for result in results], 0),
+            (2, [result.path_length_error for result in results], 0),
+        )
+        for at, values, yields in errors:
+            columns.insert(at, (Column("+-", dim=True, yields=yields), [_error(value) for value in values]))
+        note += (
+            f" +- {_error(analysis.total.energy_error)}; +- is one standard error of the sketch, and 95% of "
+            f"errors are within {DEVIATIONS:.1f} of them"
+        )
     return Table(
         "Path length",
-        (
-            Column("predictor", "left"),
-            Column("P", "decimal"),
-            Column("kappa", "decimal"),
-            Column("scaled kappa", "decimal", yields=2),
-            Column("at c", "decimal", dim=True, yields=3),
-            Column("", "left"),
-        ),
-        tuple(zip(*columns, strict=True)),
+        tuple(column for column, _ in columns),
+        tuple(zip(*(cells for _, cells in columns), strict=True)),
         marked=None if best is None else results.index(best),
-        note=f"gradient energy {significant(analysis.total.energy)}",
+        note=note,
     )
+
+
+def _error(value: float | None) -> str:
+    """Two significant digits."""
+    return NOTHING if value is None else f"{value:.2g}"
 
 
 def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
@@ -141,6 +156,7 @@ def _tensors(analysis: Analysis) -> Table:
         (Column("share", "decimal"), [percent(t.energy / total if t.energy else None) for t in tensors]),
         (Column("best", "left"), [NOTHING if b is None else b.predictor for b in best]),
         (Column("kappa", "decimal"), numbers([None if b is None else b.kappa for b in best])),
+        *_kappa_errors(analysis, best),
         (
             Column("scaled", "decimal", yields=3),
             numbers([None if b is None else b.scaled_kappa for b in best]),
@@ -161,6 +177,12 @@ def _tensors(analysis: Analysis) -> Table:
         tuple(column for column, _ in columns),
         tuple(zip(*(cells for _, cells in columns), strict=True)),
     )
+
+
+def _kappa_errors(analysis: Analysis, best: list[PredictorResult | None]) -> list[tuple[Column, list[str]]]:
+    if analysis.total.energy_error is None:
+        return []
+    return [(Column("+-", dim=True, yields=2), [_error(b.kappa_error) if b else NOTHING for b in best])]
 
 
 def _tensor_rank(tensor: TensorResult, position: int, several_rows: bool) -> str:

@@ -9,7 +9,7 @@ import click
 
 from .messages import tell_error
 
-_COMMANDS = ("analyze", "advise", "compare", "merge", "info", "completion")
+_COMMANDS = ("analyze", "advise", "compare", "merge", "sketch", "info", "completion")
 
 
 class _LazyGroup(click.Group):

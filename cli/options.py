@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .settings_of_options import settings_of_run, settings_of_runs
+from .sketch_options import projections
+
 if TYPE_CHECKING:
     from gradmf.gradlog import Settings
 
@@ -138,57 +141,6 @@ def _bundle(
     return decorate
 
 
-def _settings(
-    predictor: tuple[str, ...],
-    epsilon: tuple[float, ...],
-    rank: str,
-    tensor: tuple[str, ...],
-    exclude: tuple[str, ...],
-    rows: tuple[int | None, int | None] | None,
-    nonfinite: str,
-    truncate: bool,
-    strict: bool,
-    sketch_dim: int | None,
-    seed: int,
-) -> Settings:
-    from gradmf.gradlog import Settings
-
-    default = Settings()
-    return Settings(
-        predictors=predictor or default.predictors,
-        epsilons=tuple(dict.fromkeys(epsilon)) or default.epsilons,
-        rank=rank,
-        tensors=tensor,
-        exclude=exclude,
-        rows=rows or default.rows,
-        nonfinite=nonfinite,
-        truncate=truncate,
-        strict=strict,
-        sketch_dim=sketch_dim,
-        seed=seed,
-    )
-
-
-def _settings_of_runs(
-    predictor: tuple[str, ...],
-    epsilon: tuple[float, ...],
-    rank: str,
-    tensor: tuple[str, ...],
-    exclude: tuple[str, ...],
-    rows: tuple[tuple[int | None, int | None], ...],
-    nonfinite: str,
-    truncate: bool,
-    strict: bool,
-    sketch_dim: int | None,
-    seed: int,
-) -> tuple[Settings, tuple[tuple[int | None, int | None], ...]]:
-    """The settings of all runs, but for rows, and the rows that were asked for."""
-    settings = _settings(
-        predictor, epsilon, rank, tensor, exclude, None, nonfinite, truncate, strict, sketch_dim, seed
-    )
-    return settings, rows
-
-
 def offered(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What a shell completes, where any of `words` can stand."""
     return lambda _context, _parameter, incomplete: [word for word in words if word.startswith(incomplete)]
@@ -218,9 +170,24 @@ part = click.option(
     help="Take part I of K of the parameters, and write what `gradmf merge` adds up to the -o FILE.",
 )
 
-_choices = (
+_tensors = (
     click.option("--tensor", multiple=True, metavar="GLOB", help="Only tensors of such a name (repeatable)."),
     click.option("--exclude", multiple=True, metavar="GLOB", help="No tensors of such a name (repeatable)."),
+)
+_rows = click.option(
+    "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
+)
+
+
+def selection(command: _Command) -> _Command:
+    """Adds --tensor, --exclude and --rows."""
+    for option in (_rows, *reversed(_tensors)):
+        command = option(command)
+    return command
+
+
+_choices = (
+    *_tensors,
     click.option(
         "--predictor",
         multiple=True,
@@ -246,21 +213,7 @@ _choices = (
         show_default=True,
         help="How to compute the spectrum.",
     ),
-    click.option(
-        "--sketch-dim",
-        type=int,
-        metavar="M",
-        help="With --rank sketch: dimension of the random projection, a power of two.  "
-        "[default: 1024, or less where memory is short]",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(0, (1 << 64) - 1),
-        default=0,
-        show_default=True,
-        metavar="S",
-        help="Seed of the random projection.",
-    ),
+    *projections,
     click.option(
         "--nonfinite",
         type=click.Choice(("fail", "drop")),
@@ -275,16 +228,14 @@ _choices = (
 
 settings = _bundle(
     "settings",
-    _settings,
-    click.option(
-        "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
-    ),
+    settings_of_run,
+    _rows,
     *_choices,
 )
 
 run_settings = _bundle(
     "settings",
-    _settings_of_runs,
+    settings_of_runs,
     click.option(
         "--rows",
         type=row_range,

@@ -37,6 +37,7 @@ from .result import (
 )
 from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from .shared_rows import shared_rows
+from .sketch_writer import SketchSummary, sketch_log
 from .splitting import PartNumber
 from .version import __version__
 from .writer import LogWriter, create_log
@@ -81,6 +82,7 @@ __all__ = [
     "ScopeResult",
     "ScopeSearch",
     "Settings",
+    "SketchSummary",
     "SpectrumResult",
     "Steps",
     "StoreNotFoundError",
@@ -120,6 +122,7 @@ __all__ = [
     "read_analyses",
     "relate",
     "shared_rows",
+    "sketch_log",
     "take_inventory",
     "write_part",
 ]

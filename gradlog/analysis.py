@@ -22,6 +22,7 @@ from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, Predictor, parse_predictors
 from .projection import check_dimension, check_seed
 from .result import Analysis, Cost, LogWarning, Settings
+from .sketched import Sketched
 from .splitting import PartNumber, PartPlan, plan_part
 from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
@@ -66,7 +67,17 @@ def analyze(
     DataError : the log is at fault; the message names file, tensor and row
     MemoryLimitError : the work does not fit in `memory`; the message says how much it takes
     """
-    ready = prepare(run, settings or Settings(), threads, memory, tensor_steps=tensor_steps, search=search)
+    settings = settings or Settings()
+    if settings.project is not None:
+        if search:
+            raise UsageError("--project: --search takes the gradients themselves")
+        from .sketch_writer import analyze_projected
+
+        check_settings(settings)
+        return analyze_projected(
+            run, settings, threads=threads, memory=memory, progress=progress, tensor_steps=tensor_steps
+        )
+    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps, search=search)
     return run_analysis(ready, progress, tensor_steps=tensor_steps)[0]
 
 
@@ -110,7 +121,12 @@ class Preparation:
     def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
         step = self.log.step[slice(*self.plan.rows)]
-        scopes = [Scope(tensor.name, tensor.shape, tensor.dtype) for tensor in self.tensors]
+        scopes = [
+            Scope(tensor.name, tensor.shape, tensor.dtype)
+            if index not in self.plan.stored
+            else Scope(tensor.name, tensor.made_of or (), tensor.dtype)
+            for index, tensor in enumerate(self.tensors)
+        ]
         return Read(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
 
 
@@ -130,12 +146,19 @@ def prepare(
     """
     began = time.perf_counter()
     check_settings(settings)
+    if part is not None and settings.project is not None:
+        raise UsageError("--project has no parts: sketch the log with gradmf sketch, which is small")
     workers = threads or available_processors()
     with codec_pipeline(workers):
         log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
         tensors = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
+    sketched = Sketched.of(log, tensors)
+    dim, seed = settings.sketch_dim, settings.seed
+    if sketched is not None:
+        sketched.check(log.path, settings, in_parts=part is not None, search=search)
+        dim, seed = sketched.projection.dim, sketched.projection.seed
     predictors = parse_predictors(settings.predictors)
 
     def planned(
@@ -146,8 +169,8 @@ def prepare(
         request = Request(
             tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
             kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept + beside,
-            window=settings.window_rows,
-            sketch_dim=settings.sketch_dim, seed=settings.seed,
+            window=settings.window_rows, sketch_dim=dim, seed=seed,
+            stored={} if sketched is None else sketched.parameters,
         )  # fmt: skip
         of_part = None if part is None else plan_part(request, rank, part)
         return bank, make_plan(request, rank) if of_part is None else of_part.plan, of_part
@@ -160,6 +183,8 @@ def prepare(
             bank, plan, of_part = planned(with_grid(predictors), plan.method, sums=True)
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
+    if sketched is not None:
+        plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
     return Preparation(
@@ -189,8 +214,14 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"window {settings.window}: must have at least {least} rows")
     if settings.window is not None and settings.subspace is None:
         raise UsageError("window: goes with subspace only")
-    if settings.sketch_dim is not None:
-        check_dimension(settings.sketch_dim)
+    for dim in (settings.sketch_dim, settings.project):
+        if dim is not None:
+            check_dimension(dim)
+    if settings.project is not None and settings.rank not in ("auto", "sketch", "none"):
+        raise UsageError(f"--project: ranks of a sketch are estimates, --rank {settings.rank} has none")
+    if settings.project is not None and (settings.subspace is not None or settings.nonfinite == "drop"):
+        what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
+        raise UsageError(f"--project: {what} takes the gradients themselves")
     check_seed(settings.seed)
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")

@@ -83,9 +83,10 @@ def assemble(
     ):
         scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
-    total = _scope(
-        read.path, None, read.parameters, result.series.totals(), result.spectrum, of_total, listed
-    )
+    sums = result.series.totals()
+    for each in result.totals:
+        sums.merge_groups(each)
+    total = _scope(read.path, None, read.parameters, sums, result.spectrum, of_total, listed)
     warnings = [*warnings, *beyond_sketch(total, scopes, int(read.step.size))]
     return Analysis(
         version=__version__,
@@ -136,4 +137,6 @@ def _scope(
         raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
     found = None if spectrum is None else spectrum.result(totals.increment_energy)
     predictors = tuple(result for result in totals.result() if result.predictor in listed)
-    return ScopeResult(parameters, totals.energy, predictors, found, subspace=subspace)
+    return ScopeResult(
+        parameters, totals.energy, predictors, found, subspace=subspace, energy_error=totals.energy_error
+    )

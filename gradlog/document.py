@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .plain_values import plain_values as _plain
 from .result import (
     Analysis,
+    PredictorResult,
     ScopeResult,
     Settings,
     SpectrumResult,
@@ -119,14 +120,23 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
     return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
 
 
+def _predictor(predictor: PredictorResult) -> dict[str, Any]:
+    document = dataclasses.asdict(predictor)
+    if predictor.path_length_error is None:  # no sketch: there are no errors to tell
+        document = {key: value for key, value in document.items() if not key.endswith("_error")}
+    return document
+
+
 def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
     spectrum = None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values)
     document = {
         "parameters": scope.parameters,
         "energy": scope.energy,
-        "predictors": [dataclasses.asdict(predictor) for predictor in scope.predictors],
+        "predictors": [_predictor(predictor) for predictor in scope.predictors],
         "spectrum": spectrum,
     }
+    if scope.energy_error is not None:
+        document["energy_error"] = scope.energy_error
     if scope.subspace is not None:
         document["subspace"] = _subspace(scope.subspace)
     return document

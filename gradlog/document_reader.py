@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .document import ANALYZE_SCHEMA
 from .errors import DataError
+from .projection import Projection
 from .result import (
     Analysis,
     Cost,
@@ -134,6 +135,7 @@ def _scope(held: Mapping[str, Any]) -> ScopeResult:
         tuple(PredictorResult(**predictor) for predictor in held["predictors"]),
         None if spectrum is None else _spectrum(spectrum),
         subspace=_subspace(held["subspace"]) if held.get("subspace") else None,
+        energy_error=held.get("energy_error"),
     )
 
 
@@ -161,6 +163,7 @@ def _spectrum(held: Mapping[str, Any]) -> SpectrumResult:
             GrowthPoint(point["rows"], tuple((r["lower"], r["upper"]) for r in point["rank"]))
             for point in held.get("growth", ())
         ),
+        projection=Projection(**held["projection"]) if held.get("projection") else None,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .gate_rule import BEST, BY_EPSILON, QUANTITIES, Limit, Rule
+from .projection import DEVIATIONS
 from .result import Analysis, ScopeResult, SpectrumResult, TensorResult
 
 
@@ -177,7 +178,11 @@ def _of_predictor(scope: ScopeResult, rule: Rule) -> Reading:
     if result is None and rule.argument != BEST:
         return Reading.nothing(f"predictor {rule.argument} was not measured")
     value: float | None = None if result is None else getattr(result, rule.quantity)
-    if value is not None:
+    if value is not None and result is not None:
+        error = getattr(result, f"{rule.quantity}_error")
+        if error is not None:
+            likely = DEVIATIONS * error
+            return Reading(value, value - likely, value + likely, "a sketch estimates it")
         return Reading.exact(value)
     zero = "gradients" if scope.energy == 0 else "predictions"
     return Reading.nothing(f"all {zero} are zero")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 from .inventory import take_inventory
+from .projection import Projection
 from .result import LogWarning
 from .store import child_names, first_line, open_node, plain_array, reader_name
 
@@ -79,6 +80,13 @@ class Tensor:
     def parameters(self) -> int:
         """Number of parameters, the product of `shape`."""
         return math.prod(self.shape)
+
+    @functools.cached_property
+    def made_of(self) -> tuple[int, ...] | None:
+        """In a sketch: shape of the parameter whose gradients these sums are made of; None for a copy."""
+        declared = self.array.attrs.get("gradlog")
+        shape = declared.get("shape") if isinstance(declared, dict) else None
+        return tuple(int(extent) for extent in shape) if isinstance(shape, list) else None
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -152,8 +160,11 @@ def open_log(path: str | os.PathLike[str], *, truncate: bool = False) -> Gradien
     ------
     StoreNotFoundError, DataError : see the messages; each names the path and what was found
     """
-    name = os.fspath(path)
-    node = open_node(path)
+    return read_log(os.fspath(path), open_node(path), truncate=truncate)
+
+
+def read_log(name: str, node: zarr.Group | zarr.Array[Any], *, truncate: bool = False) -> GradientLog:
+    """The log that a node of Zarr holds, called `name`. Otherwise as `open_log`."""
     attributes = dict(node.attrs)
     warnings: list[LogWarning] = []
     if isinstance(node, zarr.Array):
@@ -206,6 +217,17 @@ def open_log(path: str | os.PathLike[str], *, truncate: bool = False) -> Gradien
         attributes,
         tuple(warnings),
     )
+
+
+def sketch_of(log: GradientLog) -> Projection | None:
+    """The projection that a log's tensors were made by; None for a log of gradients.
+
+    Raises DataError for one that this gradmf does not know.
+    """
+    declared = log.attributes.get("gradlog")
+    if not isinstance(declared, dict) or "projection" not in declared:
+        return None
+    return Projection.of(declared["projection"], log.path)
 
 
 def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:

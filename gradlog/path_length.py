@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from ..kernels.fused_pass import (
     sum_columns,
 )
 from .result import PredictorResult, Steps
+from .sketch_groups import standard_errors
+
+FIGURES = ("path_length", "kappa", "scaled_kappa", "scale")
+"""Of a `PredictorResult`."""
 
 
 class PathLengthTotals:
@@ -32,15 +37,26 @@ class PathLengthTotals:
     def __init__(self, predictors: Sequence[str]) -> None:
         self.predictors = tuple(predictors)
         self.totals = np.zeros(sum_columns(len(self.predictors)))
+        self.groups: dict[int, NDArray[np.float64]] = {}
+        """Sums of each group of a sketch, where they are estimates."""
 
-    def update(self, sums: NDArray[np.float64]) -> None:
-        """Add the sums (T, columns) of a tile's rows."""
+    def update(self, sums: NDArray[np.float64], group: int | None = None) -> None:
+        """Add the sums (T, columns) of a tile's rows; group : of a sketch that the tile belongs to."""
         with np.errstate(over="ignore"):
-            self.totals += sums.sum(axis=0)
+            added = sums.sum(axis=0)
+            self.totals += added
+        if group is not None:
+            self.groups[group] = self.groups.get(group, 0.0) + added
 
     def merge(self, other: PathLengthTotals) -> None:
         """Add the sums over a disjoint set."""
         self.totals += other.totals
+        self.merge_groups(other)
+
+    def merge_groups(self, other: PathLengthTotals) -> None:
+        """Add the groups' sums over a disjoint set, whose other sums are there already."""
+        for group, added in other.groups.items():
+            self.groups[group] = self.groups.get(group, 0.0) + added
 
     @property
     def energy(self) -> float:
@@ -63,11 +79,27 @@ class PathLengthTotals:
         return bool(self.energy < TINY and self.totals[NONZERO_TINY] > 0)
 
     def result(self) -> tuple[PredictorResult, ...]:
-        """Path length, kappa and scaled kappa of each predictor."""
-        return tuple(
-            predictor_result(spec, self.energy, *map(float, self.totals[_columns(p)]))
-            for p, spec in enumerate(self.predictors)
-        )
+        """Path length, kappa and scaled kappa of each predictor, with standard errors where groups tell."""
+        found = _results(self.predictors, self.totals)
+        if not self.groups:
+            return found
+        errors = standard_errors(self.totals, self._groups(), self._figures).reshape(len(found), 4)
+        return tuple(_with_errors(result, row) for result, row in zip(found, errors, strict=True))
+
+    @property
+    def energy_error(self) -> float | None:
+        """Standard error of the energy, where it is an estimate."""
+        if not self.groups:
+            return None
+        return float(standard_errors(self.totals, self._groups(), lambda row: row[ENERGY : ENERGY + 1])[0])
+
+    def _groups(self) -> NDArray[np.float64]:
+        return np.stack([self.groups[group] for group in sorted(self.groups)])
+
+    def _figures(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = _results(self.predictors, totals)
+        values = [getattr(result, name) for result in found for name in FIGURES]
+        return np.array([np.nan if value is None else value for value in values])
 
 
 class PathLengthSeries:
@@ -113,6 +145,20 @@ class PathLengthSeries:
 def nonfinite_rows(sums: NDArray[np.float64]) -> NDArray[np.int64]:
     """(T,) int64: entries of each row of a tile that are NaN or infinite."""
     return sums[:, NONFINITE].astype(np.int64)
+
+
+def _results(predictors: Sequence[str], totals: NDArray[np.float64]) -> tuple[PredictorResult, ...]:
+    energy = float(totals[ENERGY])
+    return tuple(
+        predictor_result(spec, energy, *map(float, totals[_columns(p)])) for p, spec in enumerate(predictors)
+    )
+
+
+def _with_errors(result: PredictorResult, errors: NDArray[np.float64]) -> PredictorResult:
+    length, kappa, scaled, scale = (None if np.isnan(error) else float(error) for error in errors)
+    return replace(
+        result, path_length_error=length, kappa_error=kappa, scaled_kappa_error=scaled, scale_error=scale
+    )
 
 
 def _columns(predictor: int) -> slice:

@@ -72,7 +72,9 @@ class Plan:
 
     def is_wide(self, tensor: Tensor) -> bool:
         """Whether the sketch method projects a tensor by itself; smaller ones keep their exact spectra."""
-        return self.projection is not None and tensor.parameters > small_parameters(self.projection.dim)
+        if self.projection is None:
+            return False
+        return is_wide(tensor, self.projection.dim, bool(self.stored))
 
     @property
     def decodes(self) -> int:
@@ -299,14 +301,20 @@ def _plan_sketch(request: Request) -> Plan:
     grouped = WINDOWED_GROUP if request.window else None
     limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
     plan = _plan(
-        request, sketch_ranges(request.tensors, limits, dim), "sketch", limits, fixed, request.threads
+        request,
+        sketch_ranges(request.tensors, limits, dim, bool(request.stored)),
+        "sketch",
+        limits,
+        fixed,
+        request.threads,
     )
     return replace(plan, projection=Projection(dim, request.seed), stored=request.stored)
 
 
 def _sketch_bytes(request: Request, dim: int) -> int:
     """Bytes of the sums (N, M), of Gram matrices of small tensors, and of the algebra at the end."""
-    small = [t.parameters for t in request.tensors if 0 < t.parameters <= small_parameters(dim)]
+    wide = [is_wide(tensor, dim, bool(request.stored)) for tensor in request.tensors]
+    small = [t.parameters for t, apart in zip(request.tensors, wide, strict=True) if not apart]
     alone = sum(tensor.parameters > 0 for tensor in request.tensors) == 1
     # Two units at work, one whose spectrum is sought, with a copy, and the total.
     arrays = 2 if alone else 5
@@ -315,15 +323,19 @@ def _sketch_bytes(request: Request, dim: int) -> int:
     return 8 * (arrays * request.count * dim + grams + 8 * side * side)
 
 
-def small_parameters(dim: int) -> int:
-    """Parameters up to which the sketch method takes a tensor as it is."""
-    return min(dim, TILE_WIDTH // 2)
+def is_wide(tensor: Tensor, dim: int, stored: bool) -> bool:
+    """Whether the sketch method projects a tensor; stored : those are sketches already that say so."""
+    if stored:
+        return tensor.made_of is not None
+    return tensor.parameters > min(dim, TILE_WIDTH // 2)
 
 
-def sketch_ranges(tensors: Sequence[Tensor], limits: Limits, dim: int) -> tuple[ParameterRange, ...]:
+def sketch_ranges(
+    tensors: Sequence[Tensor], limits: Limits, dim: int, stored: bool
+) -> tuple[ParameterRange, ...]:
     """Ranges in which a wide tensor stands by itself."""
     found: list[ParameterRange] = []
-    wide = [tensor.parameters > small_parameters(dim) for tensor in tensors]
+    wide = [is_wide(tensor, dim, stored) for tensor in tensors]
     for _, group in itertools.groupby(range(len(tensors)), lambda index: index if wide[index] else -1):
         numbers = list(group)
         for item in columnwise_ranges([tensors[index] for index in numbers], limits):

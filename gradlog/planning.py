@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .analysis import DEFAULT_MEMORY, Preparation, prepare
 from .plan import Plan
@@ -59,7 +59,10 @@ def describe_plan(
 
     Raises what `analyze` raises before it reads gradients.
     """
-    ready = prepare(run, settings or Settings(), threads, memory)
+    settings = settings or Settings()
+    if settings.project is not None:  # the pass that costs: what follows reads the sketch
+        settings = replace(settings, rank="sketch", sketch_dim=settings.project)
+    ready = prepare(run, settings, threads, memory)
     plan = ready.plan
     return PlanDescription(
         path=ready.log.path,

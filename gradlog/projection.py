@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 KIND = "sparse-sign"
 GROUPS = 8
+DEVIATIONS = 2.365
+"""Standard errors that hold 95% of errors: Student's t with GROUPS - 1 degrees of freedom."""
 LEAST_DIMENSION = 64
 MOST_DIMENSION = 1 << 16
 CHOSEN_DIMENSIONS = (1024, 512, 256)

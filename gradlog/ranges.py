@@ -44,11 +44,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Part:
-    """Columns first .. last - 1 of a range, all of one tensor."""
+    """Columns first .. last - 1 of a range, all of one tensor. group : of a stored sketch, where it is one"""
 
     tensor: int
     first: int
     last: int
+    group: int | None = None
 
 
 Tile = tuple[Part, ...]

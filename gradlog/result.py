@@ -29,6 +29,7 @@ class PredictorResult:
     kappa : P(m) / sum_t ||g_t||^2, >= 0; None when all gradients are 0
     scaled_kappa : min over real c of sum_t ||g_t - c m_t||^2 / sum_t ||g_t||^2, in [0, 1]; None likewise
     scale : the c that attains it; None when all gradients or all predictions are 0
+    *_error : standard errors of these where they are estimates from a sketch, None elsewhere
     """
 
     predictor: str
@@ -36,6 +37,10 @@ class PredictorResult:
     kappa: float | None
     scaled_kappa: float | None
     scale: float | None
+    path_length_error: float | None = None
+    kappa_error: float | None = None
+    scaled_kappa_error: float | None = None
+    scale_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,18 @@ class SubspaceResult:
 
 @dataclass(frozen=True)
 class ScopeResult:
-    """One scope: a tensor or the whole model. energy : sum_t ||g_t||^2; subspace : where it was asked for."""
+    """One scope: a tensor or the whole model.
+
+    energy : sum_t ||g_t||^2; subspace : where it was asked for
+    energy_error : standard error of the energy where a sketch estimates it
+    """
 
     parameters: int
     energy: float
     predictors: tuple[PredictorResult, ...]
     spectrum: SpectrumResult | None
     subspace: SubspaceResult | None = field(default=None, kw_only=True)
+    energy_error: float | None = field(default=None, kw_only=True)
 
     @property
     def best(self) -> PredictorResult | None:
@@ -211,6 +221,7 @@ class Settings:
     subspace : dimensions of the leading subspaces to follow over training; None for not at all
     window : rows of a window of training for that; None for 4 times as many as dimensions
     sketch_dim, seed : M and the seed of the sketch method's projection; None for an M that memory allows
+    project : M of a projection that path lengths are estimated from too; None for exact ones
     """
 
     predictors: tuple[str, ...] = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
@@ -226,6 +237,7 @@ class Settings:
     window: int | None = None
     sketch_dim: int | None = None
     seed: int = 0
+    project: int | None = None
 
     @property
     def window_rows(self) -> int:

@@ -30,11 +30,13 @@ def beyond_sketch(total: ScopeResult, tensors: Sequence[TensorResult], rows: int
     told = ", ".join(f"r*({rank.epsilon:g}) >= {rank.lower}" for rank in refused)
     others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     needed = max(item[3] for item in found)
+    again = "gradmf sketch --dim" if total.energy_error is not None else "--sketch-dim"
+    exact = "the log itself and --rank exact" if total.energy_error is not None else "--rank exact"
     return [
         LogWarning(
             "rank-beyond-sketch",
             f"{name}{others}: {told}, not small beside the sketch's dimension {dim}: no rank is given; "
-            + (f"--sketch-dim {needed} may do, or --rank exact" if needed > dim else "--rank exact gives it"),
+            + (f"{again} {needed} may do, or {exact}" if needed > dim else f"it takes {exact}"),
         )
     ]
 

@@ -78,7 +78,7 @@ class TileMerger:
         """Add one tile."""
         for part, sums in zip(result.parts, result.sums, strict=True):
             self._series.update(result.start, sums)
-            self._totals[part.tensor].update(sums)
+            self._totals[part.tensor].update(sums, part.group)
             if self._tensor_series is not None:
                 self._tensor_series.update(part.tensor, result.start, sums)
             bad = nonfinite_rows(sums)

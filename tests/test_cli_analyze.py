@@ -132,6 +132,7 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "strict": True,
         "sketch_dim": 256,
         "seed": 3,
+        "project": None,
     }
     assert document["run"]["rows"] == 20
     assert [tensor["name"] for tensor in document["tensors"]] == ["layer.weight"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..analysis import DEFAULT_MEMORY, Preparation, Progress, prepare, run_analysis
 from ..errors import UsageError
-from ..log import GradientLog, open_log
+from ..log import GradientLog, open_log, sketch_of
 from ..result import Analysis, Settings
 from .decision import Advice, Decision
 from .evidence import Evidence
@@ -115,6 +115,8 @@ def _gather(
         )
         return Gleaning(ready.tensors, rows, sizes, windows)
 
+    if sketch_of(log) is not None or settings.project is not None:
+        raise UsageError(f"{log.path}: advice follows from gradients, and a sketch holds none")
     ready = prepare(log, settings, threads, memory, tensor_steps=True, beside=room)
     ready = dataclasses.replace(ready, glean=glean)
     analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True)

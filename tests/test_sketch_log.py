@@ -1,0 +1,270 @@
+"""Sketches as logs: written whole, the plain projection of every row, and analyzed with honest errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import projection_reference as plain
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+import reference
+from conftest import flat, write_store
+from gradmf import gradlog
+from gradmf.cli.main import main
+from gradmf.gradlog.projection import DEVIATIONS, Piece, Projection, project_rows
+from gradmf.gradlog.sketch_groups import standard_errors
+
+ROWS, DIM, SEEDS = 40, 64, 200
+
+
+def tensors() -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(4)
+    drift = np.cumsum(rng.standard_normal((ROWS, 1000)) * 0.8 ** np.arange(1000)[::-1].clip(0, 40), axis=0)
+    heavy = rng.standard_normal((ROWS, 700)) * 0.01
+    heavy[:, [3, 500]] += 1 + rng.standard_normal((ROWS, 2)) * 0.3
+    return {
+        "drift.weight": drift.reshape(ROWS, 20, 50).astype(np.float32),
+        "heavy": heavy,
+        "small": drift[:, :30].astype(np.float16),
+    }
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "run.zarr"
+    write_store(path, tensors(), chunks={"drift.weight": (16, 7, 50)}, step=range(0, 10 * ROWS, 10))
+    group = zarr.open_group(path)
+    group.attrs["optimizer"] = "sgd"
+    group.create_array("loss", data=np.linspace(1, 0, ROWS))
+    return path
+
+
+def sketch(store: Path, out: Path, dim: int = DIM, seed: int = 0, **options: Any) -> Path:
+    gradlog.sketch_log(store, out, gradlog.Settings(sketch_dim=dim, seed=seed), **options)
+    return out
+
+
+def test_a_sketch_is_the_plain_projection(store: Path, tmp_path: Path) -> None:
+    settings = gradlog.Settings(sketch_dim=DIM, seed=6, rows=(5, None))
+    done: list[tuple[int, int]] = []
+    summary = gradlog.sketch_log(
+        store, tmp_path / "out.zarr", settings, progress=lambda now, total: done.append((now, total))
+    )
+    assert (summary.rows, summary.tensors, summary.projected) == (ROWS - 5, 3, 2)
+    assert done[-1][0] == done[-1][1] == summary.bytes_read
+    log = gradlog.open_log(tmp_path / "out.zarr")
+    assert log.step.tolist() == list(range(50, 400, 10))
+    np.testing.assert_array_equal(log.series["loss"][...], np.linspace(1, 0, ROWS)[5:])
+    assert log.attributes["optimizer"] == "sgd"
+    projection = {"kind": "sparse-sign", "dim": DIM, "groups": 8, "seed": 6}
+    assert log.attributes["gradlog"] == {"version": 1, "projection": projection}
+    for tensor in log.tensors:
+        values = tensors()[tensor.name][5:]
+        found = np.asarray(tensor.array[...])
+        if tensor.name == "small":
+            assert found.dtype == np.float16
+            np.testing.assert_array_equal(found, values)
+            continue
+        assert found.dtype == values.dtype
+        assert tensor.made_of == values.shape[1:]
+        expected = plain.project(values.reshape(len(values), -1), tensor.name, DIM, 6)
+        np.testing.assert_allclose(
+            found.reshape(len(values), -1), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max()
+        )
+    assert not list(tmp_path.glob(".out*"))
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_threads_and_memory_never_change_a_bit(store: Path, tmp_path: Path) -> None:
+    one = files(sketch(store, tmp_path / "a.zarr", threads=1))
+    assert one == files(sketch(store, tmp_path / "b.zarr", threads=4))
+    assert one == files(sketch(store, tmp_path / "c.zarr", threads=2, memory=2 << 20))
+
+
+def test_standard_errors_of_sums_and_ratios_hold() -> None:
+    """Energies, path lengths and kappas from groups: 95% of 200 seeds within 2.365 standard errors."""
+    for name, values in tensors().items():
+        gradients = values.reshape(ROWS, -1).astype(np.float64)
+        moves = np.diff(gradients, axis=0, prepend=0)
+        truth = np.array([(gradients**2).sum(), (moves**2).sum()])
+        truth = np.append(truth, truth[1] / truth[0])
+        both = np.concatenate([gradients, moves])
+        held = np.zeros((SEEDS, 3))
+        for seed in range(SEEDS):
+            projection = Projection(DIM, seed)
+            sums = np.zeros((2 * ROWS, DIM))
+            whole = [Piece(0, both.shape[1], 0)]
+            project_rows(both, (0, 2 * ROWS), whole, projection.bases(name), 8, sums)
+            groups = (sums**2).reshape(2, ROWS, 8, -1).sum(axis=(1, 3)).T / 8
+            totals = groups.sum(axis=0)
+            errors = standard_errors(totals, groups, lambda row: np.append(row, row[1] / row[0]))
+            found = np.append(totals, totals[1] / totals[0])
+            held[seed] = np.abs(found - truth) <= DEVIATIONS * errors + 1e-9 * truth
+        assert (held.mean(axis=0) >= 0.92).all(), (name, held.mean(axis=0))
+
+
+@pytest.mark.slow
+def test_intervals_of_every_figure_hold(store: Path, tmp_path: Path) -> None:
+    """Over 200 seeds: path lengths, kappas and energies within 2.4 standard errors, and ranks in bounds."""
+    specs = ("one-step", "ema:0.9")
+    truths = {"total": flat(tensors()), **{name: flat({name: v}) for name, v in tensors().items()}}
+    held: dict[tuple[str, str], list[bool]] = {}
+    for seed in range(SEEDS):
+        path = sketch(store, tmp_path / f"{seed}.zarr", seed=seed, threads=1)
+        analysis = gradlog.analyze(path, gradlog.Settings(predictors=specs, epsilons=(0.2, 0.05)), threads=1)
+        scopes = [("total", analysis.total), *((t.name, t) for t in analysis.tensors)]
+        for name, scope in scopes:
+            values = truths[name]
+            if name == "small":
+                assert scope.energy_error is None
+                assert scope.predictors[1].kappa_error is None
+                assert scope.spectrum is not None
+                assert scope.spectrum.method == "exact"
+                continue
+            assert scope.energy_error is not None
+
+            def note(what: str, found: float, error: float, truth: float, name: str = name) -> None:
+                held.setdefault((name, what), []).append(abs(found - truth) <= 2.365 * error + 1e-6 * truth)
+
+            note("energy", scope.energy, scope.energy_error, float((values**2).sum()))
+            for result in scope.predictors[1:]:
+                expected = reference.path_length(values, result.predictor)
+                assert result.path_length_error is not None
+                note(
+                    f"P {result.predictor}",
+                    result.path_length,
+                    result.path_length_error,
+                    expected.path_length,
+                )
+                for word in ("kappa", "scaled_kappa"):
+                    truth = getattr(expected, word)
+                    error = getattr(result, f"{word}_error")
+                    note(f"{word} {result.predictor}", getattr(result, word), error, truth)
+            assert scope.spectrum is not None
+            spectrum = reference.spectrum(values)
+            for rank in scope.spectrum.rank:
+                inside = rank.lower <= spectrum.rank(rank.epsilon) <= rank.upper
+                held.setdefault((name, f"r* {rank.epsilon}"), []).append(inside)
+    shares = {what: np.mean(found) for what, found in held.items()}
+    assert all(len(found) == SEEDS for found in held.values())
+    assert not {what: share for what, share in shares.items() if share < 0.92}, shares
+
+
+def test_analysis_of_a_sketch(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sketch(store, tmp_path / "out.zarr", dim=256)
+    analysis = gradlog.analyze(path)
+    assert [(t.name, t.shape) for t in analysis.tensors] == [
+        ("drift.weight", (20, 50)), ("heavy", (700,)), ("small", (30,)),
+    ]  # fmt: skip
+    assert analysis.run.parameters == 1730
+    document = gradlog.analysis_document(analysis)
+    assert {"path_length_error", "kappa_error"} <= set(document["total"]["predictors"][0])
+    assert document["total"]["spectrum"]["method"] == "sketch"
+    assert "kappa_error" not in document["tensors"][2]["predictors"][0]
+    for threads in (1, 3):
+        again = gradlog.analysis_document(gradlog.analyze(path, threads=threads))
+        assert again == document
+    # The spectrum is that of the log's own sketch, up to the rounding of stored sums.
+    own = gradlog.analyze(store, gradlog.Settings(rank="sketch", sketch_dim=256))
+    assert analysis.total.spectrum is not None
+    assert own.total.spectrum is not None
+    for found, expected in zip(analysis.total.spectrum.rank, own.total.spectrum.rank, strict=True):
+        assert abs(found.lower - expected.lower) <= 3
+    assert main(["analyze", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "+-" in shown
+    assert "95% of errors" in shown
+    assert main(["analyze", str(path), "--rank", "none", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["predictors"][1]["kappa_error"] > 0
+    assert main(["info", str(path)]) == 0
+    assert "sparse-sign" in capsys.readouterr().out
+    assert main(["analyze", str(path), "-q", "--fail-if", "kappa[one-step] > 0.000001"]) == 3
+
+
+def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path) -> None:
+    path = sketch(store, tmp_path / "out.zarr")
+    for options in (
+        {"rank": "exact"}, {"rank": "incremental"}, {"sketch_dim": 128}, {"seed": 2}, {"subspace": 2}
+    ):  # fmt: skip
+        with pytest.raises(gradlog.UsageError, match="a sketch"):
+            gradlog.analyze(path, gradlog.Settings(**options))
+    with pytest.raises(gradlog.UsageError, match="a sketch: --search"):
+        gradlog.analyze(path, search=True)
+    assert main(["advise", str(path)]) == 2
+    with pytest.raises(gradlog.UsageError, match="a sketch already"):
+        gradlog.sketch_log(path, tmp_path / "again.zarr")
+    assert not (tmp_path / "again.zarr").exists()
+    group = zarr.open_group(path)
+    group.attrs["gradlog"] = {
+        "version": 1,
+        "projection": {"kind": "dense", "dim": 64, "groups": 8, "seed": 0},
+    }
+    with pytest.raises(gradlog.DataError, match="does not know"):
+        gradlog.analyze(path)
+    other = {"kind": "sparse-sign", "dim": 128, "groups": 8, "seed": 0}
+    group.attrs["gradlog"] = {"version": 1, "projection": other}
+    with pytest.raises(gradlog.DataError, match="has shape"):
+        gradlog.analyze(path)
+
+
+def test_bad_ways_to_sketch(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = tmp_path / "there.zarr"
+    there.mkdir()
+    ways = [
+        ([str(store), str(there)], 2, "already there"),
+        ([str(store), str(tmp_path / "no" / "out.zarr")], 2, "there is no folder"),
+        ([str(store), str(tmp_path / "o.zarr"), "--dim", "100"], 2, "power of two"),
+        ([str(store), str(tmp_path / "o.zarr"), "--dim", "32"], 2, "power of two"),
+        ([str(store), str(tmp_path / "o.zarr"), "--tensor", "none*"], 2, "no tensor matches"),
+        ([str(store), str(tmp_path / "o.zarr"), "--memory", "50K"], 2, "give --memory"),
+        (["nowhere", str(tmp_path / "o.zarr")], 1, "no such file"),
+    ]
+    for words, code, told in ways:
+        assert main(["sketch", *words]) == code
+        shown = capsys.readouterr()
+        assert told in shown.err
+        assert shown.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
+    assert main(["sketch", str(store), str(tmp_path / "o.zarr"), "--dim", "64", "--seed", "1"]) == 0
+    assert "2 of 3 tensors projected to 64 dimensions with seed 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["drift.weight", "small"])
+def test_rows_that_are_not_finite_leave_nothing_behind(tmp_path: Path, name: str) -> None:
+    values = tensors()
+    values[name][7].flat[3] = np.inf
+    path = write_store(tmp_path / "run.zarr", values, step=range(0, 10 * ROWS, 10))
+    with pytest.raises(gradlog.DataError, match=rf"'{name}', row 7 \(training step 70\)"):
+        sketch(path, tmp_path / "out.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_projecting_is_sketching_into_memory(store: Path, tmp_path: Path) -> None:
+    options = {"predictors": ("one-step",), "epsilons": (0.2,)}
+    path = tmp_path / "out.zarr"
+    gradlog.sketch_log(store, path, gradlog.Settings(sketch_dim=128, seed=4, rows=(3, 30), tensors=("*a*",)))
+    expected = gradlog.analysis_document(gradlog.analyze(path, gradlog.Settings(**options)))  # type: ignore[arg-type]
+    wanted = gradlog.Settings(project=128, seed=4, rows=(3, 30), tensors=("*a*",), **options)  # type: ignore[arg-type]
+    found = gradlog.analysis_document(gradlog.analyze(store, wanted))
+    for key in ("total", "tensors", "steps"):
+        assert found[key] == expected[key]
+    assert found["run"]["path"] == str(store)
+    assert found["settings"]["project"] == 128
+
+
+def test_what_cannot_be_projected(store: Path) -> None:
+    for options in ({"rank": "exact"}, {"subspace": 3}, {"nonfinite": "drop"}, {"project": 100}):
+        with pytest.raises(gradlog.UsageError):
+            gradlog.analyze(store, gradlog.Settings(**{"project": 128, **options}))  # type: ignore[arg-type]
+    with pytest.raises(gradlog.UsageError, match="--search"):
+        gradlog.analyze(store, gradlog.Settings(project=128), search=True)
+    with pytest.raises(gradlog.MemoryLimitError, match=r"gradmf sketch --dim 1024|give --memory"):
+        gradlog.analyze(store, gradlog.Settings(project=1024), memory=1 << 20)
