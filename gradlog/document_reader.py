@@ -34,6 +34,7 @@ from .result import (
     TensorSteps,
 )
 from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
+from .typed_fields import check_fields
 
 _OPENING = (b"{", b"[")
 _NAN = float("nan")
@@ -70,7 +71,7 @@ def analysis_of(document: Any, place: str) -> Analysis:
     try:
         analysis = _analysis(document)
         _check(analysis)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{place}: a damaged result of gradmf analyze: {what}; write it anew") from error
     return analysis
@@ -78,21 +79,48 @@ def analysis_of(document: Any, place: str) -> Analysis:
 
 def _documents(text: str, place: str) -> Iterator[tuple[Any, str]]:
     try:
-        whole = json.loads(text)
-    except ValueError:
+        whole = _parsed(text)
+    except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if not lines or not _is_json(lines[0][1]):
+            line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise DataError(f"{place}{line}: no JSON, or cut short: {_reason(error)}") from None
     else:
         several = isinstance(whole, list)
-        for at, document in enumerate(whole if several else [whole], 1):
-            yield document, f"{place}, result {at}" if several else place
+        for number, document in enumerate(whole if several else [whole], 1):
+            yield document, f"{place}, result {number}" if several else place
         return
     for number, line in lines:
         where = f"{place}, line {number}"
         try:
-            document = json.loads(line)
+            document = _parsed(line)
         except ValueError as error:
-            raise DataError(f"{where}: no JSON: {error}") from None
+            raise DataError(f"{where}: no JSON, or cut short: {_reason(error)}") from None
         yield document, where
+
+
+def _parsed(text: str) -> Any:
+    """The value that JSON says, without the NaN and infinity that json.loads would take. ValueError."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("lists within lists without end") from None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        _parsed(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _reason(error: ValueError) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _analysis(document: Mapping[str, Any]) -> Analysis:
@@ -220,21 +248,46 @@ def _doubles(values: Sequence[float | None]) -> NDArray[np.float64]:
 
 
 def _check(analysis: Analysis) -> None:
-    """Raise ValueError where lengths don't fit."""
+    """Raise ValueError where figures are none, or lengths don't fit."""
+    check_fields(analysis)
+    rows = analysis.run.rows
+    if rows < 1:
+        raise ValueError(f"run.rows is {rows}")
+    specs = [p.predictor for p in analysis.total.predictors]
+    for scope in (analysis.total, *analysis.tensors):
+        if [p.predictor for p in scope.predictors] != specs:
+            raise ValueError("its tensors have other predictors than the whole")
+        least = [min(p.path_length, p.kappa or 0.0, p.scaled_kappa or 0.0) for p in scope.predictors]
+        if min([scope.energy, *least]) < 0:
+            raise ValueError("an energy, path length or kappa is negative")
+        for rank in () if scope.spectrum is None else scope.spectrum.rank:
+            value = rank.lower if rank.rank is None else rank.rank
+            if not 0 <= rank.lower <= value <= rank.upper:
+                raise ValueError(f"rank[{rank.epsilon!r}] is outside of its bounds")
+    _check_lengths(analysis, set(specs) - {"zero"})
+
+
+def _check_lengths(analysis: Analysis, specs: set[str]) -> None:
     steps, rows = analysis.steps, analysis.run.rows
     series = [steps.step, steps.grad_norm, *steps.path_length.values(), *steps.product.values()]
-    if steps.step.size and any(values.size != rows for values in series):
+    if any(values.size for values in series) and any(values.shape != (rows,) for values in series):
         raise ValueError(f"its steps are not {rows} values each")
     found = analysis.search
     if found is not None and (
         [scope.name for scope in found.tensors] != [tensor.name for tensor in analysis.tensors]
-        or any(values.size != rows for values in found.total.steps.values())
+        or any(values.shape != (rows,) for values in found.total.steps.values())
     ):
         raise ValueError("its search doesn't fit its tensors and rows")
-    tensor_steps = analysis.tensor_steps
-    if tensor_steps is None:
+    held = analysis.tensor_steps
+    if held is None:
         return
-    bins = (len(analysis.tensors), tensor_steps.edges.size - 1)
-    sums = [tensor_steps.energy, *tensor_steps.path_length.values(), *tensor_steps.product.values()]
-    if any(values.shape != bins for values in sums) or int(tensor_steps.edges[-1]) != rows:
+    bins = (len(analysis.tensors), held.edges.size - 1)
+    sums = [held.energy, *held.path_length.values(), *held.product.values()]
+    edges = held.edges.tolist()
+    if (
+        any(values.shape != bins for values in sums)
+        or (edges[0], edges[-1]) != (0, rows)
+        or edges != sorted(set(edges))
+        or not specs <= held.path_length.keys() & held.product.keys()
+    ):
         raise ValueError("its tensor_steps don't fit its tensors and rows")

@@ -31,6 +31,7 @@ from .partial import PartialAnalysis
 from .result import Cost, LogWarning, Settings
 from .splitting import PartNumber
 from .store import first_line
+from .typed_fields import check_fields
 
 FORMAT = "gradmf.part"
 FORMAT_VERSION = 1
@@ -148,6 +149,8 @@ class PartFile:
             self.plan = str(header["plan"])
             self.warnings = tuple(LogWarning(**warning) for warning in header["warnings"])
             self.cost = Cost(**header["cost"])
+            for held in (self.settings, *self.warnings, self.cost):
+                check_fields(held)
             self.read = self._read(header["run"])
             names = [name.removesuffix(".npy") for name in self._archive.namelist()]
             self.squares = tuple(name[8:] for name in names if name.startswith("squares/"))

@@ -230,7 +230,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(run: Any, tmp_pa
         ('{"schema": "gradmf.info/1"}', "schema 'gradmf.info/1', not 'gradmf.analyze/1'"),
         ("[3]", "bad.json, result 1: no result of gradmf analyze"),
         ('{"schema": "gradmf.analyze/1"}', "damaged result of gradmf analyze: 'run' is missing"),
-        ('{"schema":\n', "bad.json, line 1: no JSON"),
+        ('{"schema":\n', "bad.json, line 2: no JSON, or cut short"),
     ],
 )
 def test_bad_documents_are_told_in_a_line(run: Any, tmp_path: Path, text: str, told: str) -> None:
