@@ -96,7 +96,9 @@ def _path_lengths(analysis: Analysis) -> Table:
 
 def _error(value: float | None) -> str:
     """Two significant digits."""
-    return NOTHING if value is None else f"{value:.2g}"
+    if value is None or not 99.5 <= value < 1e7:
+        return NOTHING if value is None else f"{value:.2g}"
+    return f"{float(f'{value:.2g}'):,.0f}"
 
 
 def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
