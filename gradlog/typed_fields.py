@@ -7,23 +7,23 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 
-def check_fields(instance: object, where: str = "") -> None:
+def check_fields(instance: Any, where: str = "") -> None:
     """Raise ValueError, naming the field, where one doesn't hold what its annotation says.
 
     Numbers, strings, tuples, mappings, optional ones of these, and dataclasses within are looked at; arrays
     are not. An int does for a float; a bool is no number, and infinity is none either.
     """
-    for name, annotation in _annotations(type(instance)).items():
+    # mypy takes the __hash__ of the class's instances for that of the class.
+    for name, annotation in _annotations(type(instance)).items():  # type: ignore[arg-type]
         _check(getattr(instance, name), annotation, f"{where}{name}")
 
 
 @functools.cache
-def _annotations(kind: Hashable) -> dict[str, Any]:
-    assert isinstance(kind, type)
+def _annotations(kind: type[Any]) -> dict[str, Any]:
     held = typing.get_type_hints(kind)
     return {field.name: held[field.name] for field in dataclasses.fields(kind)}
 
