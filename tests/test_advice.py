@@ -286,13 +286,29 @@ def test_predictions_and_windows_against_plain_sums(tmp_path: Path) -> None:
     analysis = gradlog.analyze(tmp_path / "run.zarr")
     best = analysis.total.best
     assert best is not None
-    hint = told(advice, "hint")
+    hint = told(gradlog.advise(analysis), "hint")
     assert hint.figures[0].value == best.kappa
     lower, upper = hint.figures[0].lower, hint.figures[0].upper
     assert lower is not None
     assert upper is not None
     assert lower < hint.figures[0].value < upper
     assert figure(hint, "bound") == pytest.approx(np.sqrt(best.kappa))
+
+
+def test_what_the_search_found_takes_the_place_of_listed_predictors(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    values = np.cumsum(rng.standard_normal((120, 200)), axis=0) / 4 + rng.standard_normal((120, 200))
+    advice = advise(tmp_path / "run.zarr", {"w": values.astype(np.float32)}, only=("hint", "momentum"))
+    search = gradlog.analyze(tmp_path / "run.zarr", search=True).search
+    assert search is not None
+    assert search.total.best is not None
+    hint = told(advice, "hint")
+    assert hint.text == f"use {search.total.best.predictor} as hint"
+    assert hint.figures[0].value == search.total.best.held_out
+    finest = search.total.of("ema")
+    assert finest is not None
+    found = {figure.name: figure.value for figure in told(advice, "momentum").figures}
+    assert found[f"held_out[{finest.predictor}]"] == finest.held_out
 
 
 def test_spike_scores_are_the_running_ratio() -> None:

@@ -23,6 +23,16 @@ def test_readme_shows_what_the_command_prints(example: Example) -> None:
     assert masked(run(example.command)) == masked(example.output)
 
 
+DECISIONS = (ROOT / "docs" / "decisions.md").read_text()
+
+
+@pytest.mark.parametrize("example", examples(DECISIONS), ids=lambda e: e.command.split("\n")[0])
+def test_decisions_are_what_the_command_prints(example: Example) -> None:
+    if "jq" in example.command and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    assert masked(run(example.command)) == masked(example.output)
+
+
 def test_readme_shows_outputs() -> None:
     shown = examples(README)
     assert any(example.command == "make demo" for example in shown)

@@ -101,7 +101,8 @@ def _gather(
     wanted = [QUANTITIES[name] for name in names]
     matrices = any(quantity.matrices for quantity in wanted)
     windows = any(quantity.windows for quantity in wanted)
-    if settings.rank == "auto" and not any(quantity.spectrum for quantity in wanted):
+    search = any(quantity.search for quantity in wanted)
+    if settings.rank == "auto" and not any(quantity.spectrum or quantity.search for quantity in wanted):
         settings = dataclasses.replace(settings, rank="none")
     log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
     from .gleaning import Gleaning, reserved_bytes, sample_sizes
@@ -118,6 +119,9 @@ def _gather(
     if sketch_of(log) is not None or settings.project is not None:
         raise UsageError(f"{log.path}: advice follows from gradients, and a sketch holds none")
     ready = prepare(log, settings, threads, memory, tensor_steps=True, beside=room)
+    if search and _over_rows(ready):
+        searching = prepare(log, settings, threads, memory, tensor_steps=True, search=True, beside=room)
+        ready = searching if _over_rows(searching) else ready
     ready = dataclasses.replace(ready, glean=glean)
     analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True)
     assert gleaning is not None
@@ -130,6 +134,14 @@ def _gather(
         window_rows=_window_rows(analysis),
         no_windows=NO_ROW_GRAM,
     )
+
+
+def _over_rows(ready: Preparation) -> bool:
+    """The plan forms inner products of all pairs of rows: a search takes them in for little.
+
+    Elsewhere it would have to follow a grid of averages, which costs as much as the pass.
+    """
+    return ready.plan.method == "exact" and not ready.plan.by_columns
 
 
 def _window_rows(analysis: Analysis) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..result import Analysis, ScopeResult, TensorResult
+from ..search_result import ScopeSearch
 from .decision import MatrixSpectra
 from .intervals import RunBootstrap
 
@@ -66,6 +67,13 @@ class Evidence:
     def bootstrap(self) -> RunBootstrap:
         """Resamples the rows of the run."""
         return RunBootstrap(self.analysis.steps.grad_norm)
+
+    def search(self, name: str | None) -> ScopeSearch | None:
+        """What the search for the best predictors found for a tensor, or the whole model (None)."""
+        search = self.analysis.search
+        if search is None:
+            return None
+        return next((scope for scope in (search.total, *search.tensors) if scope.name == name), None)
 
     @functools.cached_property
     def total(self) -> ScopeSteps | None:

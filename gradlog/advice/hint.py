@@ -1,9 +1,12 @@
-"""Is a hint worth it: optimism and look-ahead, with the best of the listed predictors.
+"""Is a hint worth it: optimism and look-ahead, with the best of the predictors.
 
 Optimistic mirror descent with hints m_t has regret of at most R sqrt(2 P(m)), against R sqrt(2 sum
 ||g_t||^2) without hints: the bound shrinks by sqrt(kappa). Range of kappa: from 0, and above 1 where the
 hint does harm. Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad predicts the
 next weights with one.
+
+Where a search for the best predictors was made (`gradlog.predictor_search`), its best one takes the place of
+the listed ones if it leaves less, with kappa on rows that it was not chosen on.
 
 The interval is that of the best predictor's kappa, each of K predictors at 1 - 0.05 / K (Bonferroni), since
 the best one was picked on the same rows. A hint is called worth it where the upper end lies below 0.9: less
@@ -45,7 +48,25 @@ def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
     if not evidence.scopes:
         return without_steps(NAME, SOURCE)
-    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+    return [_searched(evidence, _of_scope(evidence, scope)) for scope in evidence.scopes]
+
+
+def _searched(evidence: Evidence, decision: Decision) -> Decision:
+    """The decision with what the search found in place of the listed predictors, where that predicts more."""
+    search = evidence.search(decision.scope)
+    best = None if search is None else search.best
+    if best is None or best.held_out is None or best.upper is None or decision.verdict == UNKNOWN:
+        return decision
+    listed = decision.figures[0].value
+    if evidence.stride > 1 or best.upper >= WORTH or (listed is not None and best.held_out > 0.99 * listed):
+        return decision
+    named = best.predictor
+    if best.family == "lags":
+        named = f"{len(best.predictor.split(','))} lags by least squares"
+    figure = Figure(f"held_out[{best.predictor}]", best.held_out, best.lower, best.upper, BOOTSTRAP)
+    bound = Figure("bound", math.sqrt(best.held_out), basis=BOOTSTRAP)
+    text = f"use {named} as hint"
+    return Decision(NAME, decision.scope, CHANGE, text, (figure, bound), CLEAR, SOURCE, 50)
 
 
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:

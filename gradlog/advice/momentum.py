@@ -2,10 +2,12 @@
 
 For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum ||g_t||^2, in [0, 1]: the
 size c of a momentum step is the learning rate's business, its direction is the memory's. The best B is
-named with all others that cannot be told from it: the interval of the difference of their logarithms, over
-the same resampled rows, holds 0. AdEMAMix mixes a fast and a slow average; whether a mixture pays cannot be
-read off these sums. Where the shortest wins, there is little noise to average away: that says nothing about
-momentum as acceleration. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
+named with all others that cannot be told from it: the interval of the difference of their logarithms,
+over the same resampled rows, holds 0. Where a search was made, B is found to 0.001, and two memories as
+in AdEMAMix are named where no single average comes within 1 percent of a mixture on rows that neither was
+chosen on; that is a figure without an interval of its own. Where the shortest wins, there is little noise
+to average away: that says nothing about momentum as acceleration. Rows are logged steps: where only every
+k-th step was logged, B speaks of rows.
 """
 
 from __future__ import annotations
@@ -80,9 +82,21 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return told(KEEP, text, WEAK, 0, figure)
     of_rows = "" if evidence.stride == 1 else f" of rows, {evidence.stride} steps apart"
     beside = f" (or {', '.join(_decay(spec) for spec in equal[1:])})" if equal[1:] else ""
-    if best == min(averages, key=lambda spec: float(_decay(spec))) and len(equal) == 1:
-        text = f"memory {_decay(best)} or less: little noise to average"
+    if best == min(averages, key=lambda spec: float(_decay(spec))):
+        text = f"memory {_decay(best)} or less: little noise"
         return told(NOTE, text, CLEAR, 12, figure)
+    search = evidence.search(scope.name)
+    finest = None if search is None else search.of("ema")
+    if search is not None and search.best is not None and search.best.family == "mixture":
+        mixed = search.best
+        figure = Figure(f"held_out[{mixed.predictor}]", mixed.held_out, mixed.lower, mixed.upper, BOOTSTRAP)
+        return told(CHANGE, f"two memories, {mixed.predictor}", WEAK, 40, figure)
+    if finest is not None and finest.predicts and evidence.stride == 1:
+        alike = f"; {', '.join(_decay(spec) for spec in equal)} fit alike" if equal[1:] else ""
+        exact = Figure(
+            f"held_out[{finest.predictor}]", finest.held_out, finest.lower, finest.upper, BOOTSTRAP
+        )
+        return told(CHANGE, f"memory {_decay(finest.predictor)}{alike}", CLEAR, 40, figure, exact)
     return told(CHANGE, f"memory {_decay(best)}{_beyond(best, averages)}{beside}{of_rows}", CLEAR, 40, figure)
 
 

@@ -12,10 +12,11 @@ from .evidence import Evidence
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity. spectrum, matrices, windows : what the pass has to gather for it"""
+    """One quantity. spectrum, search, matrices, windows : what the pass has to gather for it"""
 
     decide: Callable[[Evidence], list[Decision]]
     spectrum: bool = False
+    search: bool = False
     matrices: bool = False
     windows: bool = False
 
@@ -26,8 +27,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     growth.NAME: Quantity(growth.decide),
     frozen.NAME: Quantity(frozen.decide),
     rank.NAME: Quantity(rank.decide, spectrum=True, matrices=True),
-    hint.NAME: Quantity(hint.decide),
-    momentum.NAME: Quantity(momentum.decide),
+    hint.NAME: Quantity(hint.decide, search=True),
+    momentum.NAME: Quantity(momentum.decide, search=True),
     schedule.NAME: Quantity(schedule.decide),
     slow.NAME: Quantity(slow.decide),
     coherence.NAME: Quantity(coherence.decide),
