@@ -69,7 +69,7 @@ def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
         (Column("rests on", "left"), [_figure_text(figure) for figure in figures]),
         (Column("range", "left", dim=True, yields=3), [_range(figure) for figure in figures]),
         (Column("sure", "left"), [decision.confidence for decision in first]),
-        (Column("source", "left", dim=True, yields=4), [decision.source for decision in first]),
+        (Column("source", "left", dim=True, yields=4), [_names(decision.source) for decision in first]),
     ]
     rows = tuple(zip(*(cells for _, cells in columns), strict=True))
     notes = []
@@ -79,6 +79,11 @@ def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
     if not quiet:
         notes.append("certain: counted; clear: 95% interval, or all sampled rows; weak: the figure alone")
     return Table("Decisions", tuple(column for column, _ in columns), rows, note="; ".join(notes))
+
+
+def _names(source: str) -> str:
+    """Papers by name alone: machine formats and the documentation have their numbers."""
+    return "; ".join(paper.partition(", arXiv")[0] for paper in source.split("; "))
 
 
 def _where(group: Sequence[Decision]) -> str:

@@ -455,6 +455,16 @@ def test_a_finished_result_says_what_it_cannot(tmp_path: Path) -> None:
     assert {d.verdict for d in bare.decisions if d.quantity != "dead"} == {"unknown"}
 
 
+def test_a_sketch_gives_estimates_and_no_matrices(tmp_path: Path) -> None:
+    write_store(tmp_path / "run.zarr", planted(160))
+    gradlog.sketch_log(tmp_path / "run.zarr", tmp_path / "sketch.zarr", gradlog.Settings(sketch_dim=64))
+    advice = gradlog.advise(tmp_path / "sketch.zarr")
+    assert {d.confidence for d in advice.decisions} <= {"weak", "none"}
+    assert told(advice, "dead", "dead").text == "dead from step 150 on"
+    assert "a sketch holds no gradient matrices" in told(advice, "rank", "flat").text
+    assert all(figure.basis != "exact" for d in advice.decisions for figure in d.figures)
+
+
 def test_rows_apart_are_not_steps(tmp_path: Path) -> None:
     values = np.cumsum(white(100, 40), axis=0)
     write_store(tmp_path / "run.zarr", {"w": values}, step=np.arange(100) * 10)

@@ -51,7 +51,7 @@ def test_readme_python_runs(block: str, tmp_path: Path) -> None:
 
 def test_readme_names_every_option() -> None:
     """Options that the README mentions exist, by the command's own help."""
-    shown = "".join(run(f"gradmf {command} --help") for command in ("analyze", "compare", "info"))
+    shown = "".join(run(f"gradmf {command} --help") for command in ("analyze", "advise", "compare", "info"))
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in shown, option
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..analysis import DEFAULT_MEMORY, Preparation, Progress, prepare, run_analysis
 from ..errors import UsageError
-from ..log import GradientLog, open_log, sketch_of
+from ..log import GradientLog, open_log
 from ..result import Analysis, Settings
-from .decision import Advice, Decision
+from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
 from .evidence import Evidence
 from .quantities import QUANTITIES
 from .schedule import NAME as SCHEDULE
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .gleaning import Gleaning
 
 SERIES = ("lr", "learning_rate")
+SKETCHED = "a sketch holds no gradient matrices: give the log of gradients"
 NO_ROW_GRAM = "windows of increments come with the exact rank, of fewer rows than parameters"
 
 
@@ -61,6 +62,8 @@ def advise(
     decisions = [decision for name in names for decision in QUANTITIES[name].decide(evidence)]
     schedule = schedule_of(evidence) if SCHEDULE in names else None
     analysis = evidence.analysis
+    if analysis.total.energy_error is not None:
+        decisions = [estimated(decision) for decision in decisions]
     step = analysis.steps.step
     return Advice(
         version=analysis.version,
@@ -74,6 +77,16 @@ def advise(
         warnings=analysis.warnings,
         steps=(int(step[0]), int(step[-1])) if step.size else None,
     )
+
+
+def estimated(decision: Decision) -> Decision:
+    """The decision where sums are estimates from a sketch: nothing is counted, and no interval is whole."""
+    figures = tuple(
+        dataclasses.replace(figure, basis=ESTIMATE) if figure.basis == FACT else figure
+        for figure in decision.figures
+    )
+    confidence = decision.confidence if decision.confidence == NONE else WEAK
+    return dataclasses.replace(decision, figures=figures, confidence=confidence)
 
 
 def checked_names(only: Sequence[str]) -> tuple[str, ...]:
@@ -116,8 +129,8 @@ def _gather(
         )
         return Gleaning(ready.tensors, rows, sizes, windows)
 
-    if sketch_of(log) is not None or settings.project is not None:
-        raise UsageError(f"{log.path}: advice follows from gradients, and a sketch holds none")
+    if settings.project is not None:
+        raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
     ready = prepare(log, settings, threads, memory, tensor_steps=True, beside=room)
     if search and _over_rows(ready):
         searching = prepare(log, settings, threads, memory, tensor_steps=True, search=True, beside=room)
@@ -129,7 +142,7 @@ def _gather(
         analysis,
         series=_series(ready, keep),
         matrices=gleaning.matrices(),
-        no_matrices=gleaning.reasons(),
+        no_matrices=gleaning.reasons() | {t.name: SKETCHED for t in ready.tensors if t.made_of},
         windows=gleaning.window_squares,
         window_rows=_window_rows(analysis),
         no_windows=NO_ROW_GRAM,

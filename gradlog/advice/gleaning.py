@@ -33,7 +33,7 @@ TOO_LARGE = "its matrices take too much memory: give more --memory"
 
 def reserved_bytes(tensors: Sequence[Tensor], memory: int) -> int:
     """Bytes to keep for sampled matrices, at most an eighth of `memory`."""
-    wanted = sum(t.parameters * t.compute_dtype.itemsize for t in tensors if matrix_shape(t.shape))
+    wanted = sum(t.parameters * t.compute_dtype.itemsize for t in tensors if _matrix(t))
     return min(memory // MEMORY_SHARE, 3 * MOST_SAMPLES * wanted)
 
 
@@ -45,7 +45,7 @@ def sample_sizes(
     whole_rows : a block holds all tensors, so that all their matrices are open together
     room : bytes; asked : rows that the user asked for, whatever their work
     """
-    shapes = {at: shape for at, t in enumerate(tensors) if (shape := matrix_shape(t.shape)) is not None}
+    shapes = {at: shape for at, t in enumerate(tensors) if (shape := _matrix(t)) is not None}
     work = sum(_operations(shape) for shape in shapes.values())
     logged = float(rows) * sum(t.parameters for t in tensors)
     affordable = int(min(MOST_SAMPLES, WORK_SHARE * logged / work)) if work else 0
@@ -58,6 +58,11 @@ def sample_sizes(
         size = min(most, max(0, fits))
         sizes[at] = size or (TOO_MUCH_WORK if most == 0 else TOO_LARGE)
     return sizes
+
+
+def _matrix(tensor: Tensor) -> tuple[int, int] | None:
+    """The shape of a tensor taken as a matrix; None for vectors, and for sums that a sketch holds instead."""
+    return None if tensor.made_of else matrix_shape(tensor.shape)
 
 
 def _operations(shape: tuple[int, int]) -> float:
