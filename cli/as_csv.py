@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from gradmf.gradlog import (
     Advice,
     Analysis,
+    Bounds,
     Change,
     Comparison,
     LogDescription,
@@ -49,6 +50,14 @@ ADVICE_COLUMNS = (
     "run", "quantity", "scope", "tensor", "verdict", "decision", "confidence", "figure", "value", "lower",
     "upper", "basis", "weight", "source",
 )  # fmt: skip
+
+
+BOUNDS_COLUMNS = (
+    "run", "guarantee", "hint", "formula", "value", "worst_formula", "worst", "ratio", "assumptions", "why",
+)  # fmt: skip
+
+
+CURVE_COLUMNS = ("run", "curve", "name", "at", "lower", "upper")
 
 
 def analysis_columns(
@@ -163,6 +172,52 @@ def write_schedule(schedule: Schedule) -> Iterator[str]:
         for at in range(schedule.step.size)
     ]
     yield from write_rows([rows])
+
+
+def write_bounds(found: Iterable[Bounds], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Pieces of CSV: for every run a row for every guarantee."""
+    tables = (
+        [
+            {
+                "run": bounds.analysis.run.path,
+                "guarantee": row.name,
+                "hint": row.hint or None,
+                "formula": row.formula,
+                "value": row.value,
+                "worst_formula": row.worst_formula,
+                "worst": row.worst,
+                "ratio": row.ratio,
+                "assumptions": "; ".join(row.assumptions),
+                "why": row.why or None,
+            }
+            for row in bounds.rows
+        ]
+        for bounds in found
+    )
+    yield from write_rows(tables, columns)
+
+
+def write_curves(found: Iterable[Bounds], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Pieces of CSV: the anytime bounds by training step, and the residual by rank."""
+    yield from write_rows(map(_curve_rows, found), columns)
+
+
+def _curve_rows(bounds: Bounds) -> list[dict[str, Value]]:
+    run, steps = bounds.analysis.run.path, bounds.analysis.steps.step.tolist()
+    rows: list[dict[str, Value]] = [
+        {"run": run, "curve": "anytime", "name": spec, "at": step, "lower": value, "upper": value}
+        for spec, values in bounds.anytime.bounds.items()
+        for step, value in zip(steps, values.tolist(), strict=True)
+    ]
+    curve = bounds.residual
+    if curve is not None:
+        rows += [
+            {"run": run, "curve": "residual", "name": None, "at": rank, "lower": lower, "upper": upper}
+            for rank, lower, upper in zip(
+                curve.rank.tolist(), curve.lower.tolist(), curve.upper.tolist(), strict=True
+            )
+        ]
+    return rows
 
 
 def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> dict[str, Value]:

@@ -9,7 +9,7 @@ import click
 
 from .messages import tell_error
 
-_COMMANDS = ("analyze", "advise", "compare", "merge", "sketch", "info", "completion")
+_COMMANDS = ("analyze", "advise", "compare", "bounds", "merge", "sketch", "info", "completion")
 
 
 class _LazyGroup(click.Group):
@@ -32,6 +32,7 @@ class _LazyGroup(click.Group):
 Examples:
   gradmf analyze run.zarr
   gradmf compare reference.zarr run.zarr
+  gradmf bounds run.zarr
   gradmf info run.zarr
 
 \b

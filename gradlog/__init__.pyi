@@ -1,14 +1,22 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .advice_document import advice_document
 from .analysis import analyze
+from .bounding import bounds, check_bounds
 from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparison_gates import comparison_vocabulary, judge_comparison
 from .description import LogDescription, TensorDescription, describe
-from .document import analysis_document, comparison_document, description_document, plan_document
+from .document import (
+    analysis_document,
+    bounds_document,
+    comparison_document,
+    description_document,
+    plan_document,
+)
 from .document_reader import holds_analyses, read_analyses
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates import Finding, Reading, Violation, judge
+from .guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
 from .inventory import ChunkInventory, take_inventory
 from .log import GradientLog, Tensor, open_log
 from .merging import merge_parts
@@ -47,6 +55,8 @@ __all__ = [
     "QUANTITIES",
     "Advice",
     "Analysis",
+    "Anytime",
+    "Bounds",
     "Change",
     "ChunkInventory",
     "Comparison",
@@ -59,10 +69,12 @@ __all__ = [
     "GradientLog",
     "GradmfError",
     "GrowthPoint",
+    "Guarantee",
     "Limit",
     "LogDescription",
     "LogWarning",
     "LogWriter",
+    "MeetingRank",
     "MemoryLimitError",
     "PartNumber",
     "PartialAnalysis",
@@ -73,6 +85,7 @@ __all__ = [
     "Reading",
     "Relation",
     "RelationWindow",
+    "ResidualCurve",
     "Rule",
     "RuleError",
     "RunInfo",
@@ -102,6 +115,9 @@ __all__ = [
     "analysis_document",
     "analyze",
     "analyze_part",
+    "bounds",
+    "bounds_document",
+    "check_bounds",
     "check_comparison",
     "compare",
     "comparison_document",

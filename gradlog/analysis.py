@@ -6,7 +6,7 @@ import fnmatch
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from .projection import check_dimension, check_seed
 from .result import Analysis, Cost, LogWarning, Settings
 from .sketched import Sketched
 from .splitting import PartNumber, PartPlan, plan_part
+from .stationarity import LOSSES, RATES
 from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
@@ -95,7 +96,23 @@ def run_analysis(
     if not tensor_steps:
         result.tensor_series = None
     cost = Cost(time.perf_counter() - ready.began, decoded, "+".join(readers))
-    return assemble(ready.read(keep), ready.settings, result, warnings, cost), result.gleaning, keep
+    analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
+    if ready.search:
+        analysis = replace(analysis, series=_series(ready, keep))
+    return analysis, result.gleaning, keep
+
+
+def _series(ready: Preparation, keep: NDArray[np.bool_] | None) -> dict[str, NDArray[np.float64]]:
+    """(rows,) values of the losses and step sizes that the log holds."""
+    found = {}
+    rows = slice(*ready.plan.rows)
+    for name in (*LOSSES, *RATES):
+        array = ready.log.series.get(name)
+        if array is None or not np.issubdtype(array.dtype, np.number) or array.shape[0] < rows.stop:
+            continue
+        values = np.asarray(array[rows], dtype=np.float64)
+        found[name] = values if keep is None else values[keep]
+    return found
 
 
 @dataclass(frozen=True)

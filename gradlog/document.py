@@ -22,11 +22,13 @@ from .search_result import PredictorSearch, ScopeSearch
 if TYPE_CHECKING:
     from .comparison import Comparison, ScopeComparison
     from .description import LogDescription
+    from .guarantee import Bounds
     from .planning import PlanDescription
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"
 PLAN_SCHEMA = "gradmf.plan/1"
+BOUNDS_SCHEMA = "gradmf.bounds/1"
 COMPARE_SCHEMA = "gradmf.compare/1"
 
 
@@ -48,6 +50,7 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
         document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
     if analysis.search is not None:
         document["search"] = _search(analysis.search)
+        document["series"] = dict(analysis.series)
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -97,6 +100,38 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
     if comparison.relation is not None:
         document["relation"] = dataclasses.asdict(comparison.relation)
         del document["relation"]["total"]["name"]
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def bounds_document(bounds: Bounds, *, curves: bool = True) -> dict[str, Any]:
+    """The document of schema gradmf.bounds/1, with or without the curves over rows and ranks."""
+    analysis = bounds.analysis
+    document: dict[str, Any] = {
+        "schema": BOUNDS_SCHEMA,
+        "gradmf": analysis.version,
+        "run": dataclasses.asdict(analysis.run),
+        "settings": {
+            **_settings(analysis.settings),
+            "radius": bounds.radius,
+            "smoothness": bounds.smoothness,
+            "lr": bounds.lr,
+            "floor": bounds.floor,
+        },
+        "guarantees": [
+            {**dataclasses.asdict(row), "why": row.why or None, "ratio": row.ratio} for row in bounds.rows
+        ],
+        "meeting_rank": [dataclasses.asdict(item) for item in bounds.meeting],
+        "hint": bounds.anytime.hint,
+        "pays_from": bounds.anytime.pays_from,
+        "search": None if analysis.search is None else _search(analysis.search),
+        "warnings": [dataclasses.asdict(warning) for warning in analysis.warnings],
+    }
+    if document["search"]:
+        document["search"]["total"].pop("path_length", None)
+    if curves:
+        document["anytime"] = {"step": analysis.steps.step, "bound": dict(bounds.anytime.bounds)}
+        document["residual"] = None if bounds.residual is None else vars(bounds.residual)
     plain: dict[str, Any] = _plain(document)
     return plain
 

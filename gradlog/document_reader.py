@@ -141,6 +141,7 @@ def _analysis(document: Mapping[str, Any]) -> Analysis:
         cost=Cost(0.0, 0, "json"),
         tensor_steps=None if tensor_steps is None else _tensor_steps(tensor_steps, tensors),
         search=_search(document["search"]) if document.get("search") else None,
+        series={name: _doubles(values) for name, values in document.get("series", {}).items()},
     )
 
 
@@ -275,7 +276,7 @@ def _check_lengths(analysis: Analysis, specs: set[str]) -> None:
     found = analysis.search
     if found is not None and (
         [scope.name for scope in found.tensors] != [tensor.name for tensor in analysis.tensors]
-        or any(values.shape != (rows,) for values in found.total.steps.values())
+        or any(v.shape != (rows,) for v in (*found.total.steps.values(), *analysis.series.values()))
     ):
         raise ValueError("its search doesn't fit its tensors and rows")
     held = analysis.tensor_steps

@@ -259,7 +259,7 @@ class Analysis:
     """The result of `analyze`: the whole model, its tensors in the log's order, and the steps.
 
     tensor_steps : the same for each tensor, where asked for
-    search : the best predictors of each family, where asked for
+    search : the best predictors of each family, where asked for; series : with it, loss and lr as logged
     """
 
     version: str
@@ -272,3 +272,4 @@ class Analysis:
     cost: Cost
     tensor_steps: TensorSteps | None = None
     search: PredictorSearch | None = None
+    series: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)

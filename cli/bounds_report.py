@@ -1,0 +1,188 @@
+"""The report of guarantees: the bounds, the predictors that were found, and what predicts tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
+
+from .figures import NOTHING, count, counted, numbers, significant
+from .report import Column, Report, Series, Table
+
+MOST_TENSORS = 6
+LONGEST_SPEC = 24
+_WORDS = {
+    "regret[no hints]": "regret, no hints",
+    "regret[best listed]": "regret, best listed",
+    "regret[best average]": "regret, best average",
+    "regret[best mean]": "regret, best mean",
+    "regret[best mixture of two averages]": "regret, best mixture",
+    "regret[best least squares on lags]": "regret, least squares",
+    "regret[aggregate]": "regret, not knowing which",
+    "regret[rank r]": "regret, rank-r increments",
+    "stationarity": "stationarity",
+    "stationarity[added]": "  added by prediction",
+    "variation[gradual]": "gradual variation",
+    "variation[maximal]": "maximal variation",
+    "variation[path]": "path variation",
+}
+
+
+def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
+    """All that a person sees."""
+    analysis = bounds.analysis
+    run, step = analysis.run, analysis.steps.step
+    span = f" (steps {step[0]} to {step[-1]})" if step.size else ""
+    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
+    tables = [_guarantees(bounds)]
+    if analysis.search is not None and analysis.search.total.found:
+        tables.append(_found(analysis.search.total.found, analysis.search.confidence))
+    if analysis.search is not None and len(analysis.search.tensors) > 1:
+        tables.append(_tensors(bounds, analysis.search.tensors))
+    return Report(
+        heading=run.path,
+        facts=(f"{counted(run.rows, 'row')}{span}, {size}; radius R = {bounds.radius:g}",),
+        tables=tuple(tables),
+        series=_series(bounds),
+        words=() if quiet else tuple(_words(bounds)),
+    )
+
+
+def _guarantees(bounds: Bounds) -> Table:
+    rows = bounds.rows
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("guarantee", "left"), [_WORDS[row.name] for row in rows]),
+        (Column("hint", "left", shrinks=True), [_short(row.hint) for row in rows]),
+        (Column("this run", "decimal"), numbers([row.value for row in rows])),
+        (Column("worst case", "decimal"), numbers([row.worst for row in rows])),
+        (Column("ratio", "decimal"), [_ratio(row) for row in rows]),
+        (Column("formula", "left", dim=True, yields=3), [row.formula for row in rows]),
+        (Column("of the worst case", "left", dim=True, yields=4), [row.worst_formula for row in rows]),
+    ]
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row.why:
+            notes.setdefault(row.why, []).append(_WORDS[row.name].strip())
+    return _table("Guarantees", columns, "; ".join(f"{', '.join(n)}: {why}" for why, n in notes.items()))
+
+
+def _ratio(row: Guarantee) -> str:
+    return NOTHING if row.ratio is None else f"{row.ratio:.4f}" if row.ratio >= 1e-3 else f"{row.ratio:.1e}"
+
+
+def _found(found: Sequence[FoundPredictor], confidence: float) -> Table:
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("best in hindsight", "left", shrinks=True), [_short(item.predictor) for item in found]),
+        (Column("kappa", "decimal"), numbers([item.kappa for item in found])),
+        (Column("scaled", "decimal", yields=2), numbers([item.scaled_kappa for item in found])),
+        (Column("held out", "decimal"), numbers([item.held_out for item in found])),
+        (Column(f"{100 * confidence:g}% interval"), [_interval(item) for item in found]),
+        (Column("verdict", "left"), [_verdict(item) for item in found]),
+    ]
+    return _table("Predictor search, whole model", columns, "")
+
+
+def _interval(item: FoundPredictor) -> str:
+    if item.lower is None or item.upper is None:
+        return NOTHING
+    return f"{significant(item.lower)} to {significant(item.upper)}"
+
+
+def _verdict(item: FoundPredictor) -> str:
+    return {None: NOTHING, True: "predicts", False: "noise"}[item.predicts]
+
+
+def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
+    energies = [tensor.energy for tensor in bounds.analysis.tensors]
+    order = sorted(range(len(scopes)), key=lambda at: -energies[at])
+    shown = [scopes[at] for at in order[:MOST_TENSORS]]
+    best = [scope.best for scope in shown]
+    likely = [scope.best or scope.least for scope in shown]
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("tensor", "left", shrinks=True), [str(scope.name) for scope in shown]),
+        (Column("predicted by", "left"), [_named(scope) for scope in shown]),
+        (Column("kappa", "decimal"), numbers([item.kappa if item else None for item in likely])),
+        (Column("held out", "decimal"), numbers([item.held_out if item else None for item in likely])),
+        (Column("interval", dim=True, yields=3), [_interval(item) if item else NOTHING for item in likely]),
+    ]
+    note = "nothing: no family beats zero beyond noise; figures are then of the best in hindsight"
+    rest = len(scopes) - len(shown)
+    if rest:
+        silent = sum(scope.best is None for scope in scopes)
+        note = f"and {count(rest)} more; nothing predicts {count(silent)} of all {count(len(scopes))}"
+    elif all(best):
+        note = ""
+    return _table("Tensors by gradient energy", columns, note)
+
+
+def _named(scope: ScopeSearch) -> str:
+    if scope.best is not None:
+        return _short(scope.best.predictor)
+    return "nothing" if scope.decided else NOTHING
+
+
+def _short(spec: str) -> str:
+    """A spec that fits a table: of long ones only how many weights there are."""
+    name, _, argument = spec.partition(":")
+    if name == "lags":
+        weights = argument.count(",") + 1
+        return f"{counted(weights, 'lag')}" if weights > 1 else f"lags:{float(argument):.4g}"
+    return spec or NOTHING
+
+
+def _series(bounds: Bounds) -> tuple[Series, ...]:
+    anytime = bounds.anytime
+    if anytime.hint is None:
+        return ()
+    zero = anytime.bounds["zero"]
+    ratios = tuple(
+        float(b / z) if z > 0 else float("nan")
+        for b, z in zip(anytime.bounds[anytime.hint], zero, strict=True)
+    )
+    return (
+        Series(f"Regret bound with {_short(anytime.hint)}, of the one without hints, at every step", ratios),
+    )
+
+
+def _words(bounds: Bounds) -> list[str]:
+    analysis, anytime = bounds.analysis, bounds.anytime
+    words = []
+    search = analysis.search
+    if search is not None and search.total.found:
+        best = search.total.best
+        if best is not None:
+            told = (
+                f"{_short(best.predictor)} predicts the whole model: it leaves {_percent(best.held_out)} of"
+            )
+            words.append(f"{told} the gradient energy where it was not chosen on.")
+        elif search.total.decided:
+            words.append("Nothing predicts the whole model beyond noise: hints are not sure to help.")
+        else:
+            words.append("Too few rows to tell prediction from noise.")
+    elif search is not None and search.total.why:
+        words.append(f"No predictors: {search.total.why}.")
+    if anytime.hint is not None and anytime.pays_from is not None and anytime.pays_from < analysis.run.rows:
+        step = int(analysis.steps.step[anytime.pays_from])
+        words.append(f"In hindsight, hints from {_short(anytime.hint)} pay from step {count(step)} on.")
+    meetings = [_meeting(item) for item in bounds.meeting if item.upper != 0]
+    if meetings:
+        words.append(f"Ranks at which increments could leave as little: {', '.join(meetings)}.")
+    words.append(
+        "Gradients are stochastic and taken as logged; docs/guarantees.md has what each bound assumes."
+    )
+    return words
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.3g}%"
+
+
+def _meeting(item: MeetingRank) -> str:
+    if item.upper is None:
+        return f"{item.predictor} {item.lower} or more"
+    return f"{item.predictor} {item.lower if item.lower == item.upper else f'{item.lower}-{item.upper}'}"
+
+
+def _table(title: str, columns: Sequence[tuple[Column, Sequence[str]]], note: str) -> Table:
+    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
+    return Table(title, tuple(column for column, _ in columns), rows, note=note)

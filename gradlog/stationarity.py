@@ -1,0 +1,100 @@
+"""Stationarity of descent along a history-based direction, with the run's own path length as its price.
+
+Let f be L-smooth, x_{t+1} = x_t - eta_t m_t with any direction m_t, g_t the gradient at x_t, eta_t <= 1/L.
+From f(x_{t+1}) <= f(x_t) - eta_t <g_t, m_t> + L eta_t^2 / 2 ||m_t||^2 and
+2 <g, m> = ||g||^2 + ||m||^2 - ||g - m||^2 follows
+
+    eta_t / 2 ||g_t||^2 <= f(x_t) - f(x_{t+1}) + eta_t / 2 ||g_t - m_t||^2
+
+and summed up, with f* any lower bound of f, and weights w_t = eta_t / sum eta,
+
+    sum_t w_t ||g_t||^2 <= 2 (f_0 - f*) / sum_t eta_t + sum_t w_t ||g_t - m_t||^2.
+
+For a constant eta that is 2 (f_0 - f*) / (eta N) + P(m) / N. The added term alone needs no loss. The worst
+case puts m_t = 0 into the added term: mean ||g_t||^2. Units: squared gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .guarantee import LOGGED, Guarantee
+from .result import Analysis
+
+Doubles = NDArray[np.float64]
+
+LOSSES = ("loss", "train_loss", "losses")
+RATES = ("lr", "learning_rate")
+
+
+def stationarity_rows(
+    analysis: Analysis, smoothness: float | None, rate: float | None, floor: float
+) -> list[Guarantee]:
+    """The bound on the mean squared gradient norm, and the term that prediction adds to it."""
+    steps = analysis.steps
+    residuals: dict[str, Doubles] = dict(steps.path_length)
+    if analysis.search is not None:
+        residuals |= analysis.search.total.steps
+    logged = first_of(analysis.series, RATES)
+    rates = np.full(analysis.run.rows, rate) if rate is not None else logged
+    usable = rates is not None and np.isfinite(rates).all() and (rates >= 0).all() and rates.sum() > 0
+    weights = rates / rates.sum() if usable and rates is not None else np.full(analysis.run.rows, np.nan)
+    varies = bool(usable and rates is not None and np.ptp(rates) > 0)
+    if not usable:
+        weights = np.full(analysis.run.rows, 1 / analysis.run.rows)
+    assumptions = [
+        "f is L-smooth, x moves by -eta m_t, g_t the gradient at x_t",
+        "eta <= 1/L, not checked" if smoothness is None else f"eta <= 1/L, L = {smoothness:g}",
+        f"no loss is below {floor:g}",
+        LOGGED,
+    ]
+    if varies:
+        assumptions.append("means over steps are weighted by lr")
+    formula = "sum w |g-m|^2, w ~ lr" if varies else "P / N"
+    of_worst = "sum w |g|^2, w ~ lr" if varies else "E / N"
+    whole = f"2 (f_0 - f*) / {'sum lr' if varies else '(lr N)'} + {formula}"
+    why = ""
+    if analysis.total.best is None:
+        why = "all gradients are zero"
+    elif not residuals:
+        why = "no per-step series: write the analysis with --format json"
+    if why:
+        return [
+            Guarantee("stationarity", "", whole, "", tuple(assumptions), None, None, why),
+            Guarantee("stationarity[added]", "", formula, of_worst, tuple(assumptions), None, None, why),
+        ]
+    hint = min(residuals, key=lambda spec: float(weights @ residuals[spec]))
+    added, worst = float(weights @ residuals[hint]), float(weights @ steps.grad_norm**2)
+    first, why = _first_term(analysis, rates if usable else None, smoothness, floor)
+    value, limit = (None, None) if first is None else (first + added, first + worst)
+    said, of_all = tuple(assumptions), whole.replace(formula, of_worst)
+    return [
+        Guarantee("stationarity", hint, whole, of_all, said, value, limit, why),
+        Guarantee("stationarity[added]", hint, formula, of_worst, said, added, worst),
+    ]
+
+
+def _first_term(
+    analysis: Analysis, rates: Doubles | None, smoothness: float | None, floor: float
+) -> tuple[float | None, str]:
+    """2 (f_0 - f*) / sum eta, or why there is none."""
+    losses = first_of(analysis.series, LOSSES)
+    if losses is None:
+        return None, "the log has no loss series"
+    if rates is None:
+        return None, "the log has no usable lr series: give --lr"
+    if smoothness is not None and float(rates.max()) > 1 / smoothness:
+        return None, f"lr is up to {float(rates.max()):g}, above 1/L = {1 / smoothness:g}"
+    if not np.isfinite(losses).all():
+        return None, "the loss series is not finite"
+    if float(losses.min()) < floor:
+        return None, f"the loss falls to {float(losses.min()):g}, below the floor {floor:g}: give --floor"
+    return 2 * (float(losses[0]) - floor) / float(rates.sum()), ""
+
+
+def first_of(series: Mapping[str, Doubles], names: tuple[str, ...]) -> Doubles | None:
+    """The first series there is of those names."""
+    return next((series[name] for name in names if name in series), None)
