@@ -85,9 +85,9 @@ def command(
                 check_finished(source, analysis)
             else:
                 with bar.of(run) as progress:
-                    analysis = gradlog.analyze(
+                    analysis = gradlog.analyze_for_bounds(
                         run, source.settings, threads=resources.threads, memory=resources.memory,
-                        progress=progress, search=True,
+                        progress=progress,
                     )  # fmt: skip
             return gradlog.bounds(analysis, radius=radius, smoothness=smoothness, lr=lr, floor=floor)
 

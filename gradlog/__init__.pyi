@@ -1,7 +1,7 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .advice_document import advice_document
 from .analysis import analyze
-from .bounding import bounds, check_bounds
+from .bounding import analyze_for_bounds, bounds, check_bounds
 from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparison_gates import comparison_vocabulary, judge_comparison
 from .description import LogDescription, TensorDescription, describe
@@ -114,6 +114,7 @@ __all__ = [
     "advise",
     "analysis_document",
     "analyze",
+    "analyze_for_bounds",
     "analyze_part",
     "bounds",
     "bounds_document",

@@ -17,7 +17,7 @@ from .blocks import BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .grid_search import search_in_grid, with_grid
 from .inventory import take_inventory
-from .log import GradientLog, Tensor, open_log
+from .log import GradientLog, Tensor, open_log, sketch_of
 from .plan import Plan, Request, make_plan
 from .predictors import HistoryBank, Predictor, parse_predictors
 from .projection import check_dimension, check_seed
@@ -97,7 +97,7 @@ def run_analysis(
         result.tensor_series = None
     cost = Cost(time.perf_counter() - ready.began, decoded, "+".join(readers))
     analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
-    if ready.search:
+    if ready.search or sketch_of(ready.log) is not None:
         analysis = replace(analysis, series=_series(ready, keep))
     return analysis, result.gleaning, keep
 

@@ -6,12 +6,15 @@ docs/guarantees.md says what each can and cannot say.
 from __future__ import annotations
 
 import math
+import os
 
+from .analysis import Progress, analyze
 from .errors import UsageError
 from .guarantee import Bounds
+from .log import open_log, sketch_of
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import anytime, regret_rows
-from .result import Analysis
+from .result import Analysis, Settings
 from .stationarity import stationarity_rows
 from .variation import variation_rows
 
@@ -53,6 +56,24 @@ def bounds(
         residual=curve,
         meeting=meeting_ranks(analysis, curve),
     )
+
+
+def analyze_for_bounds(
+    run: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    threads: int | None,
+    memory: int,
+    progress: Progress | None,
+) -> Analysis:
+    """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
+    search = settings.project is None
+    try:
+        return analyze(run, settings, threads=threads, memory=memory, progress=progress, search=search)
+    except UsageError:
+        if not search or sketch_of(open_log(run, truncate=settings.truncate)) is None:
+            raise
+    return analyze(run, settings, threads=threads, memory=memory, progress=progress)
 
 
 def check_bounds(radius: float, smoothness: float | None, lr: float | None, floor: float) -> None:

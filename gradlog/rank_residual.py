@@ -66,6 +66,8 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
         why = "no per-step series: write the analysis with --format json"
     elif analysis.total.best is None:
         why = "all gradients are zero"
+    elif ranks[len(ranks) // 2].rank is None:
+        why = "the sketch is too small to tell the rank"
     name, formula = "regret[rank r]", "R sqrt(2 (|g_0|^2 + sum_{i>r} sigma_i^2))"
     if why or spectrum is None:
         return Guarantee(name, "", formula, "R sqrt(2 E)", assumptions, None, None, why)

@@ -48,7 +48,7 @@ FAMILY_WORDS = {
     "mixture": "best mixture of two averages",
     "lags": "best least squares on lags",
 }
-NO_SEARCH = "no search was made: give the store, or analyze --search --format json"
+NO_SEARCH = "no search: it takes the log of gradients itself, or analyze --search --format json"
 
 
 def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:

@@ -228,7 +228,19 @@ def test_what_cannot_be_given_says_why(tmp_path: Path) -> None:
     rows = without_value(of(walk(50, (60,), 1), "few", predictors=("ema:0.9",)))
     assert rows["variation[path]"] == "one-step is not among the predictors"
     plain = gradlog.bounds(gradlog.analyze(tmp_path / "few.zarr"))
-    assert "no search was made" in without_value(plain)["regret[best mean]"]
+    assert "no search" in without_value(plain)["regret[best mean]"]
+
+
+def test_a_sketch_has_path_lengths_and_no_search(tmp_path: Path, command: Command) -> None:
+    sketch = str(tmp_path / "sketch.zarr")
+    command("sketch", "sample_logs/mlp-sgd.zarr", sketch, "--dim", "128")
+    for words in ((sketch,), ("sample_logs/mlp-sgd.zarr", "--project", "128")):
+        document = json.loads(command("bounds", *words, "--format", "json"))
+        rows = {row["name"]: row for row in document["guarantees"]}
+        assert rows["regret[no hints]"]["value"] == pytest.approx(17.33, rel=0.1)
+        assert "log of gradients" in rows["regret[best average]"]["why"]
+        assert rows["stationarity"]["value"] > 0 or words[1:]
+        assert "no search" in command("bounds", *words)
 
 
 def test_series_that_cannot_be_used_are_refused_in_the_row() -> None:
