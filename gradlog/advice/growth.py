@@ -2,9 +2,10 @@
 
 Fira's limiter scales a step's direction down where its norm exceeds gamma = 1.01 times the last one's. Of
 raw gradients that holds for half of all steps of any noise, so the share of rows it would touch and the
-largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called sudden where the median norm
-of 16 rows is more than 4 times that of the 16 rows before: rows of Gaussian noise stay below that even for
-a single parameter. Ratios are without units, from 0. Where zeros make a median 0 there is no ratio.
+largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called
+sudden where the norms of 16 rows are more than 4 times those of the 16 rows before, by their medians and by
+their root mean squares alike: a spike moves only the one, chance hardly the other. Ratios are without units,
+from 0. Where zeros make a level 0 there is no ratio.
 """
 
 from __future__ import annotations
@@ -55,7 +56,14 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
 
 
 def level_ratios(level: Doubles) -> Doubles:
-    """(n - 31,) median of bins t .. t + 15 over that of t - 16 .. t - 1, from t = 16 on; 0 where unknown."""
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(level, WINDOW), axis=1)
-    before, after = medians[:-WINDOW], medians[WINDOW:]
-    return np.divide(after, before, out=np.zeros_like(after), where=before > 0)
+    """(n - 31,) growth from bins t - 16 .. t - 1 to t .. t + 15, from t = 16 on; 0 where unknown.
+
+    The lesser of the ratios of medians, which spikes don't move, and of root mean squares, which chance moves
+    less where there are few parameters.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(level, WINDOW)
+    found = np.full(level.size - 2 * WINDOW + 1, np.inf)
+    for levels in (np.median(windows, axis=1), np.sqrt((windows**2).mean(axis=1))):
+        before, after = levels[:-WINDOW], levels[WINDOW:]
+        found = np.minimum(found, np.divide(after, before, out=np.zeros_like(after), where=before > 0))
+    return found
