@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -347,7 +348,17 @@ def test_a_terminal_takes_no_part(three: tuple[Path, list[Path]]) -> None:
     leader, follower = os.openpty()
     try:
         done = subprocess.run(
-            ["python", "-m", "gradmf.cli", "analyze", str(path), "--part", "1/3", "-o", os.ttyname(follower)],
+            [
+                sys.executable,
+                "-m",
+                "gradmf.cli",
+                "analyze",
+                str(path),
+                "--part",
+                "1/3",
+                "-o",
+                os.ttyname(follower),
+            ],
             capture_output=True,
             text=True,
         )

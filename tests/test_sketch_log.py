@@ -189,7 +189,7 @@ def test_analysis_of_a_sketch(store: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["analyze", str(path), "-q", "--fail-if", "kappa[one-step] > 0.000001"]) == 3
 
 
-def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path) -> None:
+def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sketch(store, tmp_path / "out.zarr")
     for options in (
         {"rank": "exact"}, {"rank": "incremental"}, {"sketch_dim": 128}, {"seed": 2}, {"subspace": 2}
@@ -198,7 +198,8 @@ def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path) -> None:
             gradlog.analyze(path, gradlog.Settings(**options))
     with pytest.raises(gradlog.UsageError, match="a sketch: --search"):
         gradlog.analyze(path, search=True)
-    assert main(["advise", str(path)]) == 2
+    assert main(["advise", str(path)]) == 0
+    assert "rank: a sketch holds no gradient matrices" in capsys.readouterr().out
     with pytest.raises(gradlog.UsageError, match="a sketch already"):
         gradlog.sketch_log(path, tmp_path / "again.zarr")
     assert not (tmp_path / "again.zarr").exists()
