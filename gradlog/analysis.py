@@ -185,7 +185,7 @@ def prepare(
         kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
         request = Request(
             tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            kept_matrices=(workers + 1) // 2 if search else 0, kept_bytes=kept + beside,
+            searched=search, kept_bytes=kept + beside,
             window=settings.window_rows, sketch_dim=dim, seed=seed,
             stored={} if sketched is None else sketched.parameters,
         )  # fmt: skip

@@ -31,6 +31,8 @@ EXACT_SECONDS = 30.0
 NARROW = 512
 """Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
+PLANNED_THREADS = (8, 4, 2, 1)
+"""Tiles in work that the borders of ranges leave room for: the most that fits, however many are in work."""
 WINDOWED_GROUP = 8
 """Small tensors read together at most, where windows of each are kept over all rows."""
 
@@ -77,6 +79,11 @@ class Plan:
         return is_wide(tensor, self.projection.dim, bool(self.stored))
 
     @property
+    def order(self) -> object:
+        """What decides the order of sums: plans that have it in common give the same bits."""
+        return self.rows, self.ranges, self.method, self.by_columns, self.basis_rows, self.projection
+
+    @property
     def decodes(self) -> int:
         """How often the chunk that is decoded most often is decoded."""
         return max((r.decodes for r in self.ranges), default=1)
@@ -90,7 +97,8 @@ class Request:
     history_rows, sum_columns : float64 values that the fused pass keeps per parameter and per row
     weight_columns : float64 weights of predictors for each row
     memory : bytes to stay within; threads : tiles in work at once
-    kept_matrices : Gram matrices that stay until the end, beside the total's
+    kept_matrices : Gram matrices that stay until the end, beside the total's; searched : half of one more for
+    each tile in work
     kept_bytes : of other sums that are kept, beside those of the whole model's rows
     window : rows of a window of training whose subspace is followed, 0 for none
     sketch_dim : M of the sketch method, None to choose; seed : of its projection; stored : as of `Plan`
@@ -104,6 +112,7 @@ class Request:
     memory: int
     threads: int
     kept_matrices: int = 0
+    searched: bool = False
     kept_bytes: int = 0
     window: int = 0
     sketch_dim: int | None = None
@@ -169,8 +178,34 @@ def make_plan(request: Request, rank: str) -> Plan:
     rank : "auto" (exact where it is affordable, else incremental, else sketch), "exact", "incremental",
     "sketch" or "none"
 
+    The order of sums, and with it the last bits, follows from the method, the borders of ranges and blocks,
+    and the size of the basis. Where memory is scarce, what tiles in work take moves all of these: so they are
+    planned for one of PLANNED_THREADS whatever `request.threads` says, which then only decides how many tiles
+    are in work.
+
     Raises MemoryLimitError when even the smallest plan does not fit.
     """
+    for planned in PLANNED_THREADS:
+        try:
+            reference = _plan_for(replace(request, threads=planned), rank)
+            break
+        except MemoryLimitError:
+            if planned == PLANNED_THREADS[-1]:
+                raise
+    threads = request.threads
+    while True:
+        try:
+            plan = _plan_for(replace(request, threads=threads), reference.method)
+        except MemoryLimitError:
+            plan = None
+        if plan is not None and plan.order == reference.order:
+            return plan
+        if threads <= planned:
+            return replace(reference, workers=min(threads, reference.workers))
+        threads = max(planned, threads // 2)
+
+
+def _plan_for(request: Request, rank: str) -> Plan:
     if rank == "none":
         return _plan_without_spectrum(request)
     if rank == "incremental":
@@ -231,6 +266,7 @@ def _plan_exact(request: Request) -> Plan:
     for workers in range(max(1, request.threads), 0, -1):
         # Gram matrices: the total's, a tensor's, LAPACK's copy, and one each in work or waiting to be added.
         copies = 2 + (len(request.tensors) > 1) + (1 if by_columns else workers + 1) + request.kept_matrices
+        copies += (workers + 1) // 2 if request.searched else 0
         series = request.series_bytes(workers, not by_columns)
         series += request.rowwise_window_bytes(workers) if by_columns else request.window_bytes(workers, True)
         fixed = series + 8 * size * size * copies

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .errors import MemoryLimitError
 from .log import Tensor
-from .plan import Plan, Request
+from .plan import PLANNED_THREADS, Plan, Request
 from .ranges import Limits, block_bytes, columnwise_ranges, reading_bytes
 from .sizes import format_size
 
@@ -23,8 +23,11 @@ def plan_side_by_side(
     Raises MemoryLimitError where the work does not fit.
     """
     most = max(last - first for first, last in spans)
-    fixed = request.window_bytes(request.threads, True) * 3 // 2  # three matrices where one log has two
-    room = (request.room - fixed) // len(tensors)
+    for planned in PLANNED_THREADS:  # as in `make_plan`: the borders of ranges don't depend on the threads
+        fixed = request.window_bytes(planned, True) * 3 // 2  # three matrices where one log has two
+        room = (request.room - fixed) // len(tensors)
+        if room >= request.memory // 16:
+            break
     if room < request.memory // 16:
         raise MemoryLimitError(
             f"matrices of windows of {request.window} rows take more than --memory "
@@ -52,7 +55,7 @@ def plan_side_by_side(
                 basis_rows=0,
                 block_bytes=block,
                 buffers=2 if 2 * block + beside <= room else 1,
-                workers=request.threads,
+                workers=min(request.threads, planned),
                 memory=fixed // len(tensors) + 2 * block + beside,
                 decoded_bytes=(span[1] - span[0]) * row_bytes,
                 window=request.window,

@@ -33,20 +33,27 @@ OPEN_UNITS = 2
 
 @dataclass
 class _Unit:
-    """Tensors whose projections share an array (N, M): a wide tensor, or the small ones of a range."""
+    """Tensors whose projections share an array (N, M): a wide tensor, or the small ones of a range.
+
+    latest : for each stretch of ROWS_AT_ONCE rows, when the last tile that has any of them is done with them
+    """
 
     tensor: int | None
     missing: int
     sums: NDArray[np.float64] | None = None
-    latest: dict[int, list[threading.Event]] = field(default_factory=dict)
+    latest: dict[int, threading.Event] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A tile's place in its unit: `before` and `done` hold an event for each stretch of rows."""
+    """A tile's place in its unit: `before` and `done` hold an event for each stretch of rows from `first` on.
+
+    Stretches are those of the run, not of the block: ranges of a tensor may cut its rows into other blocks.
+    """
 
     unit: _Unit
-    before: list[threading.Event] | None
+    first: int
+    before: list[threading.Event | None]
     done: list[threading.Event]
 
     def finish(self) -> None:
@@ -96,9 +103,11 @@ class Sketcher:
         if unit.sums is None:
             unit.sums = np.zeros((self._rows, self.projection.dim))
             self._open += 1
-        stretches = -(-block.values.shape[0] // ROWS_AT_ONCE)
-        turn = Turn(unit, unit.latest.get(block.start), [threading.Event() for _ in range(stretches)])
-        unit.latest[block.start] = turn.done
+        stop = block.start + block.values.shape[0]
+        stretches = range(block.start // ROWS_AT_ONCE, -(-stop // ROWS_AT_ONCE))
+        done = [threading.Event() for _ in stretches]
+        turn = Turn(unit, stretches.start, [unit.latest.get(stretch) for stretch in stretches], done)
+        unit.latest.update(zip(stretches, done, strict=True))
         return turn
 
     def project(self, turn: Turn, block: Block, parts: Sequence[Part]) -> None:
@@ -107,13 +116,14 @@ class Sketcher:
         count = block.values.shape[0]
         sums = turn.unit.sums[block.start : block.start + count]
         stretches = [(part.tensor, list(self.pieces_of(block.range, part))) for part in parts]
-        for number, first in enumerate(range(0, count, ROWS_AT_ONCE)):
-            if turn.before is not None:
-                turn.before[number].wait()
-            rows = first, min(first + ROWS_AT_ONCE, count)
+        for number, (before, done) in enumerate(zip(turn.before, turn.done, strict=True), turn.first):
+            if before is not None:
+                before.wait()
+            first = number * ROWS_AT_ONCE - block.start
+            rows = max(0, first), min(first + ROWS_AT_ONCE, count)
             for tensor, found in stretches:
                 self._add(tensor, block.values, rows, found, sums)
-            turn.done[number].set()
+            done.set()
 
     def pieces_of(self, item: ParameterRange, part: Part) -> list[Piece]:
         """A part's columns as stretches of its tensor's coordinates."""

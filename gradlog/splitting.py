@@ -55,19 +55,12 @@ def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
     method = "exact" if rank == "auto" else rank
     # A tensor that the part before began stays apart until the file is written.
     request = replace(request, kept_matrices=1)
-    # Machines may differ in their cores: more tiles in work must not move the borders of ranges.
-    reference = make_plan(replace(request, threads=1), method)
-    plan, threads = reference, request.threads
-    while threads > 1:
-        wider = make_plan(replace(request, threads=threads), method)
-        if wider.ranges == reference.ranges:
-            plan = wider
-            break
-        threads //= 2
-    sizes = [_bytes(request.tensors, item) for item in reference.ranges]
+    # Machines may differ in their cores, which do not move the borders of ranges.
+    plan = make_plan(request, method)
+    sizes = [_bytes(request.tensors, item) for item in plan.ranges]
     mine = tuple(
         item
-        for item, owner in zip(reference.ranges, _owners(sizes, part.count), strict=True)
+        for item, owner in zip(plan.ranges, _owners(sizes, part.count), strict=True)
         if owner == part.index
     )
     decoded = sum(
@@ -75,7 +68,7 @@ def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
         for item in mine
         for segment in item.segments
     )
-    return PartPlan(replace(plan, ranges=mine, decoded_bytes=decoded), reference.ranges)
+    return PartPlan(replace(plan, ranges=mine, decoded_bytes=decoded), plan.ranges)
 
 
 def _bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:

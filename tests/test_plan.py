@@ -12,6 +12,7 @@ import zarr
 from conftest import write_store
 from documents import run
 from gradmf import gradlog
+from gradmf.gradlog.analysis import prepare
 
 
 def bare(path: Path, rows: int, parameters: int, chunks: tuple[int, int]) -> Path:
@@ -93,3 +94,24 @@ def test_command(tmp_path: Path) -> None:
     assert document["method"] == "exact"
     assert document["decoded_bytes"] == gradients.nbytes
     assert "csv" in run(f"gradmf analyze {path} --plan --format csv")
+
+
+@pytest.mark.parametrize("rank", ["auto", "exact", "incremental", "sketch", "none"])
+def test_what_decides_on_bits_does_not_follow_from_threads(tmp_path: Path, rank: str) -> None:
+    """Also where memory is so scarce that what tiles in work take counts."""
+    path = bare(tmp_path / "run.zarr", 300, 20_000, (60, 5_000))
+    settings = gradlog.Settings(rank=rank, subspace=3, sketch_dim=64)
+    planned = 0
+    for memory in (4, 6, 8, 12, 16, 24, 32, 64):
+        orders = []
+        for threads in (1, 2, 3, 8, 13, 40):
+            try:
+                ready = prepare(path, settings, threads, memory << 20)
+            except gradlog.MemoryLimitError:
+                orders.append(None)
+            else:
+                assert ready.plan.workers <= threads
+                orders.append(ready.plan.order)
+        assert all(order == orders[0] for order in orders), f"{memory}M"
+        planned += orders[0] is not None
+    assert planned >= 3

@@ -17,6 +17,7 @@ import reference
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.gradlog import ranges
+from gradmf.gradlog.analysis import prepare
 from gradmf.gradlog.projection import Piece, Projection, project_rows
 from gradmf.gradlog.sketch_spectrum import CONFIDENCE, SketchedSpectrum
 from gradmf.kernels.cross_fit import cross_fit
@@ -287,3 +288,18 @@ def test_settings_that_cannot_be(store: Path) -> None:
             analyzed(store, **options)
     with pytest.raises(gradlog.MemoryLimitError, match="give --memory"):
         analyzed(store, memory=1 << 20)
+
+
+def test_a_tensor_whose_ranges_cut_its_rows_differently(tmp_path: Path) -> None:
+    """Each row's sums are taken in the order of the plan, whatever block it comes in."""
+    values = np.random.default_rng(0).standard_normal((330, 6000)).astype(np.float32)
+    path = write_store(tmp_path / "run.zarr", {"w": values}, chunks={"w": (100, 4096)})
+    options = gradlog.Settings(rank="sketch", sketch_dim=64)
+    scarce = prepare(path, options, 4, 6 << 20).plan
+    assert len({item.row_blocks for item in scarce.ranges}) > 1
+    expected = gradlog.analyze(path, options).total.spectrum
+    assert expected is not None
+    for threads in (1, 4):
+        found = gradlog.analyze(path, options, memory=6 << 20, threads=threads).total.spectrum
+        assert found is not None
+        np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-10)
