@@ -18,9 +18,10 @@ from .errors import DataError, MemoryLimitError, UsageError
 from .grid_search import search_in_grid, with_grid
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log, sketch_of
-from .plan import Plan, Request, make_plan
+from .plan import Plan, make_plan
 from .predictors import HistoryBank, Predictor, parse_predictors
 from .projection import check_dimension, check_seed
+from .request import Request
 from .result import Analysis, Cost, LogWarning, Settings
 from .sketched import Sketched
 from .splitting import PartNumber, PartPlan, plan_part

@@ -15,8 +15,9 @@ from .analysis import DEFAULT_MEMORY, available_processors, check_settings, sele
 from .blocks import Block, BlockReader
 from .errors import DataError, UsageError
 from .log import GradientLog, Tensor, open_log
-from .plan import Plan, Request
+from .plan import Plan
 from .ranges import Tile
+from .request import Request
 from .result import Settings
 from .side_by_side import plan_side_by_side
 from .store import codec_pipeline

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from .errors import MemoryLimitError
 from .log import Tensor
-from .plan import PLANNED_THREADS, Plan, Request
+from .plan import PLANNED_THREADS, Plan
 from .ranges import Limits, block_bytes, columnwise_ranges, reading_bytes
+from .request import Request
 from .sizes import format_size
 
 

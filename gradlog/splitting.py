@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from .errors import UsageError
 from .log import Tensor
-from .plan import Plan, Request, make_plan
+from .plan import Plan, make_plan
 from .ranges import ParameterRange
+from .request import Request
 
 
 @dataclass(frozen=True)
