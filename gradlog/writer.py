@@ -46,11 +46,20 @@ def create_log(
         `chunk_bytes` holds of the largest tensor, between 16 and 256, within 256 MiB for all tensors
     chunk_bytes : size of a chunk aimed at
     compressors : Zarr codecs put before the checksum; none by default, since gradients hardly shrink
-    overwrite : replace what is at `path`
+    overwrite : replace the Zarr store at `path`; anything else there is left alone
 
-    Raises UsageError when something is at `path` and `overwrite` is False.
+    Raises UsageError when something is at `path` and `overwrite` is False, or it is no Zarr store.
     """
     return LogWriter(Path(path), dict(attributes or {}), chunk_rows, chunk_bytes, compressors, overwrite)
+
+
+def _is_store(path: Path) -> bool:
+    """A folder with Zarr's metadata, or an empty one: nothing else is ever deleted."""
+    if not path.is_dir():
+        return False
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")) or not any(
+        path.iterdir()
+    )
 
 
 class LogWriter:
@@ -71,7 +80,11 @@ class LogWriter:
         if path.exists():
             if not overwrite:
                 raise UsageError(f"{path}: already there; choose another path or overwrite it")
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not _is_store(path):
+                raise UsageError(
+                    f"{path}: not a Zarr store, so not overwritten; remove it or choose another path"
+                )
+            shutil.rmtree(path)
         self.path = path
         self._chunk_rows = chunk_rows
         self._chunk_bytes = chunk_bytes

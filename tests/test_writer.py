@@ -362,8 +362,13 @@ def test_something_is_there_already(tmp_path: Path) -> None:
     write(path, {"other": walk(3, (2,), 1)}, overwrite=True)
     assert [tensor.name for tensor in gradlog.open_log(path).tensors] == ["other"]
     (tmp_path / "file").write_text("x")
-    write(tmp_path / "file", network(5), overwrite=True)
-    assert gradlog.analyze(tmp_path / "file").run.rows == 5
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    (tmp_path / "folder" / "sub" / "thesis.txt").write_text("years")
+    for precious in (tmp_path / "file", tmp_path / "folder"):
+        with pytest.raises(gradlog.UsageError, match="not a Zarr store, so not overwritten"):
+            write(precious, network(5), overwrite=True)
+        assert precious.exists()
+    assert (tmp_path / "folder" / "sub" / "thesis.txt").read_text() == "years"
 
 
 def test_bad_options(tmp_path: Path) -> None:
