@@ -23,9 +23,9 @@ from .predictors import HistoryBank, Predictor, parse_predictors
 from .projection import check_dimension, check_seed
 from .request import Request
 from .result import Analysis, Cost, LogWarning, Settings
+from .series import LOSSES, RATES, series_of_rows
 from .sketched import Sketched
 from .splitting import PartNumber, PartPlan, plan_part
-from .stationarity import LOSSES, RATES
 from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
@@ -99,21 +99,9 @@ def run_analysis(
     cost = Cost(time.perf_counter() - ready.began, decoded, "+".join(readers))
     analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
     if ready.search or sketch_of(ready.log) is not None:
-        analysis = replace(analysis, series=_series(ready, keep))
+        series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
+        analysis = replace(analysis, series=series)
     return analysis, result.gleaning, keep
-
-
-def _series(ready: Preparation, keep: NDArray[np.bool_] | None) -> dict[str, NDArray[np.float64]]:
-    """(rows,) values of the losses and step sizes that the log holds."""
-    found = {}
-    rows = slice(*ready.plan.rows)
-    for name in (*LOSSES, *RATES):
-        array = ready.log.series.get(name)
-        if array is None or not np.issubdtype(array.dtype, np.number) or array.shape[0] < rows.stop:
-            continue
-        values = np.asarray(array[rows], dtype=np.float64)
-        found[name] = values if keep is None else values[keep]
-    return found
 
 
 @dataclass(frozen=True)

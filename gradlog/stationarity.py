@@ -16,18 +16,14 @@ case puts m_t = 0 into the added term: mean ||g_t||^2. Units: squared gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .guarantee import LOGGED, Guarantee
 from .result import Analysis
+from .series import LOSSES, RATES, first_of
 
 Doubles = NDArray[np.float64]
-
-LOSSES = ("loss", "train_loss", "losses")
-RATES = ("lr", "learning_rate")
 
 
 def stationarity_rows(
@@ -93,8 +89,3 @@ def _first_term(
     if float(losses.min()) < floor:
         return None, f"the loss falls to {float(losses.min()):g}, below the floor {floor:g}: give --floor"
     return 2 * (float(losses[0]) - floor) / float(rates.sum()), ""
-
-
-def first_of(series: Mapping[str, Doubles], names: tuple[str, ...]) -> Doubles | None:
-    """The first series there is of those names."""
-    return next((series[name] for name in names if name in series), None)

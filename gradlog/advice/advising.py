@@ -15,6 +15,7 @@ from ..analysis import DEFAULT_MEMORY, Preparation, Progress, prepare, run_analy
 from ..errors import UsageError
 from ..log import GradientLog, open_log
 from ..result import Analysis, Settings
+from ..series import RATES, series_of_rows
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
 from .evidence import Evidence
 from .quantities import QUANTITIES
@@ -24,7 +25,6 @@ from .schedule import schedule_of
 if TYPE_CHECKING:
     from .gleaning import Gleaning
 
-SERIES = ("lr", "learning_rate")
 SKETCHED = "a sketch holds no gradient matrices: give the log of gradients"
 NO_ROW_GRAM = "windows of increments come with the exact rank, of fewer rows than parameters"
 
@@ -140,7 +140,7 @@ def _gather(
     assert gleaning is not None
     return Evidence(
         analysis,
-        series=_series(ready, keep),
+        series=series_of_rows(log, RATES, ready.plan.rows, keep),
         matrices=gleaning.matrices(),
         no_matrices=gleaning.reasons() | {t.name: SKETCHED for t in ready.tensors if t.made_of},
         windows=gleaning.window_squares,
@@ -161,15 +161,3 @@ def _window_rows(analysis: Analysis) -> NDArray[np.int64]:
     from .gleaning import window_starts
 
     return window_starts(analysis.run.rows - 1)
-
-
-def _series(ready: Preparation, keep: NDArray[np.bool_] | None) -> dict[str, NDArray[np.float64]]:
-    """Learning rates of the rows that entered the analysis."""
-    first, last = ready.plan.rows
-    found = {}
-    for name in SERIES:
-        array = ready.log.series.get(name)
-        if array is not None and array.shape[0] >= last:
-            values = np.asarray(array[first:last], dtype=np.float64)
-            found[name] = values if keep is None else values[keep]
-    return found

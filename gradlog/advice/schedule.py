@@ -23,14 +23,13 @@ import math
 
 import numpy as np
 
+from ..series import RATES, first_of
 from .decision import CHANGE, ESTIMATE, KEEP, NONE, UNKNOWN, WEAK, Decision, Doubles, Figure, Schedule
 from .evidence import NO_STEPS, Evidence
 from .missing import unknown
 
 NAME = "schedule"
 SOURCE = "Defazio et al., arXiv 2310.07831; Schaipp et al., arXiv 2501.18965"
-RATES = ("lr", "learning_rate")
-"""Series that hold the learning rate."""
 FOR_ADAM = "for Adam it follows from l1 norms, which are not kept; --schedule writes the one for SGD"
 SMOOTHING = 0.1
 LEAST_ROWS = 16
@@ -71,7 +70,7 @@ def schedule_of(evidence: Evidence) -> Schedule | str:
     if not (smoothed > 0).all():
         return "the gradient is zero for longer than the smoothing: there is no weight 1 / ||g||^2"
     refined = refined_schedule(smoothed)
-    logged = next((evidence.series[name] for name in RATES if name in evidence.series), None)
+    logged = first_of(evidence.series, RATES)
     best, base = bound(refined, norms)
     if logged is None or not (np.isfinite(logged).all() and (logged >= 0).all() and logged.any()):
         return Schedule(steps.step, norms, smoothed, refined, None, None, (base, None))

@@ -1,0 +1,37 @@
+"""Scalar series of a log that guarantees and decisions take: losses and learning rates, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .log import GradientLog
+
+Doubles = NDArray[np.float64]
+
+LOSSES = ("loss", "train_loss", "losses")
+RATES = ("lr", "learning_rate")
+
+
+def series_of_rows(
+    log: GradientLog, names: Sequence[str], rows: tuple[int, int], keep: NDArray[np.bool_] | None
+) -> dict[str, Doubles]:
+    """(rows,) values of those series that the log holds, by name.
+
+    rows : (first, last + 1) stored rows; keep : (rows,) bool, False for rows to leave out; None keeps all
+    """
+    found = {}
+    for name in names:
+        array = log.series.get(name)
+        if array is None or not np.issubdtype(array.dtype, np.number) or array.shape[0] < rows[1]:
+            continue
+        values = np.asarray(array[slice(*rows)], dtype=np.float64)
+        found[name] = values if keep is None else values[keep]
+    return found
+
+
+def first_of(series: Mapping[str, Doubles], names: Sequence[str]) -> Doubles | None:
+    """The first series there is of those names."""
+    return next((series[name] for name in names if name in series), None)
