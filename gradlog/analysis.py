@@ -155,8 +155,8 @@ def prepare(
     if part is not None and settings.project is not None:
         raise UsageError("--project has no parts: sketch the log with gradmf sketch, which is small")
     workers = threads or available_processors()
+    log = open_for_pass(run, settings, workers)
     with codec_pipeline(workers):
-        log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
         tensors = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
@@ -196,6 +196,14 @@ def prepare(
     return Preparation(
         log, settings, tensors, bank, plan, workers, tuple(warnings), began, of_part, tensor_steps, search
     )
+
+
+def open_for_pass(
+    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None
+) -> GradientLog:
+    """The log, opened so that its chunks are decoded by the fastest codecs there are."""
+    with codec_pipeline(threads or available_processors()):
+        return run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
 
 
 def available_processors() -> int:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
-RESAMPLES = 1999
+RESAMPLES = 999
+"""Of the figures of one run."""
 LEAST_BINS = 24
 """Fewer bins tell nothing about how they vary."""
 LEAST_BLOCKS = 10
@@ -128,3 +129,15 @@ def tails(values: Doubles, confidence: float) -> tuple[Doubles, Doubles]:
     cut = max(0, round((count + 1) * (1 - confidence) / 2) - 1)
     ordered = np.partition(values, (cut, count - 1 - cut), axis=0)
     return ordered[cut], ordered[count - 1 - cut]
+
+
+def interval_ends(
+    points: Doubles, resampled: Doubles, variances: Doubles, blocks: Doubles, confidence: float
+) -> tuple[Doubles, Doubles]:
+    """(Q,) lower and upper ends of the intervals of Q figures.
+
+    points : (Q,), the figures themselves; resampled : (B, Q); variances, blocks : as of `expansion`
+    """
+    grown = expansion(variances, blocks, confidence)
+    below, above = tails(resampled, confidence)
+    return points + grown * (below - points), points + grown * (above - points)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import os
 
-from .analysis import Progress, analyze
+from .analysis import Progress, analyze, open_for_pass
 from .errors import UsageError
 from .guarantee import Bounds
-from .log import open_log, sketch_of
+from .log import sketch_of
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import anytime, regret_rows
 from .result import Analysis, Settings
@@ -67,13 +67,9 @@ def analyze_for_bounds(
     progress: Progress | None,
 ) -> Analysis:
     """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
-    search = settings.project is None
-    try:
-        return analyze(run, settings, threads=threads, memory=memory, progress=progress, search=search)
-    except UsageError:
-        if not search or sketch_of(open_log(run, truncate=settings.truncate)) is None:
-            raise
-    return analyze(run, settings, threads=threads, memory=memory, progress=progress)
+    log = open_for_pass(run, settings, threads)
+    search = settings.project is None and sketch_of(log) is None
+    return analyze(log, settings, threads=threads, memory=memory, progress=progress, search=search)
 
 
 def check_bounds(radius: float, smoothness: float | None, lr: float | None, floor: float) -> None:

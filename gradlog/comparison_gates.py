@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from .comparison import BETTER, BOUNDS, HIGHER, LOWER, NO_CHANGE, WORSE, Change, Comparison, ScopeComparison
 from .gate_rule import BEST, Limit, Rule, Vocabulary
 from .gates import Finding, Reading, Violation, change, compare, judge, read_quantity, worst_first
+from .reasons import ALL_ZERO
 from .result import ScopeResult, Settings
 
 JUDGED = ("kappa", "scaled_kappa", "path_length", "grad_norm", "rank", "effective_rank")
@@ -80,9 +81,7 @@ def _ends(comparison: Comparison, scope: ScopeComparison, rule: Rule) -> tuple[R
     if rule.argument == BEST:
         found = scope.change(rule.subject)
         ends = (None, None) if found is None else (found.baseline, found.value)
-        known = [
-            Reading.nothing("all gradients are zero") if end is None else Reading.exact(end) for end in ends
-        ]
+        known = [Reading.nothing(ALL_ZERO) if end is None else Reading.exact(end) for end in ends]
         return known[0], known[1]
     sides = (comparison.baseline, comparison.run)
     first, second = (

@@ -98,3 +98,9 @@ class Bounds:
             if row.name == name:
                 return row
         raise KeyError(name)
+
+
+def listed_and_found(analysis: Analysis) -> dict[str, NDArray[np.float64]]:
+    """(N,) ||g_t - m_t||^2 of the listed predictors but `zero`, and of those that a search found."""
+    found = {} if analysis.search is None else analysis.search.total.steps
+    return {**analysis.steps.path_length, **found}

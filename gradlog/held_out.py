@@ -15,13 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .block_bootstrap import LEAST_BINS, block_lengths, draw_weights, expansion, tails
+from .block_bootstrap import LEAST_BINS, RESAMPLES, block_lengths, draw_weights, interval_ends
 
 Doubles = NDArray[np.float64]
 
 BLOCKS = 8
 ROUNDS = 4
-RESAMPLES = 999
 MOST_RESAMPLED = 512
 """Bins that rows are resampled in, at most."""
 
@@ -89,9 +88,8 @@ def ratio_intervals(
     usable &= np.isfinite(logs).all(axis=0)
     logs = np.where(usable, logs, 0.0)
     point = np.log(np.where(usable, points, 1.0))
-    grown = expansion(logs.var(axis=0)[None], (starts.size / lengths)[None], confidence)
-    below, above = tails(logs, confidence)
-    lower, upper = np.exp(point + grown * (below - point)), np.exp(point + grown * (above - point))
+    blocks = starts.size / lengths
+    lower, upper = map(np.exp, interval_ends(point, logs, logs.var(axis=0)[None], blocks[None], confidence))
     return [
         (float(low), float(high)) if good else None
         for low, high, good in zip(lower, upper, usable, strict=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .held_out import block_rows, block_sums, enough_rows, held_out_column, ratio_intervals
 from .history_gram import MOST_LAGS, HistoryGram, StepProducts
+from .reasons import ALL_ZERO
 from .search_result import FAMILIES, FoundPredictor, ScopeSearch
 
 Doubles = NDArray[np.float64]
@@ -65,9 +66,10 @@ def search_gram(
         return ScopeSearch(name, (), why)
     table = HistoryGram(np.asarray(gram, dtype=np.float64), steps)
     crossings = table.crossings(DECAYS)
-    average = _best_average(table, crossings)
+    coarse = table.average_residuals(DECAYS, crossings)
+    average = _best_average(table, coarse)
     candidates = [average, _best_mean(table)]
-    mixture = _best_mixture(table, crossings, average)
+    mixture = _best_mixture(table, crossings, coarse, average)
     if mixture is not None:
         candidates.append(mixture)
     lags = _best_lags(table)
@@ -107,7 +109,7 @@ def _nothing_to_search(energy: Doubles) -> str:
     if energy.size < 2:
         return "one row: nothing comes before it"
     if not energy.sum() > 0.0:
-        return "all gradients are zero"
+        return ALL_ZERO
     return ""
 
 
@@ -151,8 +153,8 @@ def _held_out(table: Doubles, hindsight: Doubles) -> Doubles:
     return held_out_column(table) if enough_rows(table.shape[0]) else hindsight
 
 
-def _best_average(table: HistoryGram, crossings: Doubles) -> _Candidate:
-    coarse = table.average_residuals(DECAYS, crossings)
+def _best_average(table: HistoryGram, coarse: Doubles) -> _Candidate:
+    """coarse : (N, Q) residuals of DECAYS"""
 
     def path_lengths(decays: Doubles) -> Doubles:
         return np.asarray(table.average_residuals(decays, table.crossings(decays)).sum(axis=0))
@@ -193,13 +195,15 @@ def _best_mean(table: HistoryGram) -> _Candidate:
     return _Candidate("mean", f"mean:{length}", hindsight, product, _held_out(residuals, hindsight), length)
 
 
-def _best_mixture(table: HistoryGram, crossings: Doubles, average: _Candidate) -> _Candidate | None:
+def _best_mixture(
+    table: HistoryGram, crossings: Doubles, coarse: Doubles, average: _Candidate
+) -> _Candidate | None:
+    """crossings, coarse : (N, Q) of DECAYS, the latter their residuals"""
     places = np.flatnonzero(np.isin(DECAYS, MIXED))
     if table.rows > MANY_ROWS:
         places = places[::2]
     pairs = np.array(list(itertools.combinations(places, 2)))
-    residuals = table.average_residuals(DECAYS, crossings)
-    one, other = residuals[:, pairs[:, 0]], residuals[:, pairs[:, 1]]
+    one, other = coarse[:, pairs[:, 0]], coarse[:, pairs[:, 1]]
     joint = table.pair_residuals(
         DECAYS[pairs[:, 0]], DECAYS[pairs[:, 1]], crossings[:, pairs[:, 0]], crossings[:, pairs[:, 1]]
     )

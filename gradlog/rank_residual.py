@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from .guarantee import LOGGED, Guarantee, MeetingRank, ResidualCurve
+from .reasons import ALL_ZERO, NO_SERIES
 from .result import Analysis, SpectrumResult
 
 
@@ -63,9 +64,9 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
     if spectrum is None:
         why = "no spectrum: --rank none"
     elif not ranks or not steps.grad_norm.size:
-        why = "no per-step series: write the analysis with --format json"
+        why = NO_SERIES
     elif analysis.total.best is None:
-        why = "all gradients are zero"
+        why = ALL_ZERO
     elif ranks[len(ranks) // 2].rank is None:
         why = "the sketch is too small to tell the rank"
     name, formula = "regret[rank r]", "R sqrt(2 (|g_0|^2 + sum_{i>r} sigma_i^2))"

@@ -27,12 +27,11 @@ exponential weights (rate 1/(2 r^2)) that plays their weighted mean therefore ha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .guarantee import HINDSIGHT, LOGGED, Anytime, Guarantee
+from .guarantee import HINDSIGHT, LOGGED, Anytime, Guarantee, listed_and_found
+from .reasons import ALL_ZERO, NO_SERIES
 from .result import Analysis
 from .search_result import FAMILIES
 
@@ -56,12 +55,11 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
     total, rows = analysis.total, analysis.run.rows
     without = radius * math.sqrt(2 * total.energy)
     largest = float(np.max(analysis.steps.grad_norm)) if analysis.steps.grad_norm.size else None
-    no_steps = "no per-step series: write the analysis with --format json"
     found = [
         Guarantee(
             "regret[no hints]", "zero", "R sqrt(2 E)", "R G sqrt(2 N)", CONVEX, without,
             None if largest is None else radius * largest * math.sqrt(2 * rows),
-            no_steps if largest is None else "",
+            NO_SERIES if largest is None else "",
         )
     ]  # fmt: skip
 
@@ -72,9 +70,8 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
         )
 
     best = total.best
-    zero = "all gradients are zero"
     if best is None:
-        found.append(row("best listed", "", None, zero))
+        found.append(row("best listed", "", None, ALL_ZERO))
     else:
         found.append(row("best listed", best.predictor, best.path_length))
     search = analysis.search
@@ -102,9 +99,9 @@ def _aggregated(analysis: Analysis, radius: float, without: float) -> Guarantee:
     count = len(total.predictors)
     value, why = None, ""
     if total.best is None:
-        why = "all gradients are zero"
+        why = ALL_ZERO
     elif not steps.grad_norm.size:
-        why = "no per-step series: write the analysis with --format json"
+        why = NO_SERIES
     else:
         residuals = [steps.grad_norm**2, *steps.path_length.values()]
         largest = max((float(values[1:].max(initial=0.0)) for values in residuals), default=0.0)
@@ -120,10 +117,8 @@ def anytime(analysis: Analysis, radius: float) -> Anytime:
     steps = analysis.steps
     if not steps.grad_norm.size:
         return Anytime({}, None, None)
-    residuals: dict[str, NDArray[np.float64]] = {"zero": steps.grad_norm**2, **steps.path_length}
-    if analysis.search is not None:
-        residuals |= analysis.search.total.steps
-    path_lengths: Mapping[str, NDArray[np.float64]] = {k: np.cumsum(v) for k, v in residuals.items()}
+    residuals = {"zero": steps.grad_norm**2, **listed_and_found(analysis)}
+    path_lengths = {spec: np.cumsum(values) for spec, values in residuals.items()}
     hint = min(path_lengths, key=lambda spec: float(path_lengths[spec][-1]))
     pays = None
     if hint != "zero":

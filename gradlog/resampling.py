@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .block_bootstrap import LEAST_BINS, block_lengths, content_seed, draw_weights, expansion, tails
+from .block_bootstrap import LEAST_BINS, block_lengths, content_seed, draw_weights, interval_ends
 from .predictors import memory_rows
 from .result import Analysis
 from .step_bins import MOST_BINS, bin_edges
@@ -130,10 +130,7 @@ class Resampling:
         else:
             variances = np.stack([np.where(usable, log, 0.0).var(axis=0) for log in logs])
             counts = np.stack(blocks)
-        grown = expansion(variances, counts, self._confidence)
-        below, above = tails(resampled, self._confidence)
-        lower = change + grown * (below - change)
-        upper = change + grown * (above - change)
+        lower, upper = interval_ends(change, resampled, variances, counts, self._confidence)
         return [
             LogInterval(float(low), float(high)) if good else None
             for low, high, good in zip(lower, upper, usable, strict=True)

@@ -88,14 +88,20 @@ def _exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequenc
     if total == 0.0:
         return SpectrumResult("exact", 1.0, energy, tuple(ranks), None, None, None, np.sqrt(squares))
     shares = squares / total
-    positive = shares[shares > 0.0]
     return SpectrumResult(
         method="exact",
         confidence=1.0,
         energy=energy,
         rank=tuple(ranks),
         stable_rank=1.0 / float(shares[0]),
-        effective_rank=float(np.exp(-np.sum(positive * np.log(positive)))),
+        effective_rank=float(effective_rank(squares)),
         participation_ratio=1.0 / float(np.sum(shares * shares)),
         singular_values=np.sqrt(squares),
     )
+
+
+def effective_rank(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(...,) exp(-sum p_i ln p_i), p_i the shares of squares (..., n), whose sums are above 0: in 1 .. n."""
+    shares = squares / squares.sum(axis=-1, keepdims=True)
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    return np.asarray(np.exp(-(shares * logs).sum(axis=-1)))

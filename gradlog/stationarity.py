@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .guarantee import LOGGED, Guarantee
+from .guarantee import LOGGED, Guarantee, listed_and_found
+from .reasons import ALL_ZERO, NO_SERIES
 from .result import Analysis
 from .series import LOSSES, RATES, first_of
 
@@ -31,9 +32,7 @@ def stationarity_rows(
 ) -> list[Guarantee]:
     """The bound on the mean squared gradient norm, and the term that prediction adds to it."""
     steps = analysis.steps
-    residuals: dict[str, Doubles] = dict(steps.path_length)
-    if analysis.search is not None:
-        residuals |= analysis.search.total.steps
+    residuals = listed_and_found(analysis)
     logged = first_of(analysis.series, RATES)
     rates = np.full(analysis.run.rows, rate) if rate is not None else logged
     usable = rates is not None and np.isfinite(rates).all() and (rates >= 0).all() and rates.sum() > 0
@@ -54,9 +53,9 @@ def stationarity_rows(
     whole = f"2 (f_0 - f*) / {'sum lr' if varies else '(lr N)'} + {formula}"
     why = ""
     if analysis.total.best is None:
-        why = "all gradients are zero"
+        why = ALL_ZERO
     elif not residuals:
-        why = "no per-step series: write the analysis with --format json"
+        why = NO_SERIES
     if why:
         return [
             Guarantee("stationarity", "", whole, "", tuple(assumptions), None, None, why),

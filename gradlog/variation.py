@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .guarantee import LOGGED, Guarantee
+from .reasons import NO_SERIES
 from .result import Analysis
 
 
@@ -21,12 +22,7 @@ def variation_rows(analysis: Analysis) -> list[Guarantee]:
     squares = steps.path_length.get("one-step")
     why = ""
     if squares is None:
-        known = bool(steps.grad_norm.size)
-        why = (
-            "one-step is not among the predictors"
-            if known
-            else "no per-step series: write the analysis with --format json"
-        )
+        why = "one-step is not among the predictors" if steps.grad_norm.size else NO_SERIES
     elif rows < 2:
         why = "one row: there are no increments"
     formulas = (

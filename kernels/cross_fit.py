@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .scaling import binary_exponent
+
 Doubles = NDArray[np.float64]
 
 LEAST_SHARE = 1e-12
@@ -46,7 +48,7 @@ def cross_fit(sketch: Doubles) -> CrossFit:
     largest = float(np.abs(sketch).max(initial=0.0))
     if not np.isfinite(largest):
         raise OverflowError("increments exceed the largest float32")
-    exponent = int(np.frexp(largest)[1]) if largest else 0
+    exponent = binary_exponent(largest)
     scaled = np.ldexp(sketch, -exponent)
     rows, dim = scaled.shape
     half = dim // 2

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .scaling import binary_exponents
+
 SAFE_ENERGY = (1e-20, 1e36)
 """Sum and maximum of a tile's row energies within which float32 products neither vanish nor overflow."""
 DIAGONAL_TOLERANCE = 3e-7
@@ -75,20 +77,19 @@ def _finite_doubles(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64
     return increments.astype(np.float64, copy=False)
 
 
-def squared_singular_values(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sigma_i^2, descending, of H from H^T H or H H^T (n, n) float64; rounding below 0 becomes 0.
+def squared_singular_values(grams: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., n) sigma_i^2, descending, of H from H^T H or H H^T (..., n, n) float64: of one matrix or many.
 
-    NaN where the matrix is not finite.
+    Rounding below 0 becomes 0. NaN where a matrix is not finite.
 
-    The matrix is scaled by a power of two first, so that energies near the ends of float64 survive LAPACK.
+    Matrices are scaled by powers of two first, so that energies near the ends of float64 survive LAPACK.
     """
-    if gram.shape[0] == 0:
-        return np.zeros(0)
-    if not np.isfinite(gram).all():
-        return np.full(gram.shape[0], np.nan)
-    largest = float(np.max(gram.diagonal()))
-    if largest <= 0.0:
-        return np.zeros(gram.shape[0])
-    exponent = int(np.frexp(largest)[1])
-    values = np.linalg.eigvalsh(np.ldexp(gram, -exponent))[::-1]
-    return np.ldexp(np.maximum(values, 0.0), exponent)
+    if grams.size == 0:
+        return np.zeros(grams.shape[:-1])
+    finite = np.asarray(np.isfinite(grams).all(axis=(-2, -1)))
+    if not finite.all():
+        grams = np.where(finite[..., None, None], grams, 0.0)
+    exponents = binary_exponents(grams.diagonal(axis1=-2, axis2=-1).max(axis=-1))
+    values = np.linalg.eigvalsh(np.ldexp(grams, -exponents[..., None, None]))[..., ::-1]
+    squares = np.ldexp(np.maximum(values, 0.0), exponents[..., None])
+    return np.where(finite[..., None], squares, np.nan)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .gram import squared_singular_values
+from .scaling import binary_exponent
 
 SLICE = 1 << 12
 """Entries of the larger side that become float64 at a time."""
@@ -25,7 +26,7 @@ def squared_singular_values_of_rows(matrices: NDArray[np.floating[Any]]) -> NDAr
 
 def _squares(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     # Scaled by a power of two: squares of float64 gradients may leave its range.
-    exponent = int(np.frexp(np.abs(matrix).max(initial=0.0))[1])
+    exponent = binary_exponent(float(np.abs(matrix).max(initial=0.0)))
     gram = np.zeros((matrix.shape[0], matrix.shape[0]))
     for first in range(0, matrix.shape[1], SLICE):
         part = np.ldexp(matrix[:, first : first + SLICE].astype(np.float64), -exponent)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .scaling import binary_exponent, binary_exponents
+
 GRADIENTS, INCREMENTS = 0, 1
 """First index of a window's matrices: of gradients g_t, or of increments g_t - g_{t-1}."""
 WITHIN, ACROSS = 0, 1
@@ -88,7 +90,7 @@ def leading_subspace(within: NDArray[np.float64], directions: int) -> LeadingSub
     if largest <= 0.0:
         return None
     # A power of two, so that energies near the ends of float64 survive.
-    exponent = int(np.frexp(largest)[1]) // 2
+    exponent = binary_exponent(largest) // 2
     squares, vectors = np.linalg.eigh(np.ldexp(within, -2 * exponent))
     kept = squares[::-1][:directions]
     kept = kept[kept > FLOOR * squares[-1]]
@@ -106,7 +108,7 @@ def fractions_inside(
     """
     shares = np.full(energies.size, np.nan)
     known = energies > 0
-    exponents = np.frexp(energies[known])[1] // 2
+    exponents = binary_exponents(energies[known]) // 2
     scaled = np.ldexp(across[:, known], -(exponents + subspace.exponent))
     inside = np.square(subspace.coefficients.T @ scaled).sum(axis=0)
     shares[known] = np.clip(inside / np.ldexp(energies[known], -2 * exponents), 0.0, 1.0)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import DEFAULT_MEMORY, Preparation, Progress, prepare, run_analysis
+from ..analysis import DEFAULT_MEMORY, Preparation, Progress, open_for_pass, prepare, run_analysis
 from ..errors import UsageError
-from ..log import GradientLog, open_log
+from ..log import GradientLog
 from ..result import Analysis, Settings
 from ..series import RATES, series_of_rows
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
@@ -117,7 +117,7 @@ def _gather(
     search = any(quantity.search for quantity in wanted)
     if settings.rank == "auto" and not any(quantity.spectrum or quantity.search for quantity in wanted):
         settings = dataclasses.replace(settings, rank="none")
-    log = run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
+    log = open_for_pass(run, settings, threads)
     from .gleaning import Gleaning, reserved_bytes, sample_sizes
 
     room = reserved_bytes(log.tensors, memory) if matrices else 0

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..reasons import ALL_ZERO
 from .decision import BOOTSTRAP, CLEAR, ESTIMATE, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .missing import unknown, without_steps
+from .missing import of_each_scope, unknown
 
 NAME = "coherence"
 SOURCE = "Chatterjee and Zielinski, arXiv 2008.01217"
@@ -22,9 +23,7 @@ SOURCE = "Chatterjee and Zielinski, arXiv 2008.01217"
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+    return of_each_scope(evidence, NAME, SOURCE, _of_scope)
 
 
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
@@ -35,7 +34,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if scope.first.size <= window:
         return unknown(NAME, scope.name, f"fewer than {window + 1} rows", SOURCE)
     if scope.result.energy == 0:
-        return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
+        return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     if int(scope.rows.max()) > 1:
         return unknown(NAME, scope.name, "sums are kept by bins of rows: give fewer rows with --rows", SOURCE)
 
@@ -44,7 +43,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
 
     found = evidence.bootstrap.interval(window_sums(scope, window), alpha, 2.0 * window, fixed=0)
     if found.value is None:
-        return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
+        return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP
     figure = Figure(f"alpha[{window}]", found.value, found.lower, found.upper, basis)
     if found.lower is not None and found.lower > window / 2:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..predictors import memory_rows
 from ..result import Analysis, ScopeResult, TensorResult
 from ..search_result import ScopeSearch
 from .decision import MatrixSpectra
@@ -38,6 +39,11 @@ class ScopeSteps:
     def level(self) -> Doubles:
         """(n,) root mean square of ||g_t|| over each bin."""
         return np.asarray(np.sqrt(self.energy / self.rows))
+
+    def memory_bins(self, spec: str) -> float:
+        """Twice the bins that a predictor looks back on: rows that far apart still hang together."""
+        rows = int(self.rows.sum())
+        return 2 * memory_rows(spec, rows) * (self.first.size - 1) / max(1, rows - 1)
 
     def prediction(self, spec: str) -> Doubles:
         """(n,) sums of ||m_t||^2, from the other sums."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..reasons import ALL_ZERO
 from .dead import NEARLY
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
 from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
@@ -36,7 +37,7 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
     level = scope.level
     typical = typical_level(level)
     if typical == 0.0:
-        return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
+        return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     if "one-step" not in scope.residual:
         return unknown(NAME, scope.name, "needs the predictor one-step", SOURCE)
     change = np.sqrt(scope.residual["one-step"] / scope.rows)

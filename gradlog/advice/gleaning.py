@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.gram import squared_singular_values
 from ...kernels.matrix_spectrum import squared_singular_values_of_rows
 from ..blocks import Block
 from ..log import Tensor
@@ -166,8 +167,4 @@ def window_squares(gram: NDArray[np.float64]) -> Doubles:
     if not starts.size:
         return np.zeros((0, WINDOW))
     blocks = np.stack([gram[at : at + WINDOW, at : at + WINDOW] for at in starts])
-    # Scaled by a power of two, so that energies near the ends of float64 survive LAPACK.
-    largest = np.einsum("nii->ni", blocks).max(axis=1)
-    exponents = np.where(largest > 0, np.frexp(largest)[1], 0)
-    values = np.linalg.eigvalsh(np.ldexp(blocks, -exponents[:, None, None]))[:, ::-1]
-    return np.asarray(np.ldexp(np.maximum(values, 0.0), exponents[:, None]))
+    return squared_singular_values(blocks)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..reasons import ALL_ZERO
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .missing import unknown, without_steps
+from .missing import of_each_scope, unknown
 
 NAME = "growth"
 SOURCE = "Fira, arXiv 2410.01623"
@@ -25,9 +26,7 @@ WINDOW = 16
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+    return of_each_scope(evidence, NAME, SOURCE, _of_scope)
 
 
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
@@ -37,7 +36,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     before, after = level[:-1], level[1:]
     known = before > 0
     if not known.any():
-        return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
+        return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     ratios = after[known] / before[known]
     touched = Figure("limited_rows", float(np.mean(ratios > GAMMA)))
     largest = Figure("one_row_ratio", float(ratios.max()))

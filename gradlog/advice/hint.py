@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from ..predictors import memory_rows
+from ..reasons import ALL_ZERO
 from .decision import (
     BOOTSTRAP,
     CERTAIN,
@@ -36,7 +36,7 @@ from .decision import (
 )
 from .evidence import Evidence, ScopeSteps
 from .intervals import CONFIDENCE
-from .missing import without_steps
+from .missing import of_each_scope
 
 NAME = "hint"
 SOURCE = "optimistic AMSGrad, arXiv 1903.01435; XGrad, arXiv 2305.18240"
@@ -46,9 +46,8 @@ WORTH = 0.9
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    return [_searched(evidence, _of_scope(evidence, scope)) for scope in evidence.scopes]
+    listed = of_each_scope(evidence, NAME, SOURCE, _of_scope)
+    return [_searched(evidence, decision) for decision in listed]
 
 
 def _searched(evidence: Evidence, decision: Decision) -> Decision:
@@ -78,13 +77,13 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if rows < 2:
         return told(UNKNOWN, "one row has no past to predict from", NONE, 0)
     if best is None or best.kappa is None:
-        return told(UNKNOWN, "all gradients are zero: nothing to predict", NONE, 0)
+        return told(UNKNOWN, f"{ALL_ZERO}: nothing to predict", NONE, 0)
     if best.predictor not in scope.residual:
         return told(UNKNOWN, "the result holds no sums of its best predictor: write it anew", NONE, 0)
     spec, count = best.predictor, len(scope.residual)
     interval = evidence.bootstrap.interval(
         _columns(scope, spec), log_kappa,
-        2 * memory_rows(spec, rows) * (scope.first.size - 1) / max(1, rows - 1),
+        scope.memory_bins(spec),
         1 - (1 - CONFIDENCE) / count,
     )  # fmt: skip
     if interval.lower is None or interval.upper is None:

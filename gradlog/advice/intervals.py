@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..block_bootstrap import LEAST_BINS, block_lengths, content_seed, draw_weights, expansion, tails
+from ..block_bootstrap import (
+    LEAST_BINS,
+    RESAMPLES,
+    block_lengths,
+    content_seed,
+    draw_weights,
+    interval_ends,
+)
 
 Doubles = NDArray[np.float64]
 Formula = Callable[[Doubles], Doubles]
 """A figure from sums (..., columns)."""
 
 CONFIDENCE = 0.95
-RESAMPLES = 999
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,8 @@ class RunBootstrap:
         if not np.isfinite(values).all():
             return Interval(value)
         blocks = np.array([[bins.shape[0] / int(length)]])
-        grown = float(expansion(values.var()[None, None], blocks, confidence)[0])
-        below, above = (float(end[0]) for end in tails(values[:, None], confidence))
-        return Interval(value, value + grown * (below - value), value + grown * (above - value))
+        ends = interval_ends(np.array([value]), values[:, None], values.var()[None, None], blocks, confidence)
+        return Interval(value, *(float(end[0]) for end in ends))
 
     def _weights(self, bins: int, length: int) -> Doubles:
         key = bins, length

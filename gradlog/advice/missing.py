@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .decision import NONE, UNKNOWN, Decision, Figure
-from .evidence import NO_STEPS
+from .evidence import NO_STEPS, Evidence, ScopeSteps
 
 
 def unknown(
@@ -13,6 +15,10 @@ def unknown(
     return Decision(quantity, scope, UNKNOWN, why, figures, NONE, source)
 
 
-def without_steps(quantity: str, source: str) -> list[Decision]:
-    """One answer for all scopes, where the analysis holds no steps."""
-    return [unknown(quantity, None, NO_STEPS, source)]
+def of_each_scope(
+    evidence: Evidence, quantity: str, source: str, decide: Callable[[Evidence, ScopeSteps], Decision]
+) -> list[Decision]:
+    """The decision on the whole model and on each tensor; one for all where the analysis holds no steps."""
+    if not evidence.scopes:
+        return [unknown(quantity, None, NO_STEPS, source)]
+    return [decide(evidence, scope) for scope in evidence.scopes]

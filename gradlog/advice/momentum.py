@@ -17,11 +17,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..predictors import memory_rows
+from ..reasons import ALL_ZERO
 from ..step_sums import scaled_kappa
 from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .missing import unknown, without_steps
+from .missing import of_each_scope, unknown
 
 NAME = "momentum"
 SOURCE = "AdEMAMix, arXiv 2409.03137"
@@ -31,9 +31,7 @@ WORTH = 0.9
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+    return of_each_scope(evidence, NAME, SOURCE, _of_scope)
 
 
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
@@ -50,13 +48,11 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return unknown(NAME, scope.name, "too few rows to average over", SOURCE)
     if not averages:
         zero = scope.result.energy == 0
-        why = "all gradients are zero" if zero else "no average was measured: give --predictor ema:B"
+        why = ALL_ZERO if zero else "no average was measured: give --predictor ema:B"
         return unknown(NAME, scope.name, why, SOURCE)
     best = min(averages, key=lambda spec: (averages[spec], spec))
     value = averages[best]
-    interval = evidence.bootstrap.interval(
-        _columns(scope, best), log_scaled_kappa, _bins_of(best, scope, rows)
-    )
+    interval = evidence.bootstrap.interval(_columns(scope, best), log_scaled_kappa, scope.memory_bins(best))
     if interval.lower is None or interval.upper is None:
         figure = Figure(f"scaled_kappa[{best}]", value)
     else:
@@ -73,7 +69,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     for other in averages:
         if other != best:
             both = np.concatenate([_columns(scope, best), _columns(scope, other)], axis=1)
-            memory = max(_bins_of(best, scope, rows), _bins_of(other, scope, rows))
+            memory = max(scope.memory_bins(best), scope.memory_bins(other))
             apart = evidence.bootstrap.interval(both, log_difference, memory)
             if apart.upper is None or apart.upper >= 0:
                 equal.append(other)
@@ -98,11 +94,6 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         )
         return told(CHANGE, f"memory {_decay(finest.predictor)}{alike}", CLEAR, 40, figure, exact)
     return told(CHANGE, f"memory {_decay(best)}{_beyond(best, averages)}{beside}{of_rows}", CLEAR, 40, figure)
-
-
-def _bins_of(spec: str, scope: ScopeSteps, rows: int) -> float:
-    """Twice the bins that an average looks back on."""
-    return 2 * memory_rows(spec, rows) * (scope.first.size - 1) / max(1, rows - 1)
 
 
 def _beyond(best: str, averages: Mapping[str, float]) -> str:

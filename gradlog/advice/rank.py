@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..result import TensorResult
+from ..spectrum import effective_rank
 from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
 from .evidence import NO_MATRICES, Evidence
 from .missing import unknown
@@ -86,13 +87,6 @@ def components(squares: Doubles, share: float) -> Doubles:
     # As many as fall short by more than rounding, and one.
     short = held < (share - 1e-12) * held[:, -1:]
     return np.asarray(short.sum(axis=1) + 1.0)
-
-
-def effective_rank(squares: Doubles) -> Doubles:
-    """(k,) exponential of the entropy of each row's shares of energy."""
-    shares = squares / squares.sum(axis=1, keepdims=True)
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    return np.asarray(np.exp(-(shares * logs).sum(axis=1)))
 
 
 def increment_figures(tensor: TensorResult) -> list[Figure]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..predictors import memory_rows
+from ..reasons import ALL_ZERO
 from .decision import BOOTSTRAP, CLEAR, ESTIMATE, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .missing import unknown, without_steps
+from .missing import of_each_scope, unknown
 
 NAME = "slow"
 SOURCE = "Grokfast, arXiv 2405.20233"
@@ -26,9 +26,7 @@ SMALL = 0.25
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    return [_of_scope(evidence, scope) for scope in evidence.scopes]
+    return of_each_scope(evidence, NAME, SOURCE, _of_scope)
 
 
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
@@ -37,13 +35,12 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if not averages:
         return unknown(NAME, scope.name, "needs a predictor ema:B", SOURCE)
     if scope.result.energy == 0:
-        return unknown(NAME, scope.name, "all gradients are zero", SOURCE)
+        return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     if rows < 2:
         return unknown(NAME, scope.name, "one row has no past", SOURCE)
     spec = max(averages, key=lambda s: float(s.removeprefix("ema:")))
     sums = np.stack([scope.energy, scope.product[spec]], axis=1)
-    memory = 2 * memory_rows(spec, rows) * (scope.first.size - 1) / (rows - 1)
-    found = evidence.bootstrap.interval(sums, share, memory)
+    found = evidence.bootstrap.interval(sums, share, scope.memory_bins(spec))
     if found.value is None:
         return unknown(NAME, scope.name, "all gradients but the first are zero", SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP

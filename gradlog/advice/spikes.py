@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
 from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
-from .missing import unknown, without_steps
+from .missing import of_each_scope, unknown
 
 NAME = "spikes"
 SOURCE = "SPAM, arXiv 2501.06842"
@@ -33,10 +33,8 @@ AFTER = 8
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    if not evidence.scopes:
-        return without_steps(NAME, SOURCE)
-    found = [_of_scope(evidence, scope) for scope in evidence.scopes]
-    if not evidence.tensors:
+    found = of_each_scope(evidence, NAME, SOURCE, _of_scope)
+    if evidence.scopes and not evidence.tensors:
         found.append(unknown(NAME, None, f"of tensors: {NO_TENSOR_STEPS}", SOURCE))
     return found
 
