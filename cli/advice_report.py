@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from gradmf.gradlog import Advice, Decision, Figure
-
-from .figures import NOTHING, count, counted
+from .figures import NOTHING, count, counted, run_size
 from .report import Column, Report, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Advice, Decision, Figure
 
 MODEL = "model"
 MOST_ROWS = 14
@@ -26,13 +28,11 @@ SHORT = {
 def advice_report(advice: Advice, *, quiet: bool = False) -> Report:
     """All that a person sees."""
     run = advice.run
-    span = f" (steps {advice.steps[0]} to {advice.steps[1]})" if advice.steps else ""
-    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
     groups = _groups([d for d in advice.decisions if d.verdict in ("change", "note")])
     tables = (_table(groups, quiet=quiet),) if groups else ()
     return Report(
         heading=run.path,
-        facts=(f"{counted(run.rows, 'row')}{span}, {size}",),
+        facts=(run_size(run.rows, advice.steps or (), run.tensors, run.parameters),),
         tables=tables,
         words=(*_in_order(advice, changes=bool(groups)), *_open(advice)),
     )
@@ -71,14 +71,13 @@ def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
         (Column("sure", "left"), [decision.confidence for decision in first]),
         (Column("source", "left", dim=True, yields=4), [_names(decision.source) for decision in first]),
     ]
-    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
     notes = []
     if left:
         told = Counter(decision.quantity for decision in left)
         notes.append("and " + ", ".join(f"{count(n)} more on {name}" for name, n in told.items()))
     if not quiet:
         notes.append("certain: counted; clear: 95% interval, or all sampled rows; weak: the figure alone")
-    return Table("Decisions", tuple(column for column, _ in columns), rows, note="; ".join(notes))
+    return Table.of("Decisions", columns, note="; ".join(notes))
 
 
 def _names(source: str) -> str:

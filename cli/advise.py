@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from .options import Presentation, Resources
 if TYPE_CHECKING:
     from gradmf.gradlog import Advice, Settings
 
-    from .output import Output
     from .sources import Source
 
 QUANTITIES = (
@@ -70,54 +68,46 @@ def command(
     """
     from gradmf import gradlog
 
-    from .as_csv import ADVICE_COLUMNS
+    from .advice_report import advice_report
+    from .as_csv import ADVICE_COLUMNS, write_advice
     from .batch import Batch
     from .columns import chosen_columns
     from .output import open_output
     from .progress import ProgressBar
-    from .sources import Sources, check_finished
+    from .rendering import Views, render
+    from .sources import find_sources
 
     if schedule is not None and len(runs) > 1:
         raise click.UsageError("--schedule goes with a single RUN.")
     if schedule is not None and only and "schedule" not in only:
         raise click.UsageError("--schedule goes with --only schedule, or without --only.")
     columns = chosen_columns(shown.columns, ADVICE_COLUMNS, shown.format)
-    for spec in settings.predictors:
-        gradlog.parse_predictor(spec)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
-    def advise(source: Source) -> Advice | None:
-        def work(run: str) -> Advice:
-            if source.analysis is not None:
-                check_finished(source, source.analysis)
-                return gradlog.advise(source.analysis, only=only)
-            with bar.of(run) as progress:
-                return gradlog.advise(
-                    run, source.settings, only=only, samples=samples, threads=resources.threads,
+    def advise(source: Source) -> Advice:
+        finished = source.finished()
+        if finished is not None:
+            advice = gradlog.advise(finished, only=only)
+        else:
+            with bar.of(source.name) as progress:
+                advice = gradlog.advise(
+                    source.name, source.settings, only=only, samples=samples, threads=resources.threads,
                     memory=resources.memory, progress=progress,
                 )  # fmt: skip
+        if schedule is not None:
+            _write_schedule(advice, schedule, source.name)
+        return advice
 
-        return batch.attempt(source.name, work)
-
-    def results() -> Iterator[Advice]:
-        for word in runs:
-            sources = Sources([word], settings)
-            try:
-                sources.read()
-            except (gradlog.GradmfError, OSError) as error:
-                batch.fail(word, error)
-                continue
-            for source in sources.found:
-                advice = advise(source)
-                if advice is not None:
-                    if schedule is not None:
-                        _write_schedule(advice, schedule, source.name)
-                    batch.done += 1
-                    yield advice
-
+    views = Views(
+        document=gradlog.advice_document,
+        report=lambda advice, _: advice_report(advice, quiet=shown.quiet),
+        rows=write_advice,
+    )
     with open_output(shown) as output:
-        output.write(_render(results(), shown, output, columns, several=batch.several))
+        sources, batch.several = find_sources(runs, settings)
+        advices = batch.results_of(sources, advise)
+        output.write(render(advices, views, shown, output, several=batch.several, columns=columns))
         output.keep = not batch.worthless
     return batch.exit_code
 
@@ -134,24 +124,3 @@ def _write_schedule(advice: Advice, place: Path, run: str) -> None:
     shown = Presentation(format="csv", out=place, quiet=True, no_color=True)
     with open_output(shown) as output:
         output.write(write_schedule(advice.schedule))
-
-
-def _render(
-    advices: Iterator[Advice], shown: Presentation, output: Output, columns: tuple[str, ...], *, several: bool
-) -> Iterator[str]:
-    from gradmf.gradlog import advice_document
-
-    from . import as_csv, as_json
-    from .advice_report import advice_report
-    from .reports import draw_reports
-
-    match shown.format:
-        case "json":
-            return as_json.write_json(map(advice_document, advices), output.encoding, several=several)
-        case "jsonl":
-            return as_json.write_json_lines(map(advice_document, advices), output.encoding)
-        case "csv":
-            return as_csv.write_advice(advices, columns)
-        case _:
-            reports = (advice_report(advice, quiet=shown.quiet) for advice in advices)
-            return draw_reports(reports, shown.format, output.terminal)

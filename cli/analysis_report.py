@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Analysis, PredictorResult, RankResult, ScopeResult, SpectrumResult, TensorResult
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from gradmf.gradlog.projection import DEVIATIONS
 
-from .figures import NOTHING, count, counted, data_size, duration, extents, numbers, percent, significant
+from .figures import (
+    NOTHING,
+    count,
+    counted,
+    data_size,
+    duration,
+    extents,
+    numbers,
+    percent,
+    run_size,
+    significant,
+)
 from .report import Column, Report, Series, Table
 from .subspace_report import subspace_over_training, subspace_table
 from .words import explain
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import (
+        Analysis,
+        PredictorResult,
+        RankResult,
+        ScopeResult,
+        SpectrumResult,
+        TensorResult,
+    )
 
 
 def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
@@ -48,12 +71,11 @@ def rank_interval(rank: RankResult) -> str:
 
 
 def _facts(analysis: Analysis) -> tuple[str, ...]:
-    run, cost, step = analysis.run, analysis.cost, analysis.steps.step
-    span = f"step {step[0]}" if run.rows == 1 else f"steps {step[0]} to {step[-1]}"
+    run, cost = analysis.run, analysis.cost
+    size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
     rate = f"{data_size(cost.bytes_decoded / cost.seconds)}/s, " if cost.seconds > 0 else ""
     return (
-        f"{counted(run.rows, 'row')} ({span}), {counted(run.tensors, 'tensor')}, "
-        f"{counted(run.parameters, 'parameter')}, {' and '.join(run.dtypes)}",
+        f"{size}, {' and '.join(run.dtypes)}",
         f"read {data_size(cost.bytes_decoded)} in {duration(cost.seconds)} ({rate}{cost.reader})",
     )
 
@@ -85,10 +107,9 @@ def _path_lengths(analysis: Analysis) -> Table:
             f" +- {_error(analysis.total.energy_error)}; +- is one standard error of the sketch, and 95% of "
             f"errors are within {DEVIATIONS:.1f} of them"
         )
-    return Table(
+    return Table.of(
         "Path length",
-        tuple(column for column, _ in columns),
-        tuple(zip(*(cells for _, cells in columns), strict=True)),
+        columns,
         marked=None if best is None else results.index(best),
         note=note,
     )
@@ -104,30 +125,24 @@ def _error(value: float | None) -> str:
 def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
     increments = analysis.run.rows - 1
     energy = spectrum.energy
-    columns = (
-        [f"{rank.epsilon:g}" for rank in spectrum.rank],
-        [rank_interval(rank) if increments else NOTHING for rank in spectrum.rank],
-        [percent(None if rank.rank is None else rank.rank / max(1, increments)) for rank in spectrum.rank],
-        numbers([rank.residual if increments else None for rank in spectrum.rank]),
-        [percent(_share(rank.residual, energy), 2) for rank in spectrum.rank],
-    )
+    ranks = spectrum.rank
+    columns: list[tuple[Column, Sequence[str]]] = [
+        (Column("epsilon", "left"), [f"{rank.epsilon:g}" for rank in ranks]),
+        (Column("r*"), [rank_interval(rank) if increments else NOTHING for rank in ranks]),
+        (Column("of N-1", "decimal"), [percent(_share(rank.rank, max(1, increments))) for rank in ranks]),
+        (Column("residual", "decimal"), numbers([rank.residual if increments else None for rank in ranks])),
+        (
+            Column("of energy", "decimal", dim=True, yields=2),
+            [percent(_share(rank.residual, energy), 2) for rank in ranks],
+        ),
+    ]
     dimensions = (
         f"stable rank {significant(spectrum.stable_rank)}, "
         f"effective rank {significant(spectrum.effective_rank)}, "
         f"participation ratio {significant(spectrum.participation_ratio)}"
     )
-    return Table(
-        f"Predictable rank of {counted(increments, 'increment')}",
-        (
-            Column("epsilon", "left"),
-            Column("r*"),
-            Column("of N-1", "decimal"),
-            Column("residual", "decimal"),
-            Column("of energy", "decimal", dim=True, yields=2),
-        ),
-        tuple(zip(*columns, strict=True)),
-        note=f"{_method(spectrum)}: {dimensions}",
-    )
+    title = f"Predictable rank of {counted(increments, 'increment')}"
+    return Table.of(title, columns, note=f"{_method(spectrum)}: {dimensions}")
 
 
 def _share(part: float | None, whole: float) -> float | None:
@@ -174,11 +189,7 @@ def _tensors(analysis: Analysis) -> Table:
     if analysis.total.subspace is not None:
         inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
         columns.append((Column("inside", "decimal", yields=2), inside))
-    return Table(
-        "Tensors by share of gradient energy",
-        tuple(column for column, _ in columns),
-        tuple(zip(*(cells for _, cells in columns), strict=True)),
-    )
+    return Table.of("Tensors by share of gradient energy", columns)
 
 
 def _kappa_errors(analysis: Analysis, best: list[PredictorResult | None]) -> list[tuple[Column, list[str]]]:

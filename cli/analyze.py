@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +11,6 @@ from .options import Presentation, Resources
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, PlanDescription, Settings
-
-    from .output import Output
 
 
 @click.command(
@@ -86,9 +83,9 @@ def command(
     from .gates import Gates
     from .output import open_output
     from .progress import ProgressBar
+    from .rendering import render
+    from .views_of_analyses import views_of_analyses, views_of_plans
 
-    for spec in settings.predictors:
-        gradlog.parse_predictor(spec)  # what is wrong for every run is told once
     known = gradlog.Vocabulary.of(settings)
     known_columns = analysis_columns(known.predictors, known.epsilons, subspace=settings.subspace is not None)
     columns = chosen_columns(shown.columns, known_columns, shown.format)
@@ -109,56 +106,11 @@ def command(
     with open_output(shown) as output:
         if plan:
             plans = batch.results(describe_plan)
-            output.write(_render_plans(plans, shown, output, several=batch.several))
+            output.write(render(plans, views_of_plans(), shown, output, several=batch.several))
         else:
             analyses = gates.watch(batch.results(analyze), gradlog.judge)
-            pieces = render_analyses(analyses, shown, output, columns, several=batch.several, steps=steps)
+            views = views_of_analyses(quiet=shown.quiet, steps=steps)
+            pieces = render(analyses, views, shown, output, several=batch.several, columns=columns)
             output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
     return batch.exit_code or gates.exit_code
-
-
-def _render_plans(
-    plans: Iterator[PlanDescription], shown: Presentation, output: Output, *, several: bool
-) -> Iterator[str]:
-    from gradmf.gradlog import plan_document
-
-    from . import as_json
-    from .plan_report import plan_report
-    from .reports import draw_reports
-
-    if shown.format == "json":
-        return as_json.write_json(map(plan_document, plans), output.encoding, several=several)
-    if shown.format == "jsonl":
-        return as_json.write_json_lines(map(plan_document, plans), output.encoding)
-    return draw_reports(map(plan_report, plans), shown.format, output.terminal)
-
-
-def render_analyses(
-    analyses: Iterator[Analysis],
-    shown: Presentation,
-    output: Output,
-    columns: Sequence[str],
-    *,
-    several: bool,
-    steps: bool,
-) -> Iterator[str]:
-    """Pieces of text: the analyses in the format asked for."""
-    from gradmf.gradlog import analysis_document
-
-    from . import as_csv, as_json
-    from .analysis_report import analysis_report
-    from .reports import draw_reports
-
-    match shown.format:
-        case "json":
-            documents = (analysis_document(analysis) for analysis in analyses)
-            return as_json.write_json(documents, output.encoding, several=several)
-        case "jsonl":
-            documents = (analysis_document(analysis, steps=steps) for analysis in analyses)
-            return as_json.write_json_lines(documents, output.encoding)
-        case "csv":
-            return as_csv.write_analyses(analyses, columns)
-        case _:
-            reports = (analysis_report(analysis, quiet=shown.quiet) for analysis in analyses)
-            return draw_reports(reports, shown.format, output.terminal)

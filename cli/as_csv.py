@@ -6,22 +6,25 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from gradmf.gradlog import (
-    Advice,
-    Analysis,
-    Bounds,
-    Change,
-    Comparison,
-    LogDescription,
-    Schedule,
-    ScopeResult,
-    SubspaceMeasure,
-    TensorDescription,
-    TensorResult,
-)
+from gradmf.gradlog import TensorResult
 
 from .figures import extents
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import (
+        Advice,
+        Analysis,
+        Bounds,
+        Change,
+        Comparison,
+        LogDescription,
+        Schedule,
+        ScopeResult,
+        SubspaceMeasure,
+        TensorDescription,
+    )
 
 Value = str | int | float | None
 
@@ -123,8 +126,7 @@ def _relation_rows(comparison: Comparison) -> list[dict[str, Value]]:
             "overlap[increments]": scope.increments,
         }
         for quantity, value in values.items():
-            change = Change(quantity, None, value, None, None, None, None, None)
-            rows.append(_change_row(comparison, scope.name, change))
+            rows.append({**_comparison_row(comparison, scope.name, quantity), "value": value})
     return rows
 
 
@@ -223,11 +225,7 @@ def _curve_rows(bounds: Bounds) -> list[dict[str, Value]]:
 def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> dict[str, Value]:
     lower, upper = change.interval or (None, None)
     return {
-        "baseline": comparison.baseline.run.path,
-        "run": comparison.run.run.path,
-        "scope": "total" if tensor is None else "tensor",
-        "tensor": tensor,
-        "quantity": change.quantity,
+        **_comparison_row(comparison, tensor, change.quantity),
         "baseline_value": change.baseline,
         "value": change.value,
         "absolute": change.absolute,
@@ -236,6 +234,18 @@ def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> d
         "upper": upper,
         "basis": change.basis,
         "verdict": change.verdict,
+    }
+
+
+def _comparison_row(comparison: Comparison, tensor: str | None, quantity: str) -> dict[str, Value]:
+    """A row without values."""
+    return {
+        **dict.fromkeys(COMPARISON_COLUMNS),
+        "baseline": comparison.baseline.run.path,
+        "run": comparison.run.run.path,
+        "scope": "total" if tensor is None else "tensor",
+        "tensor": tensor,
+        "quantity": quantity,
     }
 
 

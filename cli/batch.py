@@ -8,13 +8,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
-
-from gradmf.gradlog import LogWarning
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .messages import exit_code, tell_error, tell_warning, told
 
+if TYPE_CHECKING:
+    from gradmf.gradlog import LogWarning
+
+    from .sources import Source
+
 STDIN = "-"
+_SILENT = logging.NullHandler()
 
 
 class _Result(Protocol):
@@ -30,28 +35,34 @@ class Batch:
     """The runs that the command line names. exit_code : the largest of the failed runs', 0 if none failed"""
 
     words: Sequence[str]
+    several: bool = field(init=False)
     exit_code: int = field(default=0, init=False)
     done: int = field(default=0, init=False)
 
-    @property
-    def several(self) -> bool:
-        """Whether there may be several runs, by the command line alone: not by what stdin says."""
-        return len(self.words) > 1 or STDIN in self.words
+    def __post_init__(self) -> None:
+        self.several = may_be_several(self.words)
 
     def results(self, work: Callable[[str], _R]) -> Iterator[_R]:
         """What `work` makes of each run, as they come; warnings and errors go to stderr."""
-        # Where an array fails, zarr forgets its tasks for the others; asyncio would show their tracebacks.
-        logging.getLogger("asyncio").addHandler(logging.NullHandler())
-        for run in self._runs():
+        return self._results((run, partial(work, run)) for run in self._runs())
+
+    def results_of(self, sources: Iterable[Source], work: Callable[[Source], _R]) -> Iterator[_R]:
+        """What `work` makes of each source, as they come; warnings and errors go to stderr."""
+        return self._results((source.name, partial(work, source)) for source in sources)
+
+    def _results(self, tasks: Iterable[tuple[str, Callable[[], _R]]]) -> Iterator[_R]:
+        for run, work in tasks:
             result = self.attempt(run, work)
             if result is not None:
                 self.done += 1
                 yield result
 
-    def attempt(self, run: str, work: Callable[[str], _R]) -> _R | None:
+    def attempt(self, run: str, work: Callable[[], _R]) -> _R | None:
         """What `work` makes of one run, None where it fails; warnings and errors go to stderr."""
+        # Where an array fails, zarr forgets its tasks for the others; asyncio would show their tracebacks.
+        logging.getLogger("asyncio").addHandler(_SILENT)
         try:
-            result = work(run)
+            result = work()
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -80,12 +91,17 @@ class Batch:
     def _runs(self) -> Iterator[str]:
         for word in self.words:
             if word == STDIN:
-                yield from _lines_of_stdin()
+                yield from lines_of_stdin()
             else:
                 yield word
 
 
-def _lines_of_stdin() -> Iterable[str]:
+def may_be_several(words: Sequence[str]) -> bool:
+    """Whether there may be several runs, by the command line alone: not by what stdin says."""
+    return len(words) > 1 or STDIN in words
+
+
+def lines_of_stdin() -> Iterator[str]:
     """Paths from stdin, a line each, as soon as they are there; blank lines are skipped."""
     found = False
     for line in sys.stdin.buffer if sys.stdin is not None else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +12,6 @@ from .options import Presentation, Resources
 if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, Settings
 
-    from .output import Output
     from .sources import Source
 
 
@@ -60,78 +58,41 @@ def command(
     """
     from gradmf import gradlog
 
-    from .as_csv import BOUNDS_COLUMNS, CURVE_COLUMNS
+    from .as_csv import BOUNDS_COLUMNS, CURVE_COLUMNS, write_bounds, write_curves
     from .batch import Batch
+    from .bounds_report import bounds_report
     from .columns import chosen_columns
     from .output import open_output
     from .progress import ProgressBar
-    from .sources import Sources, check_finished
+    from .rendering import Views, render
+    from .sources import find_sources
 
     if curves and shown.format not in ("csv", "jsonl", "json"):
         raise click.UsageError(f"--curves goes with --format csv or jsonl, not with {shown.format}.")
     columns = chosen_columns(shown.columns, CURVE_COLUMNS if curves else BOUNDS_COLUMNS, shown.format)
     gradlog.check_bounds(radius, smoothness, lr, floor)
-    for spec in settings.predictors:
-        gradlog.parse_predictor(spec)
-    sources = Sources(runs, settings)
-    sources.read()
-    batch = Batch([source.name for source in sources.found])
+    batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
-    def bounds_of(source: Source) -> Bounds | None:
-        def evaluate(run: str) -> Bounds:
-            analysis = source.analysis
-            if analysis is not None:
-                check_finished(source, analysis)
-            else:
-                with bar.of(run) as progress:
-                    analysis = gradlog.analyze_for_bounds(
-                        run, source.settings, threads=resources.threads, memory=resources.memory,
-                        progress=progress,
-                    )  # fmt: skip
-            return gradlog.bounds(analysis, radius=radius, smoothness=smoothness, lr=lr, floor=floor)
+    def bounds_of(source: Source) -> Bounds:
+        analysis = source.finished()
+        if analysis is None:
+            with bar.of(source.name) as progress:
+                analysis = gradlog.analyze_for_bounds(
+                    source.name, source.settings, threads=resources.threads, memory=resources.memory,
+                    progress=progress,
+                )  # fmt: skip
+        return gradlog.bounds(analysis, radius=radius, smoothness=smoothness, lr=lr, floor=floor)
 
-        return batch.attempt(source.name, evaluate)
-
-    def all_bounds() -> Iterator[Bounds]:
-        for source in sources.found:
-            found = bounds_of(source)
-            if found is not None:
-                batch.done += 1
-                yield found
-        for word, error in sources.faults:
-            batch.fail(word, error)
-
+    views = Views(
+        document=gradlog.bounds_document,
+        report=lambda bounds, _: bounds_report(bounds, quiet=shown.quiet),
+        rows=write_curves if curves else write_bounds,
+        line=lambda bounds: gradlog.bounds_document(bounds, curves=curves),
+    )
     with open_output(shown) as output:
-        several = len(sources.found) > 1
-        output.write(_render(all_bounds(), shown, output, columns, several=several, curves=curves))
+        sources, batch.several = find_sources(runs, settings)
+        found = batch.results_of(sources, bounds_of)
+        output.write(render(found, views, shown, output, several=batch.several, columns=columns))
         output.keep = not batch.worthless
     return batch.exit_code
-
-
-def _render(
-    found: Iterator[Bounds],
-    shown: Presentation,
-    output: Output,
-    columns: tuple[str, ...],
-    *,
-    several: bool,
-    curves: bool,
-) -> Iterator[str]:
-    from gradmf.gradlog import bounds_document
-
-    from . import as_csv, as_json
-    from .bounds_report import bounds_report
-    from .reports import draw_reports
-
-    match shown.format:
-        case "json":
-            return as_json.write_json(map(bounds_document, found), output.encoding, several=several)
-        case "jsonl":
-            documents = (bounds_document(item, curves=curves) for item in found)
-            return as_json.write_json_lines(documents, output.encoding)
-        case "csv":
-            return as_csv.write_curves(found, columns) if curves else as_csv.write_bounds(found, columns)
-        case _:
-            reports = (bounds_report(item, quiet=shown.quiet) for item in found)
-            return draw_reports(reports, shown.format, output.terminal)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
-
-from .figures import NOTHING, count, counted, numbers, significant
+from .figures import NOTHING, count, counted, numbers, run_size, significant
 from .report import Column, Report, Series, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
 
 MOST_TENSORS = 6
 LONGEST_SPEC = 24
@@ -31,9 +33,8 @@ _WORDS = {
 def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
     """All that a person sees."""
     analysis = bounds.analysis
-    run, step = analysis.run, analysis.steps.step
-    span = f" (steps {step[0]} to {step[-1]})" if step.size else ""
-    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
+    run = analysis.run
+    size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
     tables = [_guarantees(bounds)]
     if analysis.search is not None and analysis.search.total.found:
         tables.append(_found(analysis.search.total.found, analysis.search.confidence))
@@ -41,7 +42,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
         tables.append(_tensors(bounds, analysis.search.tensors))
     return Report(
         heading=run.path,
-        facts=(f"{counted(run.rows, 'row')}{span}, {size}; radius R = {bounds.radius:g}",),
+        facts=(f"{size}; radius R = {bounds.radius:g}",),
         tables=tuple(tables),
         series=_series(bounds),
         words=() if quiet else tuple(_words(bounds)),
@@ -63,7 +64,8 @@ def _guarantees(bounds: Bounds) -> Table:
     for row in rows:
         if row.why:
             notes.setdefault(row.why, []).append(_WORDS[row.name].strip())
-    return _table("Guarantees", columns, "; ".join(f"{', '.join(n)}: {why}" for why, n in notes.items()))
+    note = "; ".join(f"{', '.join(names)}: {why}" for why, names in notes.items())
+    return Table.of("Guarantees", columns, note=note)
 
 
 def _ratio(row: Guarantee) -> str:
@@ -79,7 +81,7 @@ def _found(found: Sequence[FoundPredictor], confidence: float) -> Table:
         (Column(f"{100 * confidence:g}% interval"), [_interval(item) for item in found]),
         (Column("verdict", "left"), [_verdict(item) for item in found]),
     ]
-    return _table("Predictor search, whole model", columns, "")
+    return Table.of("Predictor search, whole model", columns)
 
 
 def _interval(item: FoundPredictor) -> str:
@@ -112,7 +114,7 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
         note = f"and {count(rest)} more; nothing predicts {count(silent)} of all {count(len(scopes))}"
     elif all(best):
         note = ""
-    return _table("Tensors by gradient energy", columns, note)
+    return Table.of("Tensors by gradient energy", columns, note=note)
 
 
 def _named(scope: ScopeSearch) -> str:
@@ -181,8 +183,3 @@ def _meeting(item: MeetingRank) -> str:
     if item.upper is None:
         return f"{item.predictor} {item.lower} or more"
     return f"{item.predictor} {item.lower if item.lower == item.upper else f'{item.lower}-{item.upper}'}"
-
-
-def _table(title: str, columns: Sequence[tuple[Column, Sequence[str]]], note: str) -> Table:
-    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
-    return Table(title, tuple(column for column, _ in columns), rows, note=note)

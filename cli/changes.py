@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Change
+from typing import TYPE_CHECKING
 
 from .figures import NOTHING
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Change
 
 TIMES = 10.0
 """From this ratio on, and below its inverse, ratios read better than percent."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,6 @@ from .options import Presentation, Resources
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, Comparison, Settings
 
-    from .output import Output
     from .sources import Rows, Source
 
 
@@ -29,7 +28,8 @@ Examples:
 @click.argument(
     "runs", nargs=-1, required=True, metavar="BASELINE RUN...", shell_complete=options.paths("results")
 )
-@options.run_settings
+@options.rows_of_runs
+@options.settings_of_runs
 @click.option(
     "--align",
     type=click.Choice(("step", "fraction")),
@@ -51,7 +51,8 @@ Examples:
 @options.presentation
 def command(
     runs: tuple[str, ...],
-    settings: tuple[Settings, tuple[Rows, ...]],
+    settings: Settings,
+    rows: tuple[Rows, ...],
     align: str | None,
     confidence: float,
     subspace: int | None,
@@ -67,58 +68,50 @@ def command(
     """
     from gradmf import gradlog
 
-    from .as_csv import COMPARISON_COLUMNS
+    from .as_csv import COMPARISON_COLUMNS, write_comparisons
     from .batch import Batch
     from .columns import chosen_columns
+    from .comparison_report import comparison_report
     from .gates import Gates
     from .output import open_output
     from .progress import ProgressBar
-    from .sources import Sources, check_finished
+    from .rendering import Views, render
+    from .sources import choose_rows, find_sources, share_steps
 
     columns = chosen_columns(shown.columns, COMPARISON_COLUMNS, shown.format)
-    wanted, rows = settings
-    related = options.with_subspace(wanted, subspace, window)
-    for spec in wanted.predictors:
-        gradlog.parse_predictor(spec)
-    sources = Sources(runs, wanted)
-    sources.read()
-    if len(sources.found) + len(sources.faults) < 2:
+    related = options.with_subspace(settings, subspace, window)
+    found, _ = find_sources(runs, settings)
+    sources = list(found)
+    if sources and sources[0].fault is not None:
+        raise sources[0].fault  # without a baseline there is nothing to compare
+    if len(sources) < 2:
         raise click.UsageError("compare takes a baseline and at least one run.")
-    finished = next((source.name for source in sources.found if source.analysis is not None), None)
+    finished = next((source.name for source in sources if source.analysis is not None), None)
     if subspace is not None and finished is not None:
         raise click.UsageError(f"--subspace reads gradients: give the store of {finished}, not its results.")
-    sources.choose_rows(rows)
+    sources = choose_rows(sources, rows)
     if align == "step":
-        sources.share_steps()
-    settled = [source.analysis.settings if source.analysis else source.settings for source in sources.found]
+        sources = share_steps(sources)
+    settled = [source.analysis.settings if source.analysis else source.settings for source in sources]
     gates = Gates(fail_if, gradlog.comparison_vocabulary(settled))
-    batch = Batch([source.name for source in sources.found])
+    batch = Batch([source.name for source in sources])
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
-    def analysis_of(source: Source) -> Analysis | None:
-        if source.analysis is not None:
-            finished = source.analysis
-            check_finished(source, finished)
+    def analysis_of(source: Source) -> Analysis:
+        finished = source.finished()
+        if finished is not None:
             return finished
-
-        def analyze(run: str) -> Analysis:
-            with bar.of(run) as progress:
-                return gradlog.analyze(
-                    run,
-                    source.settings,
-                    threads=resources.threads,
-                    memory=resources.memory,
-                    progress=progress,
-                    tensor_steps=True,
-                )
-
-        return batch.attempt(source.name, analyze)
+        with bar.of(source.name) as progress:
+            return gradlog.analyze(
+                source.name, source.settings, threads=resources.threads, memory=resources.memory,
+                progress=progress, tensor_steps=True,
+            )  # fmt: skip
 
     def against(baseline: Analysis, run: Analysis, name: str) -> Comparison:
         compared = gradlog.compare(baseline, run, align=align, confidence=confidence)
         if subspace is None:
             return compared
-        first, steps = sources.found[0].name, (baseline.steps.step, run.steps.step)
+        first, steps = sources[0].name, (baseline.steps.step, run.steps.step)
         with bar.of(f"{first}, {name}") as progress:
             relation = gradlog.relate(
                 first, name, steps, related,
@@ -127,53 +120,26 @@ def command(
         return dataclasses.replace(compared, relation=relation)
 
     def comparisons() -> Iterator[Comparison]:
-        baseline = analysis_of(sources.found[0])
+        baseline = batch.attempt(sources[0].name, partial(analysis_of, sources[0]))
         if baseline is None:
             return
-        for source in sources.found[1:]:
-            run = analysis_of(source)
-            if run is not None:
-                work = functools.partial(against, baseline, run)
-                compared = batch.attempt(source.name, work)
-                if compared is not None:
-                    batch.done += 1
-                    yield compared
-        for word, error in sources.faults:
-            batch.fail(word, error)
+        for source in sources[1:]:
+            run = batch.attempt(source.name, partial(analysis_of, source))
+            if run is None:
+                continue
+            compared = batch.attempt(source.name, partial(against, baseline, run, source.name))
+            if compared is not None:
+                batch.done += 1
+                yield compared
 
+    views = Views(
+        document=gradlog.comparison_document,
+        report=lambda compared, number: comparison_report(compared, number, quiet=shown.quiet),
+        rows=write_comparisons,
+    )
     with open_output(shown) as output:
-        several = len(sources.found) > 2
         watched = gates.watch(comparisons(), gradlog.judge_comparison)
-        pieces = _render(watched, shown, output, columns, several=several)
+        pieces = render(watched, views, shown, output, several=len(sources) > 2, columns=columns)
         output.write(pieces, to_the_end=bool(gates.rules))
         output.keep = not batch.worthless
     return batch.exit_code or gates.exit_code
-
-
-def _render(
-    comparisons: Iterator[Comparison],
-    shown: Presentation,
-    output: Output,
-    columns: tuple[str, ...],
-    *,
-    several: bool,
-) -> Iterator[str]:
-    from gradmf.gradlog import comparison_document
-
-    from . import as_csv, as_json
-    from .comparison_report import comparison_report
-    from .reports import draw_reports
-
-    match shown.format:
-        case "json":
-            return as_json.write_json(map(comparison_document, comparisons), output.encoding, several=several)
-        case "jsonl":
-            return as_json.write_json_lines(map(comparison_document, comparisons), output.encoding)
-        case "csv":
-            return as_csv.write_comparisons(comparisons, columns)
-        case _:
-            reports = (
-                comparison_report(comparison, at, quiet=shown.quiet)
-                for at, comparison in enumerate(comparisons, 1)
-            )
-            return draw_reports(reports, shown.format, output.terminal)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-
-from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
+from typing import TYPE_CHECKING
 
 from .changes import change_text, interval_text
 from .comparison_words import explain_comparison, letter
-from .figures import NOTHING, count, counted, numbers
+from .figures import NOTHING, count, counted, numbers, run_size
 from .relation_report import cosine_over_training, relation_table
 from .report import Column, Report, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
 
 MOST_TENSORS = 10
 MOST_NAMES = 6
@@ -42,10 +44,9 @@ def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = 
 
 
 def _fact(analysis: Analysis, number: int) -> str:
-    run, step = analysis.run, analysis.steps.step
-    span = f" (steps {step[0]} to {step[-1]})" if step.size else ""
-    size = f"{counted(run.tensors, 'tensor')}, {counted(run.parameters, 'parameter')}"
-    return f"{letter(number)}  {run.path}: {counted(run.rows, 'row')}{span}, {size}"
+    run = analysis.run
+    size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
+    return f"{letter(number)}  {run.path}: {size}"
 
 
 def _total(comparison: Comparison, number: int) -> Table:
@@ -60,7 +61,7 @@ def _total(comparison: Comparison, number: int) -> Table:
         (Column(level, dim=True, yields=2), [interval_text(change) for change in shown]),
         (Column("verdict", "left"), [change.verdict or NOTHING for change in shown]),
     ]
-    return _table("Whole model", columns, _notes(comparison, number))
+    return Table.of("Whole model", columns, note=_notes(comparison, number))
 
 
 def _is_shown(scope: ScopeComparison, change: Change) -> bool:
@@ -116,7 +117,7 @@ def _tensors(comparison: Comparison, number: int) -> Table:
         columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
     columns.append((Column("norm change", yields=4), [_beyond_noise(c) for c in norms]))
     noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
-    return _table(f"Best kappa of {noun}, by change", columns, _rest(rest))
+    return Table.of(f"Best kappa of {noun}, by change", columns, note=_rest(rest))
 
 
 def _beyond_noise(change: Change | None) -> str:
@@ -165,8 +166,3 @@ def _unmatched(comparison: Comparison, number: int) -> list[str]:
             told = ", ".join(names[:MOST_NAMES]) + more
             lines.append(f"Only in {letter(run)}, {counted(len(names), 'tensor')}: {told}.")
     return lines
-
-
-def _table(title: str, columns: Sequence[tuple[Column, Sequence[str]]], note: str) -> Table:
-    rows = tuple(zip(*(cells for _, cells in columns), strict=True))
-    return Table(title, tuple(column for column, _ in columns), rows, note=note)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from string import ascii_uppercase
-
-from gradmf.gradlog import Change, Comparison
+from typing import TYPE_CHECKING
 
 from .changes import change_text, interval_text
 from .figures import count, percent
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Change, Comparison
 
 
 def letter(number: int) -> str:

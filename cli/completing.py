@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
+from gradmf.gradlog.root_keys import is_zarr_node
+
 from .completion import LINE, VARIABLE, WORD_BREAKS
 
 _CURSOR = "\ue000"
@@ -71,8 +73,7 @@ def is_store(entry: os.DirEntry[str]) -> bool:
     """Whether it may be a store, by its name or by what lies in it; nothing is opened."""
     if not entry.is_dir():
         return entry.name.endswith((".zarr", ".zip"))
-    marks = ("zarr.json", ".zgroup", ".zarray")
-    return entry.name.endswith(".zarr") or any(os.path.lexists(f"{entry.path}/{mark}") for mark in marks)
+    return entry.name.endswith(".zarr") or is_zarr_node(entry)
 
 
 class _Completions(ShellComplete):

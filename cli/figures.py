@@ -39,6 +39,14 @@ def counted(value: int, noun: str) -> str:
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
+def run_size(rows: int, steps: Sequence[int], tensors: int, parameters: int) -> str:
+    """``240 rows (steps 0 to 239), 6 tensors, 7,626 parameters``. steps : first and last, or all"""
+    span = ""
+    if len(steps):
+        span = f" (step {steps[0]})" if rows == 1 else f" (steps {steps[0]} to {steps[-1]})"
+    return f"{counted(rows, 'row')}{span}, {counted(tensors, 'tensor')}, {counted(parameters, 'parameter')}"
+
+
 def data_size(size: float) -> str:
     """Bytes with a decimal unit and three significant digits."""
     units = ["bytes", "kB", "MB", "GB", "TB", "PB"]

@@ -31,12 +31,20 @@ class Gates:
     def watch(
         self, results: Iterable[_R], judge: Callable[[_R, Sequence[Rule]], Iterable[Violation]]
     ) -> Iterator[_R]:
-        """The results as they come; when one has been shown, the rules that it violates are told."""
+        """The results as they come; when one has been shown, the rules that it violates are told.
+
+        Where there is no result at all, nothing has passed.
+        """
+        watched = False
         for result in results:
             yield result
+            watched = True
             for violation in judge(result, self.rules):
                 self.exit_code = VIOLATED
                 tell_violation(f"{violation.run}: {violation_text(violation)}")
+        if self.rules and not watched:
+            self.exit_code = VIOLATED
+            tell_violation("no rule can be decided: there is no result to hold it against")
 
 
 def parse_rules(texts: Sequence[str], known: Vocabulary) -> tuple[Rule, ...]:

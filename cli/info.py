@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
 import click
 
 from . import options
 from .options import Presentation
-
-if TYPE_CHECKING:
-    from gradmf.gradlog import LogDescription
-
-    from .output import Output
 
 
 @click.command(
@@ -33,40 +25,18 @@ def command(runs: tuple[str, ...], truncate: bool, shown: Presentation) -> int:
     """
     from gradmf import gradlog
 
-    from .as_csv import DESCRIPTION_COLUMNS
+    from .as_csv import DESCRIPTION_COLUMNS, write_descriptions
     from .batch import Batch
     from .columns import chosen_columns
+    from .info_report import info_report
     from .output import open_output
+    from .rendering import Views, render
 
     columns = chosen_columns(shown.columns, DESCRIPTION_COLUMNS, shown.format)
     batch = Batch(runs)
+    views = Views(gradlog.description_document, lambda log, _: info_report(log), write_descriptions)
     with open_output(shown) as output:
         logs = batch.results(lambda run: gradlog.describe(run, truncate=truncate))
-        output.write(_render(logs, shown, output, columns, several=batch.several))
+        output.write(render(logs, views, shown, output, several=batch.several, columns=columns))
         output.keep = not batch.worthless
     return batch.exit_code
-
-
-def _render(
-    logs: Iterator[LogDescription],
-    shown: Presentation,
-    output: Output,
-    columns: Sequence[str],
-    *,
-    several: bool,
-) -> Iterator[str]:
-    from gradmf.gradlog import description_document
-
-    from . import as_csv, as_json
-    from .info_report import info_report
-    from .reports import draw_reports
-
-    match shown.format:
-        case "json":
-            return as_json.write_json(map(description_document, logs), output.encoding, several=several)
-        case "jsonl":
-            return as_json.write_json_lines(map(description_document, logs), output.encoding)
-        case "csv":
-            return as_csv.write_descriptions(logs, columns)
-        case _:
-            return draw_reports(map(info_report, logs), shown.format, output.terminal)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from gradmf.gradlog import LogDescription, TensorDescription
-
-from .figures import NOTHING, count, counted, data_size, extents, percent
+from .figures import NOTHING, count, counted, data_size, extents, percent, run_size
 from .report import Column, Report, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import LogDescription, TensorDescription
 
 
 def info_report(log: LogDescription) -> Report:
@@ -20,13 +22,11 @@ def info_report(log: LogDescription) -> Report:
 
 def _facts(log: LogDescription) -> tuple[str, ...]:
     layout = "foreign layout" if log.format_version is None else f"gradient log format {log.format_version}"
-    span = f"step {log.steps[0]}" if log.rows == 1 else f"steps {log.steps[0]} to {log.steps[1]}"
     expected = sum(tensor.expected_chunks for tensor in log.tensors)
     absent = sum(tensor.absent_chunks for tensor in log.tensors)
     facts = [
         f"{layout}, Zarr v{log.zarr_format}",
-        f"{counted(log.rows, 'row')} ({span}), "
-        f"{counted(len(log.tensors), 'tensor')}, {counted(log.parameters, 'parameter')}",
+        run_size(log.rows, log.steps, len(log.tensors), log.parameters),
         f"{data_size(log.raw_bytes)} of gradients, {data_size(log.stored_bytes)} stored{_ratio(log)}, "
         f"{counted(expected, 'chunk')}, {count(absent) if absent else 'none'} absent",
     ]
@@ -56,11 +56,7 @@ def _tensors(log: LogDescription) -> Table:
     if any(tensor.shards for tensor in tensors):
         shards = [extents(tensor.shards) if tensor.shards else NOTHING for tensor in tensors]
         columns.insert(5, (Column("shards", "left", dim=True, yields=1), shards))
-    return Table(
-        "Tensors",
-        tuple(column for column, _ in columns),
-        tuple(zip(*(cells for _, cells in columns), strict=True)),
-    )
+    return Table.of("Tensors", columns)
 
 
 def _uncommitted(log: LogDescription) -> bool:

@@ -29,12 +29,13 @@ def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentatio
 
     from gradmf import gradlog
 
-    from .analyze import render_analyses
     from .as_csv import analysis_columns
     from .columns import chosen_columns
     from .gates import Gates
     from .messages import tell_warning
     from .output import open_output
+    from .rendering import render
+    from .views_of_analyses import views_of_analyses
 
     with open_output(shown) as output:
         analysis = gradlog.merge_parts(parts)
@@ -46,6 +47,7 @@ def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentatio
         for warning in analysis.warnings:
             tell_warning(warning.message)
         analyses = gates.watch([analysis], gradlog.judge)
-        pieces = render_analyses(analyses, shown, output, columns, several=False, steps=steps)
+        views = views_of_analyses(quiet=shown.quiet, steps=steps)
+        pieces = render(analyses, views, shown, output, several=False, columns=columns)
         output.write(pieces, to_the_end=bool(gates.rules))
     return gates.exit_code

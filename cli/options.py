@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .settings_of_options import settings_of_run, settings_of_runs
+from .settings_of_options import settings_of
 from .sketch_options import projections
 
 if TYPE_CHECKING:
@@ -163,6 +163,10 @@ truncate = click.option(
     "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
 )
 
+strict = click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store.")
+
+no_color = click.option("--no-color", is_flag=True, help="No colour on a terminal.")
+
 part = click.option(
     "--part",
     type=part_number,
@@ -222,29 +226,31 @@ _choices = (
         help="What to do with steps that hold NaN or infinity.",
     ),
     truncate,
-    click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store."),
-)
-"""The options behind `Settings`, but for rows."""
-
-settings = _bundle(
-    "settings",
-    settings_of_run,
-    _rows,
-    *_choices,
+    strict,
 )
 
-run_settings = _bundle(
-    "settings",
-    settings_of_runs,
-    click.option(
-        "--rows",
-        type=row_range,
-        multiple=True,
-        metavar="A:B",
-        help="Only rows A to B - 1 of all runs; given once for each run, of each in order.",
-    ),
-    *_choices,
+settings_of_runs = _bundle("settings", settings_of, *_choices)
+"""Adds the options behind `Settings`, but for rows."""
+
+rows_of_runs = click.option(
+    "--rows",
+    type=row_range,
+    multiple=True,
+    metavar="A:B",
+    help="Only rows A to B - 1 of all runs; given once for each run, of each in order.",
 )
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options behind `Settings`."""
+
+    @functools.wraps(command)
+    def with_rows(settings: Settings, rows: tuple[int | None, int | None] | None, **values: Any) -> Any:
+        chosen = settings if rows is None else dataclasses.replace(settings, rows=rows)
+        return command(settings=chosen, **values)
+
+    return _rows(settings_of_runs(with_rows))
+
 
 resources = _bundle(
     "resources",
@@ -297,7 +303,7 @@ presentation = _bundle(
         help="Write to FILE, whole or not at all, instead of stdout.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
-    click.option("--no-color", is_flag=True, help="No colour on a terminal."),
+    no_color,
 )
 
 steps = click.option(
@@ -311,20 +317,18 @@ def check_steps(steps: bool, shown: Presentation) -> None:
         raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")
 
 
-subspace = click.option(
-    "--subspace",
-    type=click.IntRange(min=1),
-    metavar="K",
-    help="Follow the leading K directions of gradients and of increments from one window of training to the "
-    "next: how much of each row lies in those of the window before, and how far they overlap.",
+def _leading_directions(help: str) -> Callable[[_Command], _Command]:
+    return click.option("--subspace", type=click.IntRange(min=1), metavar="K", help=help)
+
+
+subspace = _leading_directions(
+    "Follow the leading K directions of gradients and of increments from one window of training to the "
+    "next: how much of each row lies in those of the window before, and how far they overlap."
 )
 
-relation = click.option(
-    "--subspace",
-    type=click.IntRange(min=1),
-    metavar="K",
-    help="Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "
-    "runs' leading K directions of gradients and of increments overlap, window by window.",
+relation = _leading_directions(
+    "Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "
+    "runs' leading K directions of gradients and of increments overlap, window by window."
 )
 
 window = click.option(

@@ -6,13 +6,14 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TextIO, cast
+
+from gradmf.gradlog.whole_file import is_replaced, whole_file
 
 from .options import Presentation
 from .terminal import Terminal, drop_unwritten, terminal_of
@@ -26,7 +27,7 @@ _NOT_UTF8 = "surrogateescape"
 class Output:
     """An open place for results. encoding : of its text; keep : whether a file is to appear at the end"""
 
-    stream: IO[str]
+    stream: TextIO
     place: str
     terminal: Terminal
     encoding: str
@@ -55,14 +56,15 @@ def open_output(shown: Presentation) -> Iterator[Output]:
         yield _stdout(no_color=shown.no_color)
         return
     place = str(shown.out)
-    target = Path(os.path.realpath(shown.out))
-    # A device or a pipe must not give way to a file.
-    plain = target.is_file() or not target.exists()
-    with _naming(place), _nameless_file(target.parent) if plain else _open(target, "w") as stream:
+    plain = is_replaced(shown.out)
+    with _naming(place), _nameless_file(shown.out) if plain else _open(shown.out) as stream:
         output = Output(stream, place, Terminal(), FILE_ENCODING)
         yield output
         if plain and output.keep:
-            _publish(stream, target)
+            stream.flush()
+            stream.seek(0)
+            with whole_file(shown.out) as file:
+                shutil.copyfileobj(stream.buffer, file)
 
 
 def _stdout(*, no_color: bool) -> Output:
@@ -77,30 +79,20 @@ def _stdout(*, no_color: bool) -> Output:
     )
 
 
-def _nameless_file(folder: Path) -> IO[str]:
-    """A file that nobody sees and that is gone when the program is, however it ends."""
-    return tempfile.TemporaryFile("w+", dir=folder, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline="")
-
-
-def _open(path: Path, mode: str) -> IO[str]:
-    return path.open(mode, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline="")
-
-
-def _publish(held: IO[str], target: Path) -> None:
-    """Put the text of `held` at `target` in one step, with the rights of what was there before."""
-    held.seek(0)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def _nameless_file(path: Path) -> TextIO:
+    """A file beside `path` that nobody sees and that is gone when the program is, however it ends."""
+    folder = Path(os.path.realpath(path)).parent
     try:
-        with _open(temporary, "x") as file:
-            shutil.copyfileobj(held, file)
-            file.flush()
-            os.fsync(file.fileno())  # a machine that stops must not leave the name with half of the text
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return cast(
+            "TextIO",
+            tempfile.TemporaryFile("w+", dir=folder, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline=""),
+        )
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("w", encoding=FILE_ENCODING, errors=_NOT_UTF8, newline="")
 
 
 @contextlib.contextmanager

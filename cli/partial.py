@@ -52,8 +52,6 @@ def write_partial_analysis(
     from .progress import ProgressBar
 
     number = gradlog.PartNumber(*part)
-    for spec in settings.predictors:
-        gradlog.parse_predictor(spec)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 

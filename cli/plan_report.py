@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import PlanDescription
+from typing import TYPE_CHECKING
 
-from .figures import counted, data_size, duration
+from .figures import data_size, duration, run_size
 from .report import Column, Report, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import PlanDescription
 
 
 def plan_report(plan: PlanDescription) -> Report:
     """All that a person sees of `plan`."""
-    facts = (
-        f"{counted(plan.rows, 'row')}, {counted(plan.tensors, 'tensor')}, "
-        f"{counted(plan.parameters, 'parameter')}",
-    )
+    facts = (run_size(plan.rows, (), plan.tensors, plan.parameters),)
     rows = (
         ("rank method", plan.method),
         ("decoded", data_size(plan.decoded_bytes)),

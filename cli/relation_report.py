@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Relation
+from typing import TYPE_CHECKING
 
 from .comparison_words import letter
 from .figures import NOTHING, counted, percent, significant
 from .report import Column, Series, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Relation
 
 
 def relation_table(relation: Relation, parameters: int, number: int) -> Table:

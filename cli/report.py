@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,19 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     marked: int | None = None
     note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        columns: Sequence[tuple[Column, Sequence[str]]],
+        *,
+        marked: int | None = None,
+        note: str = "",
+    ) -> Self:
+        """From columns, each with its cells from top to bottom. Raises ValueError where lengths differ."""
+        rows = tuple(zip(*(cells for _, cells in columns), strict=True))
+        return cls(title, tuple(column for column, _ in columns), rows, marked, note)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ if TYPE_CHECKING:
     from gradmf.gradlog import Settings
 
 
-def settings_of_run(
+def settings_of(
     predictor: tuple[str, ...],
     epsilon: tuple[float, ...],
     rank: str,
     tensor: tuple[str, ...],
     exclude: tuple[str, ...],
-    rows: tuple[int | None, int | None] | None,
     nonfinite: str,
     truncate: bool,
     strict: bool,
@@ -22,9 +21,11 @@ def settings_of_run(
     seed: int,
     project: int | None,
 ) -> Settings:
-    """The settings that the values of a run's options amount to."""
-    from gradmf.gradlog import Settings
+    """The settings that the options amount to, of all rows. Raises UsageError for a wrong predictor."""
+    from gradmf.gradlog import Settings, parse_predictor
 
+    for spec in predictor:
+        parse_predictor(spec)  # what is wrong for every run is told once
     default = Settings()
     return Settings(
         predictors=predictor or default.predictors,
@@ -32,7 +33,6 @@ def settings_of_run(
         rank=rank,
         tensors=tensor,
         exclude=exclude,
-        rows=rows or default.rows,
         nonfinite=nonfinite,
         truncate=truncate,
         strict=strict,
@@ -40,35 +40,3 @@ def settings_of_run(
         seed=seed,
         project=project,
     )
-
-
-def settings_of_runs(
-    predictor: tuple[str, ...],
-    epsilon: tuple[float, ...],
-    rank: str,
-    tensor: tuple[str, ...],
-    exclude: tuple[str, ...],
-    rows: tuple[tuple[int | None, int | None], ...],
-    nonfinite: str,
-    truncate: bool,
-    strict: bool,
-    sketch_dim: int | None,
-    seed: int,
-    project: int | None,
-) -> tuple[Settings, tuple[tuple[int | None, int | None], ...]]:
-    """The settings of all runs, but for rows, and the rows that were asked for."""
-    settings = settings_of_run(
-        predictor,
-        epsilon,
-        rank,
-        tensor,
-        exclude,
-        None,
-        nonfinite,
-        truncate,
-        strict,
-        sketch_dim,
-        seed,
-        project,
-    )
-    return settings, rows

@@ -32,10 +32,10 @@ Examples:
 @sketch_options.seed
 @options.selection
 @options.truncate
-@click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store.")
+@options.strict
 @options.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
-@click.option("--no-color", is_flag=True, help="No colour on a terminal.")
+@options.no_color
 def command(
     run: str,
     out: str,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Analysis, SubspaceResult
+from typing import TYPE_CHECKING
 
 from .figures import NOTHING, count, percent
 from .report import Column, Series, Table
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Analysis, SubspaceResult
 
 
 def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gradmf.gradlog import Analysis, PredictorResult, SpectrumResult
+from typing import TYPE_CHECKING
 
 from .figures import count, percent, significant
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Analysis, PredictorResult, SpectrumResult
 
 FEW_DIRECTIONS = 10
 """Where no more are possible, a rank has little to say."""

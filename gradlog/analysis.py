@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .assembly import Read, Scope, assemble
+from .assembly import assemble
 from .blocks import BlockReader
-from .errors import DataError, MemoryLimitError, UsageError
-from .grid_search import search_in_grid, with_grid
-from .inventory import take_inventory
-from .log import GradientLog, Tensor, open_log, sketch_of
-from .plan import Plan, make_plan
-from .predictors import HistoryBank, Predictor, parse_predictors
-from .projection import check_dimension, check_seed
-from .request import Request
-from .result import Analysis, Cost, LogWarning, Settings
+from .errors import DataError, UsageError
+from .grid_search import search_in_grid
+from .log import GradientLog, sketch_of
+from .preparation import DEFAULT_MEMORY, Preparation, Progress, check_settings, prepare
+from .result import Analysis, LogWarning, Settings
 from .series import LOSSES, RATES, series_of_rows
-from .sketched import Sketched
-from .splitting import PartNumber, PartPlan, plan_part
-from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
 if TYPE_CHECKING:
     from .advice.gleaning import Gleaning
     from .pass_result import NonfiniteRow, PassResult
-
-DEFAULT_MEMORY = 1 << 30
-RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
-NONFINITE_POLICIES = ("fail", "drop")
-
-Progress = Callable[[int, int], None]
 
 
 def analyze(
@@ -90,225 +75,16 @@ def run_analysis(
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
         result, keep = _gather(ready, warnings, progress)
-    decoded = ready.plan.decoded_bytes * (1 if keep is None else 2)
-    readers = sorted({tensor.reader for tensor in ready.tensors})
     if ready.search and result.search is None:
         result.search = search_in_grid(result, [tensor.name for tensor in ready.tensors])
     if not tensor_steps:
         result.tensor_series = None
-    cost = Cost(time.perf_counter() - ready.began, decoded, "+".join(readers))
+    cost = ready.cost(passes=1 if keep is None else 2)
     analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
     if ready.search or sketch_of(ready.log) is not None:
         series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
         analysis = replace(analysis, series=series)
     return analysis, result.gleaning, keep
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """All that is settled before the first gradient is read.
-
-    began : when; glean : makes what takes more from a pass over so many rows, for `advise`
-    """
-
-    log: GradientLog
-    settings: Settings
-    tensors: Sequence[Tensor]
-    bank: HistoryBank
-    plan: Plan
-    workers: int
-    warnings: tuple[LogWarning, ...]
-    began: float
-    part: PartPlan | None = None
-    tensor_steps: bool = False
-    search: bool = False
-    glean: Callable[[Preparation, int], Gleaning] | None = None
-
-    def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
-        """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
-        step = self.log.step[slice(*self.plan.rows)]
-        scopes = [
-            Scope(tensor.name, tensor.shape, tensor.dtype)
-            if index not in self.plan.stored
-            else Scope(tensor.name, tensor.made_of or (), tensor.dtype)
-            for index, tensor in enumerate(self.tensors)
-        ]
-        return Read(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
-
-
-def prepare(
-    run: str | os.PathLike[str] | GradientLog,
-    settings: Settings,
-    threads: int | None,
-    memory: int,
-    part: PartNumber | None = None,
-    tensor_steps: bool = False,
-    search: bool = False,
-    beside: int = 0,
-) -> Preparation:
-    """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
-
-    Arguments as of `analyze`. beside : bytes to leave for what is gleaned on the way
-    """
-    began = time.perf_counter()
-    check_settings(settings)
-    if part is not None and settings.project is not None:
-        raise UsageError("--project has no parts: sketch the log with gradmf sketch, which is small")
-    workers = threads or available_processors()
-    log = open_for_pass(run, settings, workers)
-    with codec_pipeline(workers):
-        tensors = select_tensors(log, settings)
-        rows = _select_rows(log, settings)
-        warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
-    sketched = Sketched.of(log, tensors)
-    dim, seed = settings.sketch_dim, settings.seed
-    if sketched is not None:
-        sketched.check(log.path, settings, in_parts=part is not None, search=search)
-        dim, seed = sketched.projection.dim, sketched.projection.seed
-    predictors = parse_predictors(settings.predictors)
-
-    def planned(
-        predictors: Sequence[Predictor], rank: str, *, sums: bool
-    ) -> tuple[HistoryBank, Plan, PartPlan | None]:
-        bank = HistoryBank.of(predictors, rows[1] - rows[0])
-        kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
-        request = Request(
-            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            searched=search, kept_bytes=kept + beside,
-            window=settings.window_rows, sketch_dim=dim, seed=seed,
-            stored={} if sketched is None else sketched.parameters,
-        )  # fmt: skip
-        of_part = None if part is None else plan_part(request, rank, part)
-        return bank, make_plan(request, rank) if of_part is None else of_part.plan, of_part
-
-    try:
-        bank, plan, of_part = planned(predictors, settings.rank, sums=tensor_steps)
-        if search and (plan.method != "exact" or plan.by_columns):
-            # Without inner products of all pairs of rows, averages of a grid of decays are followed.
-            tensor_steps = True
-            bank, plan, of_part = planned(with_grid(predictors), plan.method, sums=True)
-    except (MemoryLimitError, UsageError) as error:
-        raise type(error)(f"{log.path}: {error}") from error
-    if sketched is not None:
-        plan = sketched.cut(plan, tensors)
-    if plan.decodes > 1:
-        warnings.append(_decodes_warning(plan))
-    return Preparation(
-        log, settings, tensors, bank, plan, workers, tuple(warnings), began, of_part, tensor_steps, search
-    )
-
-
-def open_for_pass(
-    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None
-) -> GradientLog:
-    """The log, opened so that its chunks are decoded by the fastest codecs there are."""
-    with codec_pipeline(threads or available_processors()):
-        return run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
-
-
-def available_processors() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_settings(settings: Settings) -> None:
-    """Raise UsageError for settings outside their ranges, before anything is read."""
-    parse_predictors(settings.predictors)
-    for epsilon in settings.epsilons:
-        if not 0.0 <= epsilon < 1.0:
-            raise UsageError(f"epsilon {epsilon!r}: must be at least 0 and below 1")
-    if settings.rank not in RANK_METHODS:
-        raise UsageError(f"rank method {settings.rank!r}: known are {', '.join(RANK_METHODS)}")
-    if settings.subspace is not None and settings.subspace < 1:
-        raise UsageError(f"subspace {settings.subspace}: must have at least 1 dimension")
-    least = max(2, settings.subspace or 0)
-    if settings.window is not None and settings.window < least:
-        raise UsageError(f"window {settings.window}: must have at least {least} rows")
-    if settings.window is not None and settings.subspace is None:
-        raise UsageError("window: goes with subspace only")
-    for dim in (settings.sketch_dim, settings.project):
-        if dim is not None:
-            check_dimension(dim)
-    if settings.project is not None and settings.rank not in ("auto", "sketch", "none"):
-        raise UsageError(f"--project: ranks of a sketch are estimates, --rank {settings.rank} has none")
-    if settings.project is not None and (settings.subspace is not None or settings.nonfinite == "drop"):
-        what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
-        raise UsageError(f"--project: {what} takes the gradients themselves")
-    check_seed(settings.seed)
-    if settings.nonfinite not in NONFINITE_POLICIES:
-        raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
-
-
-def select_tensors(log: GradientLog, settings: Settings) -> list[Tensor]:
-    """The tensors of `log` that the settings select, in order. UsageError where a pattern matches none."""
-
-    def matching(patterns: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for pattern in patterns:
-            names = [t.name for t in log.tensors if fnmatch.fnmatchcase(t.name, pattern)]
-            if not names:
-                known = ", ".join(t.name for t in log.tensors[:4]) + (", ..." if len(log.tensors) > 4 else "")
-                raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
-            found.update(names)
-        return found
-
-    wanted = matching(settings.tensors) if settings.tensors else {tensor.name for tensor in log.tensors}
-    wanted -= matching(settings.exclude)
-    if not wanted:
-        raise UsageError(f"{log.path}: every tensor is excluded")
-    return [tensor for tensor in log.tensors if tensor.name in wanted]
-
-
-def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
-    first, last, _ = slice(*settings.rows).indices(log.rows)
-    if first >= last:
-        start, stop = ("" if end is None else str(end) for end in settings.rows)
-        raise UsageError(f"{log.path}: rows {start}:{stop} select none of its {log.rows} rows")
-    return first, last
-
-
-def _check_chunks(
-    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], strict: bool
-) -> list[LogWarning]:
-    """Absent chunks: an error in a format-1 log and with `strict`, else a warning with counts."""
-    absent = expected = 0
-    places = []
-    for tensor in tensors:
-        try:
-            inventory = take_inventory(tensor.name, tensor.array, rows[1]).since(tensor.array, rows[0])
-        except DataError as error:
-            raise DataError(f"{log.path}: {error}") from error
-        expected += inventory.expected
-        if inventory.absent:
-            absent += len(inventory.absent)
-            first, last = inventory.absent_rows(tensor.array, rows[1])
-            places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
-    if not absent:
-        return []
-    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
-    told = f"{absent} of {expected} chunks are absent: tensor {shown}"
-    if log.format_version is not None:
-        raise DataError(
-            f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "
-            "restore them, or leave the tensor or the rows out with --exclude or --rows"
-        )
-    if strict:
-        raise DataError(f"{log.path}: {told}; without --strict they are read as the store's fill value")
-    return [
-        LogWarning(
-            "chunks-absent", f"{told}; read as the store's fill value (Zarr writers skip all-zero chunks)"
-        )
-    ]
-
-
-def _decodes_warning(plan: Plan) -> LogWarning:
-    return LogWarning(
-        "chunks-decoded-again",
-        f"chunks hold more than memory allows at once and are decoded up to {plan.decodes} times: "
-        "a larger --memory reads faster",
-    )
 
 
 def _gather(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import os
 
-from .analysis import Progress, analyze, open_for_pass
+from .analysis import analyze
 from .errors import UsageError
 from .guarantee import Bounds
 from .log import sketch_of
+from .preparation import Progress, open_for_pass
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import anytime, regret_rows
 from .result import Analysis, Settings

@@ -38,6 +38,7 @@ from .typed_fields import check_fields
 
 _OPENING = (b"{", b"[")
 _NAN = float("nan")
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
 def holds_analyses(path: str | os.PathLike[str]) -> bool:
@@ -133,7 +134,8 @@ def _analysis(document: Mapping[str, Any]) -> Analysis:
     return Analysis(
         version=str(document["gradmf"]),
         run=RunInfo(**{**run, "dtypes": tuple(run["dtypes"])}),
-        settings=_settings(document["settings"]),
+        # What a field that this version doesn't know has changed stands in the numbers.
+        settings=Settings.from_json({k: v for k, v in document["settings"].items() if k in _SETTINGS}),
         total=_scope(document["total"]),
         tensors=tensors,
         steps=_steps(document.get("steps") or {}),
@@ -143,17 +145,6 @@ def _analysis(document: Mapping[str, Any]) -> Analysis:
         search=_search(document["search"]) if document.get("search") else None,
         series={name: _doubles(values) for name, values in document.get("series", {}).items()},
     )
-
-
-def _settings(held: Mapping[str, Any]) -> Settings:
-    """Fields that this version doesn't know are left alone: what they changed stands in the numbers."""
-    known = {field.name for field in dataclasses.fields(Settings)}
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in held.items()
-        if name in known
-    }
-    return Settings(**values)
 
 
 def _scope(held: Mapping[str, Any]) -> ScopeResult:

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from .result import Cost, LogWarning, Settings
 from .splitting import PartNumber
 from .store import first_line
 from .typed_fields import check_fields
+from .whole_file import whole_file
 
 FORMAT = "gradmf.part"
 FORMAT_VERSION = 1
@@ -42,26 +42,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
     """Write a part to `path`, which appears whole or not at all; a device or pipe is written to."""
-    if Path(path).exists() and not Path(path).is_file():
-        with Path(path).open("wb") as stream:
-            _write(partial, stream)
-        return
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            _write(partial, stream)
-            stream.flush()
-            os.fsync(stream.fileno())  # a machine that stops must not leave the name with half of the numbers
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
-        raise
+    with whole_file(path) as stream:
+        _write(partial, stream)
 
 
 def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
@@ -143,7 +125,7 @@ class PartFile:
             self._check_format(header)
             self.version = str(header["gradmf"])
             self.part = PartNumber(*map(int, header["part"]))
-            self.settings = _settings(header["settings"])
+            self.settings = Settings.from_json(header["settings"])
             self.method = str(header["method"])
             self.by_columns = bool(header["by_columns"])
             self.plan = str(header["plan"])
@@ -232,11 +214,6 @@ class PartFile:
             f"{self.path}: no part file, or a damaged one ({first_line(error)}): make it with gradmf analyze "
             "RUN --part I/K -o FILE"
         )
-
-
-def _settings(stored: Mapping[str, Any]) -> Settings:
-    frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return Settings(**frozen)
 
 
 def _exactly(member: IO[bytes], size: int) -> bytes:

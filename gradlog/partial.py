@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import DEFAULT_MEMORY, Progress, nonfinite_text, prepare, take_pass
+from .analysis import nonfinite_text, take_pass
 from .assembly import Read
 from .errors import DataError, UsageError
 from .log import GradientLog
+from .preparation import DEFAULT_MEMORY, Progress, prepare
 from .result import Cost, LogWarning, Settings
 from .splitting import PartNumber
 from .store import codec_pipeline
@@ -64,7 +64,6 @@ def analyze_part(
     "auto" is exact, and "incremental" has no parts. Rows that are not finite raise DataError with
     `nonfinite="drop"` too: the other parts would not know of them.
     """
-    began = time.perf_counter()
     settings = settings or Settings()
     if settings.subspace is not None:
         raise UsageError(f"part {part}: subspaces are followed over all parameters together, in one run")
@@ -78,7 +77,6 @@ def analyze_part(
             f"{read.path}: {nonfinite_text(ready, result.nonfinite)}; a part cannot drop steps, because the "
             "other parts would keep them: leave them out of all parts with --rows, or analyze in one run"
         )
-    readers = sorted({tensor.reader for tensor in ready.tensors})
     return PartialAnalysis(
         version=__version__,
         part=part,
@@ -91,7 +89,7 @@ def analyze_part(
         totals=_stacked([totals.totals for totals in result.totals], result.series.sums.shape[1]),
         spectra=result.partial,
         warnings=ready.warnings,
-        cost=Cost(time.perf_counter() - began, ready.plan.decoded_bytes, "+".join(readers)),
+        cost=ready.cost(),
     )
 
 

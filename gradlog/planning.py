@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from .analysis import DEFAULT_MEMORY, Preparation, prepare
 from .plan import Plan
+from .preparation import DEFAULT_MEMORY, Preparation, prepare
 from .projection import CHOSEN_DIMENSIONS
 from .ranges import ParameterRange
 from .result import LogWarning, Settings

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import DEFAULT_MEMORY, available_processors, check_settings, select_tensors
 from .blocks import Block, BlockReader
 from .errors import DataError, UsageError
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan
+from .preparation import DEFAULT_MEMORY, Progress, available_processors, check_settings, select_tensors
 from .ranges import Tile
 from .request import Request
 from .result import Settings
 from .side_by_side import plan_side_by_side
 from .store import codec_pipeline
 
-Progress = Callable[[int, int], None]
 Doubles = NDArray[np.float64]
 
 

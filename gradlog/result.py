@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,6 +238,12 @@ class Settings:
     sketch_dim: int | None = None
     seed: int = 0
     project: int | None = None
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> Self:
+        """From fields as JSON holds them, where tuples are lists. Raises TypeError for an unknown field."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
+        return cls(**fields)
 
     @property
     def window_rows(self) -> int:

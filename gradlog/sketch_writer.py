@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,13 +18,14 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from .analysis import DEFAULT_MEMORY, Preparation, Progress, analyze, prepare
+from .analysis import analyze
 from .blocks import Block, BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
+from .preparation import DEFAULT_MEMORY, Preparation, Progress, prepare
 from .projection import Projection
 from .ranges import ParameterRange
-from .result import Analysis, Cost, LogWarning, Settings
+from .result import Analysis, LogWarning, Settings
 from .sizes import format_size
 from .store import codec_pipeline, plain_array
 
@@ -110,7 +110,6 @@ def analyze_projected(
     tensor_steps: bool = False,
 ) -> Analysis:
     """Sketch a log to `settings.project` dimensions in memory and analyze that. Otherwise as `analyze`."""
-    began = time.perf_counter()
     ready = _prepared(run, replace(settings, sketch_dim=settings.project), threads, memory)
     rows = ready.plan.rows[1] - ready.plan.rows[0]
     dim = settings.project or 0
@@ -131,12 +130,7 @@ def analyze_projected(
         settings, project=None, sketch_dim=None, seed=0, tensors=(), exclude=(), rows=(None, None)
     )
     found = analyze(sketched, inside, threads=threads, memory=memory - size, tensor_steps=tensor_steps)
-    cost = Cost(time.perf_counter() - began, ready.plan.decoded_bytes, _readers(ready))
-    return replace(found, settings=settings, cost=cost)
-
-
-def _readers(ready: Preparation) -> str:
-    return "+".join(sorted({tensor.reader for tensor in ready.tensors}))
+    return replace(found, settings=settings, cost=ready.cost())
 
 
 def _prepared(

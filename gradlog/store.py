@@ -19,9 +19,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ZipStore
 
 from .errors import DataError, StoreNotFoundError
+from .root_keys import ROOT_KEYS, is_zarr_node
 
 ZARRS_PIPELINE = "zarrs.ZarrsCodecPipeline"
-_ROOT_KEYS = ("zarr.json", ".zgroup", ".zarray")
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:
     if place.is_dir():
         store: Store = LocalStore(place, read_only=True)
         root = ""
-        if not any((place / key).exists() for key in _ROOT_KEYS):
+        if not is_zarr_node(place):
             raise DataError(f"{text}: not a Zarr store: {_describe_folder(place)}")
     elif zipfile.is_zipfile(place):
         root = _zip_root(place)
@@ -123,7 +123,7 @@ def _describe_folder(place: Path) -> str:
     names = sorted(entry.name for entry in place.iterdir())
     if not names:
         return "the folder is empty"
-    stores = [name for name in names if any((place / name / key).exists() for key in _ROOT_KEYS)]
+    stores = [name for name in names if is_zarr_node(place / name)]
     if stores:
         return f"but {len(stores)} inside it, such as {place / stores[0]}; give that path"
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
@@ -138,7 +138,7 @@ def _zip_root(place: Path) -> str:
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{place}: the zip archive cannot be read: {error}") from error
     roots = {
-        name[: -len(key)] for name in names for key in _ROOT_KEYS if name.endswith("/" + key) or name == key
+        name[: -len(key)] for name in names for key in ROOT_KEYS if name.endswith("/" + key) or name == key
     }
     if "" in roots:
         return ""

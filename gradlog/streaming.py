@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,9 @@ from .windows import TileWindows
 
 if TYPE_CHECKING:
     from .advice.gleaning import Gleaning
+    from .preparation import Progress
     from .sketching import SketchSpectra, Turn
 
-Progress = Callable[[int, int], None]
 
 SINGLE_MIN_INCREMENTS = 128
 SINGLE_MIN_PARAMETERS = 1 << 15

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 
 from .errors import UsageError
 from .log import FORMAT_VERSION, GRADS, STEP
+from .root_keys import is_zarr_node
 from .store import plain_array
 
 CHUNK_BYTES = 4 << 20
@@ -57,9 +58,7 @@ def _is_store(path: Path) -> bool:
     """A folder with Zarr's metadata, or an empty one: nothing else is ever deleted."""
     if not path.is_dir():
         return False
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")) or not any(
-        path.iterdir()
-    )
+    return is_zarr_node(path) or not any(path.iterdir())
 
 
 class LogWriter:

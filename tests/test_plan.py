@@ -12,7 +12,7 @@ import zarr
 from conftest import write_store
 from documents import run
 from gradmf import gradlog
-from gradmf.gradlog.analysis import prepare
+from gradmf.gradlog.preparation import prepare
 
 
 def bare(path: Path, rows: int, parameters: int, chunks: tuple[int, int]) -> Path:

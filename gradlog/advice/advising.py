@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import DEFAULT_MEMORY, Preparation, Progress, open_for_pass, prepare, run_analysis
+from ..analysis import run_analysis
 from ..errors import UsageError
 from ..log import GradientLog
+from ..preparation import DEFAULT_MEMORY, Preparation, Progress, open_for_pass, prepare
 from ..result import Analysis, Settings
 from ..series import RATES, series_of_rows
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
