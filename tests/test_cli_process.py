@@ -217,3 +217,40 @@ def test_progress_shows_on_a_terminal_only_and_goes_away(log: Path) -> None:
     assert text.endswith("\x1b[2K")
     assert on_terminal("analyze", log, "-q", "-o", os.devnull, script=impatient) == ""
     assert on_terminal("analyze", log, "-o", os.devnull, script=impatient, TERM="dumb") == ""
+
+
+def test_results_into_a_pipe_by_name(log: Path) -> None:
+    done = run("info", log, "--format", "csv", "-o", "/dev/stdout")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("run,tensor,")
+
+
+def test_a_place_that_takes_no_file_is_named(log: Path) -> None:
+    done = run("info", log, "-o", "/proc/results")
+    assert done.returncode == 1
+    assert done.stderr.startswith("gradmf: error: /proc/results: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_gate_without_results_does_not_pass() -> None:
+    done = run("analyze", "-", "--fail-if", "kappa[one-step] > 2")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == (
+        "gradmf: violated: no rule can be decided: there is no result to hold it against"
+    )
+
+
+def test_a_fault_in_the_first_hides_no_other(log: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text("{", encoding="utf-8")
+    done = run("bounds", damaged, log, "--format", "json")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gradmf: error: {damaged}, line 1: ")
+    assert len(json.loads(done.stdout)) == 1
+
+
+def test_results_from_one_file_are_a_list_where_it_holds_several(log: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    assert run("analyze", log, log, "--format", "jsonl", "--steps", "-o", held).returncode == 0
+    for command in ("advise", "bounds"):
+        assert len(json.loads(run(command, held, "--format", "json").stdout)) == 2
