@@ -15,6 +15,7 @@ from .ranges import (
     ParameterRange,
     block_bytes,
     columnwise_ranges,
+    decoded_row_bytes,
     reading_bytes,
     rowwise_range,
 )
@@ -306,11 +307,6 @@ def _plan(
     tensors = request.tensors
     block = max((block_bytes(tensors, item) for item in ranges), default=0)
     beside = max((item.width * limits.state + reading_bytes(tensors, item) for item in ranges), default=0)
-    decoded = sum(
-        item.decodes * request.count * segment.width * tensors[segment.tensor].array.dtype.itemsize
-        for item in ranges
-        for segment in item.segments
-    )
     # The incremental method reads one block, sums the next and takes a third into its bases at once.
     most = 3 if method == "incremental" else 2
     buffers = next((n for n in range(most, 1, -1) if fixed + n * block + beside <= request.room), 1)
@@ -324,6 +320,6 @@ def _plan(
         buffers=buffers,
         workers=workers,
         memory=fixed + buffers * block + beside,
-        decoded_bytes=decoded,
+        decoded_bytes=request.count * decoded_row_bytes(tensors, ranges),
         window=request.window,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,6 +112,20 @@ class Limits:
     def count(self) -> int:
         """Number of rows."""
         return self.rows[1] - self.rows[0]
+
+
+def decoded_row_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange]) -> int:
+    """Bytes that one row takes in the store, each chunk as often as it is decoded."""
+    return sum(
+        item.decodes * segment.width * tensors[segment.tensor].array.dtype.itemsize
+        for item in ranges
+        for segment in item.segments
+    )
+
+
+def parts_of_tensors(ranges: Sequence[ParameterRange]) -> Counter[int]:
+    """How many parts of tiles each tensor has: it is complete when all of them are in."""
+    return Counter(part.tensor for item in ranges for tile in item.tiles for part in tile)
 
 
 def most_block_rows(weight_columns: int) -> int:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from .blocks import Block, BlockReader
 from .errors import DataError, UsageError
+from .known_values import mean_of_known
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan
 from .preparation import DEFAULT_MEMORY, Progress, available_processors, check_settings, select_tensors
-from .ranges import Tile
+from .ranges import Tile, parts_of_tensors
 from .request import Request
 from .result import Settings
 from .side_by_side import plan_side_by_side
@@ -208,23 +209,17 @@ class _Pair:
 
     def means(self, name: str | None) -> ScopeRelation:
         """Over steps and windows."""
-        overlaps = [_mean(np.array([x for x in kind if x is not None])) for kind in self._overlaps]
-        return ScopeRelation(name, _mean(self.cosines), overlaps[0], overlaps[1])
+        overlaps = [mean_of_known(np.array([x for x in kind if x is not None])) for kind in self._overlaps]
+        return ScopeRelation(name, mean_of_known(self.cosines), overlaps[0], overlaps[1])
 
     def windows(self, step: NDArray[np.int64], window: int) -> tuple[RelationWindow, ...]:
         """Each window."""
         found = []
         for at, overlaps in enumerate(zip(*self._overlaps, strict=True)):
             first = at * window
-            found.append(
-                RelationWindow(int(step[first]), _mean(self.cosines[first : first + window]), *overlaps)
-            )
+            cosine = mean_of_known(self.cosines[first : first + window])
+            found.append(RelationWindow(int(step[first]), cosine, *overlaps))
         return tuple(found)
-
-
-def _mean(values: Doubles) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
 
 
 _Waiting = tuple[Tile, Future[list[Doubles]], tuple[Block, Block] | None]
@@ -252,9 +247,7 @@ def _pass(
         mask[found - plan.rows[0]] = True
         masks.append(None if mask.all() else mask)
     scopes = [_Pair(rows, dimensions) for _ in range(len(chosen[0]) + 1)]
-    missing = collections.Counter(
-        part.tensor for item in plans[0].ranges for tile in item.tiles for part in tile
-    )
+    missing = parts_of_tensors(plans[0].ranges)
     waiting: collections.deque[_Waiting] = collections.deque()
     pool = ThreadPoolExecutor(plans[0].workers, thread_name_prefix="gradmf-compute")
     done, total = 0, sum(plan.decoded_bytes for plan in plans)

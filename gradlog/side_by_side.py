@@ -8,7 +8,7 @@ from dataclasses import replace
 from .errors import MemoryLimitError
 from .log import Tensor
 from .plan import PLANNED_THREADS, Plan
-from .ranges import Limits, block_bytes, columnwise_ranges, reading_bytes
+from .ranges import Limits, block_bytes, columnwise_ranges, decoded_row_bytes, reading_bytes
 from .request import Request
 from .sizes import format_size
 
@@ -42,11 +42,6 @@ def plan_side_by_side(
         ranges = tuple(replace(item, row_blocks=(span,)) for item in columns)
         block = max((block_bytes(own, item) for item in ranges), default=0)
         beside = max((reading_bytes(own, item) for item in ranges), default=0)
-        row_bytes = sum(
-            item.decodes * segment.width * own[segment.tensor].array.dtype.itemsize
-            for item in ranges
-            for segment in item.segments
-        )
         plans.append(
             Plan(
                 rows=span,
@@ -58,7 +53,7 @@ def plan_side_by_side(
                 buffers=2 if 2 * block + beside <= room else 1,
                 workers=min(request.threads, planned),
                 memory=fixed // len(tensors) + 2 * block + beside,
-                decoded_bytes=(span[1] - span[0]) * row_bytes,
+                decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
                 window=request.window,
             )
         )

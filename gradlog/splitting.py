@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .errors import UsageError
 from .log import Tensor
 from .plan import Plan, make_plan
-from .ranges import ParameterRange
+from .ranges import ParameterRange, decoded_row_bytes
 from .request import Request
 
 
@@ -64,11 +64,7 @@ def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
         for item, owner in zip(plan.ranges, _owners(sizes, part.count), strict=True)
         if owner == part.index
     )
-    decoded = sum(
-        item.decodes * request.count * segment.width * request.tensors[segment.tensor].array.dtype.itemsize
-        for item in mine
-        for segment in item.segments
-    )
+    decoded = request.count * decoded_row_bytes(request.tensors, mine)
     return PartPlan(replace(plan, ranges=mine, decoded_bytes=decoded), plan.ranges)
 
 

@@ -6,7 +6,6 @@ the leading directions of the gradients, or of their increments, in place of tho
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,8 +22,9 @@ from ..kernels.window_gram import (
     leading_subspace,
     mean_squared_cosine,
 )
+from .known_values import mean_of_known
 from .plan import Plan
-from .ranges import ParameterRange
+from .ranges import ParameterRange, parts_of_tensors
 from .result import Settings, SubspaceMeasure, SubspaceResult, SubspaceWindow
 from .windows import WindowGrams
 
@@ -74,7 +74,7 @@ class WindowedSubspaces:
             if before is not None and np.isfinite(within).all():
                 shares = fractions_inside(before, across, within.diagonal())
                 self.fractions[kind, start:stop] = shares
-                fraction = _mean(shares)
+                fraction = mean_of_known(shares)
                 if subspace is not None:
                     overlap = mean_squared_cosine(before, subspace, across)
             used = None if subspace is None else subspace.directions
@@ -95,16 +95,11 @@ def _measure(
     overlaps = [point.overlap for point in points if point.overlap is not None]
     used = [point.directions for point in points if point.directions is not None]
     return SubspaceMeasure(
-        fraction=_mean(fractions),
-        overlap=_mean(np.array(overlaps)),
+        fraction=mean_of_known(fractions),
+        overlap=mean_of_known(np.array(overlaps)),
         directions=min(used, default=None),
         windows=tuple(points) if windows else (),
     )
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
 
 
 @dataclass
@@ -135,9 +130,7 @@ class ModelSubspaces:
         # Of tensors without parameters nothing will come.
         self.results = [self._scope().result(windows=False)] * self.tensors
         self._open: dict[int, WindowedSubspaces] = {}
-        self._missing = collections.Counter(
-            part.tensor for item in self.ranges for tile in item.tiles for part in tile
-        )
+        self._missing = parts_of_tensors(self.ranges)
 
     def _scope(self) -> WindowedSubspaces:
         return WindowedSubspaces(self.rows, self.window, self.directions)

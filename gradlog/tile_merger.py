@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,7 @@ from .pass_result import NonfiniteRow, PassResult, TileResult
 from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
 from .plan import Plan
 from .predictors import HistoryBank
-from .ranges import ParameterRange
+from .ranges import ParameterRange, parts_of_tensors
 from .rowwise import RowwiseSpectra
 from .searching import SearchWork
 from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
@@ -55,9 +54,7 @@ class TileMerger:
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
-        self._missing = collections.Counter(
-            part.tensor for item in part_of or plan.ranges for tile in item.tiles for part in tile
-        )
+        self._missing = parts_of_tensors(part_of or plan.ranges)
         self._columns = [tensor.parameters for tensor in tensors]
         self._increments = max(0, rows - 1)
         size = sum(self._columns) if plan.by_columns else self._increments
