@@ -29,7 +29,8 @@ Examples:
 @click.option(
     "--tensor-steps",
     is_flag=True,
-    help="With --format json or jsonl: per-step sums of tensors too, as compare needs for intervals.",
+    help="With --format json or jsonl, or with --part: sums of tensors by step too, as compare needs for "
+    "intervals.",
 )
 @click.option(
     "--search",
@@ -61,10 +62,8 @@ def command(
     """
     options.check_steps(steps, shown)
     for option, asked in (("--tensor-steps", tensor_steps), ("--search", search)):
-        if asked and not shown.format.startswith("json"):
+        if part is None and asked and not shown.format.startswith("json"):
             raise click.UsageError(f"{option} goes with --format json or jsonl, not with {shown.format}.")
-        if asked and part is not None:
-            raise click.UsageError(f"{option} goes with whole runs, not with --part.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
@@ -73,7 +72,7 @@ def command(
     if part is not None:
         from .partial import write_partial_analysis
 
-        return write_partial_analysis(runs, part, settings, resources, shown)
+        return write_partial_analysis(runs, part, settings, resources, shown, tensor_steps=tensor_steps)
 
     from gradmf import gradlog
 

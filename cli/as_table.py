@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from .layout import GAP, fit
 from .messages import printable
-from .report import Report, Series, Table
+from .report import Column, Report, Series, Table
 from .shortening import shorten
 from .sparkline import ASCII, BLOCKS, draw_sparkline
 from .terminal import Terminal
@@ -30,18 +31,38 @@ def draw_table(report: Report, terminal: Terminal) -> str:
         heading = shorten(heading, terminal.width, unicode=terminal.unicode)
     lines: Block = [Text(heading, "bold")]
     lines += [Text(line, "dim") for fact in report.facts for line in _wrap(fact, terminal)]
-    blocks = [_table(table, terminal) for table in report.tables]
+    fitted = [fit(table, terminal) for table in report.tables]
+    blocks = [
+        _table(table, *of_table, terminal) for table, of_table in zip(report.tables, fitted, strict=True)
+    ]
     for block in _side_by_side(blocks, terminal):
         lines += [Text(""), *block]
     for series in report.series:
         lines += _series(series, terminal)
     if report.words:
         lines += [Text(""), *(Text(line) for words in report.words for line in _wrap(words, terminal))]
+    lost = _left_out(report.tables, fitted)
+    if lost:
+        told = f"Left out to fit {terminal.width} columns: {', '.join(lost)}."
+        apart = [] if report.words else [Text("")]
+        lines += [*apart, *(Text(line, "dim") for line in _wrap(told, terminal))]
     return _paint(lines, terminal)
 
 
-def _table(table: Table, terminal: Terminal) -> Block:
-    columns, cells = fit(table, terminal)
+def _left_out(tables: Sequence[Table], fitted: Sequence[tuple[list[Column], list[list[str]]]]) -> list[str]:
+    """Headings of columns that had no room, each once."""
+    lost = [
+        column.heading
+        for table, (shown, _) in zip(tables, fitted, strict=True)
+        for column in table.columns
+        if column not in shown and column.heading
+    ]
+    return list(dict.fromkeys(lost))
+
+
+def _table(
+    table: Table, columns: Sequence[Column], cells: Sequence[Sequence[str]], terminal: Terminal
+) -> Block:
     widths = [max(map(cell_len, column)) for column in cells]
     styles = ["dim" if column.dim else "" for column in columns]
     rule = ("─" if terminal.unicode else "-") * (sum(widths) + GAP * (len(widths) - 1))

@@ -44,7 +44,7 @@ class Batch:
 
     def results(self, work: Callable[[str], _R]) -> Iterator[_R]:
         """What `work` makes of each run, as they come; warnings and errors go to stderr."""
-        return self._results((run, partial(work, run)) for run in self._runs())
+        return self._results((run, partial(work, run)) for run in paths_of(self.words))
 
     def results_of(self, sources: Iterable[Source], work: Callable[[Source], _R]) -> Iterator[_R]:
         """What `work` makes of each source, as they come; warnings and errors go to stderr."""
@@ -88,12 +88,14 @@ class Batch:
         """Whether every run failed."""
         return self.exit_code != 0 and self.done == 0
 
-    def _runs(self) -> Iterator[str]:
-        for word in self.words:
-            if word == STDIN:
-                yield from lines_of_stdin()
-            else:
-                yield word
+
+def paths_of(words: Sequence[str]) -> Iterator[str]:
+    """The words, and the lines of stdin where one is -."""
+    for word in words:
+        if word == STDIN:
+            yield from lines_of_stdin()
+        else:
+            yield word
 
 
 def may_be_several(words: Sequence[str]) -> bool:

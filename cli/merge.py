@@ -23,13 +23,15 @@ def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentatio
     """Add up all PARTs of one analysis and show it as gradmf analyze does.
 
     The numbers are those of a single run up to rounding (1e-12), and the same bits for any order of the
-    PARTs. A PART that is missing, given twice, or of another analysis is refused by name.
+    PARTs. A PART that is missing, given twice, or of another analysis is refused by name; - takes paths from
+    stdin, one a line.
     """
     options.check_steps(steps, shown)
 
     from gradmf import gradlog
 
     from .as_csv import analysis_columns
+    from .batch import paths_of
     from .columns import chosen_columns
     from .gates import Gates
     from .messages import tell_warning
@@ -38,7 +40,7 @@ def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentatio
     from .views_of_analyses import views_of_analyses
 
     with open_output(shown) as output:
-        analysis = gradlog.merge_parts(parts)
+        analysis = gradlog.merge_parts(list(paths_of(parts)))
         known = gradlog.Vocabulary.of(analysis.settings)
         columns = chosen_columns(
             shown.columns, analysis_columns(known.predictors, known.epsilons), shown.format

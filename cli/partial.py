@@ -23,7 +23,7 @@ _ELSEWHERE = {
     "columns": _AT_MERGE,
     "steps": _AT_MERGE,
     "fail_if": _AT_MERGE,
-    "tensor_steps": "",
+    "search": "",
     "subspace": "",
 }
 """Options that a part has no use for, and why."""
@@ -35,6 +35,8 @@ def write_partial_analysis(
     settings: Settings,
     resources: Resources,
     shown: Presentation,
+    *,
+    tensor_steps: bool,
 ) -> int:
     """Analyze the part of the one run and write it; the exit code."""
     context = click.get_current_context()
@@ -58,8 +60,9 @@ def write_partial_analysis(
     def analyze(run: str) -> PartialAnalysis:
         with bar.of(run) as progress:
             return gradlog.analyze_part(
-                run, number, settings, threads=resources.threads, memory=resources.memory, progress=progress
-            )
+                run, number, settings, threads=resources.threads, memory=resources.memory,
+                progress=progress, tensor_steps=tensor_steps,
+            )  # fmt: skip
 
     for partial in batch.results(analyze):
         gradlog.write_part(partial, shown.out)

@@ -80,6 +80,8 @@ def _difference(part: PartFile, first: PartFile) -> str:
             return f"made with {field.name} {values[0]!r}, not {values[1]!r}"
     if mine.step.size != other.step.size:
         return f"made when the run had {mine.step.size} rows, not {other.step.size}"
+    if part.tensor_steps != first.tensor_steps:
+        return f"made {'with' if part.tensor_steps else 'without'} --tensor-steps, unlike the first"
     if list(mine.tensors) != list(other.tensors):
         return "made of other tensors"
     if not np.array_equal(mine.step, other.step) or mine.attributes != other.attributes:
@@ -109,6 +111,7 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
     from .pass_result import PassResult
     from .path_length import PathLengthSeries, PathLengthTotals
     from .spectrum import ExactEigenvalues
+    from .tensor_series import TensorSeries
 
     first = parts[0]
     read, settings = first.read, first.settings
@@ -118,6 +121,8 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
     totals = [PathLengthTotals(specs) for _ in tensors]
     columns = series.sums.shape[1]
     result = PassResult(series, totals, None, [None] * len(tensors))
+    if first.tensor_steps:
+        result.tensor_series = TensorSeries(len(tensors), rows, specs)
     sums = _Sums(max(0, rows - 1), np.zeros((0, 0)), {}, {})
     last_of = {name: at for at, part in enumerate(parts) for name in part.grams if name != "total"}
     alone = sum(tensor.parameters > 0 for tensor in tensors) == 1 and not first.by_columns
@@ -127,6 +132,8 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
                 series.sums += part.array("series", (rows, columns))
                 for mine, more in zip(totals, part.array("totals", (len(tensors), columns)), strict=True):
                     mine.totals += more
+                if result.tensor_series is not None:
+                    _add_tensor_sums(part, result.tensor_series.sums)
                 _add_spectra(part, sums, {name for name in part.grams if last_of.get(name) == at}, alone)
         if first.method != "none":
             ends = [min(sums.size, tensor.parameters) for tensor in tensors]
@@ -144,6 +151,11 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
         "+".join(sorted({name for part in parts for name in part.cost.reader.split("+") if name})),
     )
     return assemble(read, settings, result, tuple(warnings), cost)
+
+
+def _add_tensor_sums(part: PartFile, sums: NDArray[np.float64]) -> None:
+    for tensor in part.tensor_sums:
+        sums[tensor] += part.array(f"tensor/{tensor}", sums.shape[1:])
 
 
 def _add_spectra(part: PartFile, sums: _Sums, complete: set[str], alone: bool) -> None:

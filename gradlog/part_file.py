@@ -5,6 +5,7 @@
     series.npy          (N, columns) float64; totals.npy (tensors, columns) float64
     squares/T.npy       sigma_i^2 of tensor number T; squares/total.npy
     gram/T.npy          lower triangle of a Gram matrix, row by row; gram/total.npy
+    tensor/T.npy        (bins, columns) float64, per-step sums of tensor number T, where they are kept
 
 Every member carries a CRC-32, which reading checks; nothing in it is executed, and `numpy.load` reads it too.
 """
@@ -34,7 +35,7 @@ from .typed_fields import check_fields
 from .whole_file import whole_file
 
 FORMAT = "gradmf.part"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "part.json"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that a file depends on what it says only."""
@@ -47,22 +48,30 @@ def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
 
 
 def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
-    spectra = partial.spectra
+    arrays: dict[str, NDArray[Any]] = {
+        "step": partial.read.step,
+        "series": partial.series,
+        "totals": partial.totals,
+    }
+    for tensor, sums in (partial.tensor_sums or {}).items():
+        arrays[f"tensor/{tensor}"] = sums
+    grams: dict[str, NDArray[np.float64]] = {}
+    if partial.spectra is not None:
+        for tensor, squares in partial.spectra.squares.items():
+            arrays[f"squares/{tensor}"] = squares
+        if partial.spectra.total_squares is not None:
+            arrays["squares/total"] = partial.spectra.total_squares
+        for tensor, gram in partial.spectra.grams.items():
+            grams[f"gram/{tensor}"] = gram
+        if partial.spectra.total is not None:
+            grams["gram/total"] = partial.spectra.total
+    header = {**_header(partial), "arrays": [*arrays, *grams]}
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(HEADER, _DATE), json.dumps(_header(partial), indent=1))
-        _add(archive, "step", partial.read.step)
-        _add(archive, "series", partial.series)
-        _add(archive, "totals", partial.totals)
-        if spectra is None:
-            return
-        for tensor, squares in spectra.squares.items():
-            _add(archive, f"squares/{tensor}", squares)
-        if spectra.total_squares is not None:
-            _add(archive, "squares/total", spectra.total_squares)
-        for tensor, gram in spectra.grams.items():
-            _add_triangle(archive, f"gram/{tensor}", gram)
-        if spectra.total is not None:
-            _add_triangle(archive, "gram/total", spectra.total)
+        archive.writestr(zipfile.ZipInfo(HEADER, _DATE), json.dumps(header, indent=1))
+        for name, array in arrays.items():
+            _add(archive, name, array)
+        for name, gram in grams.items():
+            _add_triangle(archive, name, gram)
 
 
 def _header(partial: PartialAnalysis) -> dict[str, Any]:
@@ -82,6 +91,7 @@ def _header(partial: PartialAnalysis) -> dict[str, Any]:
         "method": partial.method,
         "by_columns": partial.by_columns,
         "plan": partial.plan,
+        "tensor_steps": partial.tensor_sums is not None,
         "warnings": [dataclasses.asdict(warning) for warning in partial.warnings],
         "cost": dataclasses.asdict(partial.cost),
     }
@@ -120,6 +130,8 @@ class PartFile:
         self.path = os.fspath(path)
         if not Path(path).exists():
             raise StoreNotFoundError(f"{self.path}: no such file or directory")
+        if Path(path).is_dir():
+            raise DataError(f"{self.path}: a folder: give the part files themselves, such as {self.path}/*")
         with self._blaming(), zipfile.ZipFile(self.path) as self._archive:
             header = json.loads(self._archive.read(HEADER))
             self._check_format(header)
@@ -134,7 +146,12 @@ class PartFile:
             for held in (self.settings, *self.warnings, self.cost):
                 check_fields(held)
             self.read = self._read(header["run"])
+            self.tensor_steps = bool(header["tensor_steps"])
             names = [name.removesuffix(".npy") for name in self._archive.namelist()]
+            lost = set(header["arrays"]).difference(names)
+            if lost:
+                raise ValueError(f"{min(lost)}.npy is missing")
+            self.tensor_sums = tuple(int(name[7:]) for name in names if name.startswith("tensor/"))
             self.squares = tuple(name[8:] for name in names if name.startswith("squares/"))
             self.grams = tuple(name[5:] for name in names if name.startswith("gram/"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ class PartialAnalysis:
     series : (N, columns) float64, sums over the part's parameters of each row, columns as of `fused_pass`
     totals : (tensors, columns) float64, sums over all rows; zeros for tensors that lie elsewhere
     spectra : None with method "none"
+    tensor_sums : (bins, columns) float64 as of `TensorSeries`, of each tensor that lies in the part, whole or
+    not; None where they are not kept
     """
 
     version: str
@@ -45,6 +47,7 @@ class PartialAnalysis:
     series: NDArray[np.float64]
     totals: NDArray[np.float64]
     spectra: PartialSpectra | None
+    tensor_sums: Mapping[int, NDArray[np.float64]] | None
     warnings: tuple[LogWarning, ...]
     cost: Cost
 
@@ -57,6 +60,7 @@ def analyze_part(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
+    tensor_steps: bool = False,
 ) -> PartialAnalysis:
     """What `analyze` would gather, of one part of the parameters only; arguments and errors as there.
 
@@ -67,7 +71,7 @@ def analyze_part(
     settings = settings or Settings()
     if settings.subspace is not None:
         raise UsageError(f"part {part}: subspaces are followed over all parameters together, in one run")
-    ready = prepare(run, settings, threads, memory, part)
+    ready = prepare(run, settings, threads, memory, part, tensor_steps=tensor_steps)
     assert ready.part is not None
     with codec_pipeline(ready.workers):
         result = take_pass(ready, None, progress)
@@ -77,6 +81,8 @@ def analyze_part(
             f"{read.path}: {nonfinite_text(ready, result.nonfinite)}; a part cannot drop steps, because the "
             "other parts would keep them: leave them out of all parts with --rows, or analyze in one run"
         )
+    kept = result.tensor_series
+    inside = {part.tensor for item in ready.part.ranges for tile in item.tiles for part in tile}
     return PartialAnalysis(
         version=__version__,
         part=part,
@@ -88,6 +94,7 @@ def analyze_part(
         series=result.series.sums,
         totals=_stacked([totals.totals for totals in result.totals], result.series.sums.shape[1]),
         spectra=result.partial,
+        tensor_sums=None if kept is None else {tensor: kept.sums[tensor] for tensor in sorted(inside)},
         warnings=ready.warnings,
         cost=ready.cost(),
     )

@@ -77,12 +77,7 @@ def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:
         root = _zip_root(place)
         store = ZipStore(place, mode="r")
     else:
-        size = place.stat().st_size
-        hint = " (cut short?)" if place.suffix == ".zip" or _starts_like_zip(place) else ""
-        raise DataError(
-            f"{text}: not a Zarr store: a file of {size} bytes that is no zip archive{hint}; "
-            "give the folder or zip file of a Zarr store"
-        )
+        raise DataError(f"{text}: not a Zarr store: {_describe_file(place)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -114,9 +109,16 @@ def child_names(group: zarr.Group, below: str = "") -> list[str]:
         return []
 
 
-def _starts_like_zip(place: Path) -> bool:
+def _describe_file(place: Path) -> str:
     with place.open("rb") as file:
-        return file.read(2) == b"PK"
+        start = file.read(64).lstrip()
+    if start[:1] in (b"{", b"["):
+        return "JSON: results of gradmf analyze go to gradmf compare, bounds or advise"
+    hint = " (cut short?)" if place.suffix == ".zip" or start[:2] == b"PK" else ""
+    return (
+        f"a file of {place.stat().st_size} bytes that is no zip archive{hint}; "
+        "give the folder or zip file of a Zarr store"
+    )
 
 
 def _describe_folder(place: Path) -> str:
@@ -146,6 +148,10 @@ def _zip_root(place: Path) -> str:
     if len(tops) == 1:
         return tops[0].rstrip("/")
     if not tops:
+        from .part_file import HEADER
+
+        if HEADER in names:
+            raise DataError(f"{place}: part of an analysis: gradmf merge makes results of all its parts")
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         raise DataError(f"{place}: not a Zarr store: a zip archive that holds {shown or 'nothing'}")
     raise DataError(

@@ -38,9 +38,10 @@ class TensorSeries:
             wanted = np.add.reduceat(wanted, np.maximum(self._edges[first:last] - start, 0), axis=0)
         self._sums[tensor, first:last] += wanted
 
-    def merge(self, other: TensorSeries) -> None:
-        """Add the sums over a disjoint set of parameters of the same tensors."""
-        self._sums += other._sums
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """(tensors, bins, columns), to be added to: those over disjoint sets of parameters add up."""
+        return self._sums
 
     def steps(self) -> TensorSteps:
         """What was gathered."""

@@ -155,6 +155,7 @@ class TileMerger:
     def partial_result(self) -> PassResult:
         """All that was gathered of a part: spectra of what lies whole in it, Gram matrices of the rest."""
         gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
+        gathered.tensor_series = self._tensor_series
         if self._plan.method == "none" or self.nonfinite:
             return gathered
         squares = None

@@ -90,6 +90,17 @@ def _text_file(folder: Path) -> Case:
     return folder / "run.txt", ("not a Zarr store",)
 
 
+def _finished_results(folder: Path) -> Case:
+    (folder / "run.json").write_text('{"schema": "gradmf.analyze/1"}')
+    return folder / "run.json", ("not a Zarr store", "gradmf compare")
+
+
+def _part(folder: Path) -> Case:
+    part = gradlog.analyze_part(format1_store(folder / "run.zarr", network(3)), gradlog.PartNumber(1, 2))
+    gradlog.write_part(part, folder / "part.1")
+    return folder / "part.1", ("gradmf merge",)
+
+
 def _empty_file(folder: Path) -> Case:
     (folder / "run.zip").touch()
     return folder / "run.zip", ("not a Zarr store", "0 bytes")
@@ -243,6 +254,8 @@ NO_LOGS: dict[str, Callable[[Path], Case]] = {
     "folder-of-files": _folder_of_files,
     "folder-of-stores": _folder_of_stores,
     "text-file": _text_file,
+    "finished-results": _finished_results,
+    "part": _part,
     "empty-file": _empty_file,
     "npz": _npz,
     "empty-zip": _empty_zip,

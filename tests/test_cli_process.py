@@ -254,3 +254,22 @@ def test_results_from_one_file_are_a_list_where_it_holds_several(log: Path, tmp_
     assert run("analyze", log, log, "--format", "jsonl", "--steps", "-o", held).returncode == 0
     for command in ("advise", "bounds"):
         assert len(json.loads(run(command, held, "--format", "json").stdout)) == 2
+
+
+def test_a_wrong_command_gets_the_near_one() -> None:
+    done = run("analyse", "run.zarr")
+    assert done.returncode == 2
+    assert done.stderr == "gradmf: error: no command 'analyse': did you mean analyze?\ntry 'gradmf --help'\n"
+
+
+def test_parts_by_stdin_and_a_folder_of_parts(log: Path, tmp_path: Path) -> None:
+    for part in ("1/2", "2/2"):
+        assert run("analyze", log, "--part", part, "-o", tmp_path / f"part.{part[0]}").returncode == 0
+    done = run("merge", "-", "--format", "json", stdin=f"{tmp_path}/part.2\n{tmp_path}/part.1\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["run"]["path"] == str(log)
+    done = run("merge", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"gradmf: error: {tmp_path}: a folder: give the part files themselves, such as {tmp_path}/*\n"
+    )

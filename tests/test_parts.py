@@ -246,10 +246,46 @@ def test_damaged_parts(three: tuple[Path, list[Path]]) -> None:
     files[1].write_bytes(b"not a part")
     assert "make it with gradmf analyze RUN --part I/K -o FILE" in refused(files)
     with zipfile.ZipFile(files[1], "w") as archive:
-        archive.writestr("part.json", json.dumps({"format": "gradmf.part", "version": 2}))
-    assert "part file of format 2; this gradmf reads format 1" in refused(files)
+        archive.writestr("part.json", json.dumps({"format": "gradmf.part", "version": 9}))
+    assert "part file of format 9; this gradmf reads format 2" in refused(files)
     files[1].unlink()
     assert refused(files) == f"{files[1]}: no such file or directory"
+
+
+def test_a_lost_member_is_told(three: tuple[Path, list[Path]]) -> None:
+    _, files = three
+    with zipfile.ZipFile(files[0]) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for lost in members:
+        with zipfile.ZipFile(files[0], "w") as archive:
+            for name, data in members.items():
+                if name != lost:
+                    archive.writestr(name, data)
+        line = refused(files)
+        assert line.startswith(f"{files[0]}: no part file, or a damaged one (")
+        assert lost in line
+
+
+def test_sums_of_tensors_by_step_are_merged(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    format1_store(path, {"a": walk(40, (90, 7), 1), "b": walk(40, (3,), 2)})
+    whole = gradlog.analyze(path, tensor_steps=True).tensor_steps
+    assert whole is not None
+    for count in (1, 2, 5):
+        files = [tmp_path / f"part.{at}" for at in range(1, count + 1)]
+        for at, file in enumerate(files, 1):
+            gradlog.write_part(
+                gradlog.analyze_part(path, gradlog.PartNumber(at, count), tensor_steps=True), file
+            )
+        merged = gradlog.merge_parts(files).tensor_steps
+        assert merged is not None
+        assert np.array_equal(merged.edges, whole.edges)
+        np.testing.assert_allclose(merged.energy, whole.energy, rtol=1e-12)
+        for spec, values in whole.path_length.items():
+            np.testing.assert_allclose(merged.path_length[spec], values, rtol=1e-12)
+            np.testing.assert_allclose(merged.product[spec], whole.product[spec], rtol=1e-9, atol=1e-12)
+    gradlog.write_part(gradlog.analyze_part(path, gradlog.PartNumber(2, 5)), files[1])
+    assert "made without --tensor-steps, unlike the first" in refused(files)
 
 
 def test_what_has_no_parts(three: tuple[Path, list[Path]], tmp_path: Path) -> None:
