@@ -13,6 +13,7 @@ from ..kernels.gram import row_gram
 from ..kernels.two_sided import TwoSided
 from .certificate import Envelope
 from .result import GrowthPoint, RankResult, SpectrumResult
+from .spectral_counts import COUNTS, spectral_counts
 
 BASIS_START = 64
 """Rows of the basis at the start."""
@@ -138,26 +139,18 @@ class IncrementalSpectrum:
             rank = upper if upper <= count else lower
             residual = energy - float(cumulative[rank - 1]) if 0 < rank <= count else left
             ranks.append(RankResult(epsilon, rank, lower, upper, max(0.0, residual)))
-        stable = effective = ratio = None
+        counts: dict[str, Any] = dict.fromkeys(COUNTS)
         if energy > 0 and count and squares[0] > 0:
             # The rest of the energy is taken as spread evenly over the directions that are left.
             others = max(1, envelope.dimension - count)
-            shares = squares[squares > 0] / energy
-            rest = left / energy
-            entropy = -float(np.sum(shares * np.log(shares)))
-            if rest > 0:
-                entropy -= rest * float(np.log(rest / others))
-            stable = energy / float(squares[0])
-            effective = float(np.exp(entropy))
-            ratio = 1.0 / (float(np.sum(shares * shares)) + rest * rest / others)
+            times = np.append(np.ones(count), others)
+            counts = spectral_counts(np.append(squares, left / others), times)
         return SpectrumResult(
             method="incremental",
             confidence=1.0,
             energy=energy,
             rank=tuple(ranks),
-            stable_rank=stable,
-            effective_rank=effective,
-            participation_ratio=ratio,
+            **counts,
             singular_values=np.sqrt(squares),
             growth=tuple(self._growth),
         )

@@ -26,6 +26,7 @@ from .certificate import TIE
 from .projection import Projection
 from .result import RankResult, SpectrumResult
 from .sketch_limits import SMALL_SHARE
+from .spectral_counts import effective_rank
 
 CONFIDENCE = 0.95
 """Of an interval of r*: each end fails in at most (1 - CONFIDENCE) / 2 of all seeds."""
@@ -119,11 +120,10 @@ class SketchedSpectrum:
         rest = max(0.0, 1.0 - float(squares.sum()) / share)
         others = self.dimension - known
         if rest <= TAIL_SHARE or not others:
-            shares = squares[squares > 0] / float(squares.sum() if not others else share)
-            entropy = -float(np.sum(shares * np.log(shares)))
-            if rest > 0 and others:
-                entropy -= rest * math.log(rest / others)
-            effective = min(math.exp(max(0.0, entropy)), float(self.dimension))
+            # The rest is taken as spread evenly over the directions that are left.
+            spectrum = np.append(np.maximum(squares, 0.0), rest * share / others if others else 0.0)
+            times = np.append(np.ones(known), others)
+            effective = min(max(1.0, float(effective_rank(spectrum, times))), float(self.dimension))
         ratio = min(max(share * share / fit.product, 1.0), self.dimension) if fit.product > 0 else None
         return _figures(stable, effective, ratio, np.ldexp(np.sqrt(np.maximum(squares, 0.0)), fit.exponent))
 

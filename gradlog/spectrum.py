@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..kernels.gram import squared_singular_values
 from .certificate import TIE
 from .result import RankResult, SpectrumResult
+from .spectral_counts import spectral_counts
 
 
 class ExactSpectrum:
@@ -87,21 +88,11 @@ def _exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequenc
         ranks.append(RankResult(epsilon, rank, rank, rank, float(squares[rank:].sum())))
     if total == 0.0:
         return SpectrumResult("exact", 1.0, energy, tuple(ranks), None, None, None, np.sqrt(squares))
-    shares = squares / total
     return SpectrumResult(
         method="exact",
         confidence=1.0,
         energy=energy,
         rank=tuple(ranks),
-        stable_rank=1.0 / float(shares[0]),
-        effective_rank=float(effective_rank(squares)),
-        participation_ratio=1.0 / float(np.sum(shares * shares)),
+        **spectral_counts(squares),
         singular_values=np.sqrt(squares),
     )
-
-
-def effective_rank(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(...,) exp(-sum p_i ln p_i), p_i the shares of squares (..., n), whose sums are above 0: in 1 .. n."""
-    shares = squares / squares.sum(axis=-1, keepdims=True)
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    return np.asarray(np.exp(-(shares * logs).sum(axis=-1)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..result import TensorResult
-from ..spectrum import effective_rank
+from ..spectral_counts import effective_rank
 from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
 from .evidence import NO_MATRICES, Evidence
 from .missing import unknown
