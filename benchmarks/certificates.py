@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gradmf.gradlog.certificate import Envelope
 from gradmf.kernels.gram import one_blas_thread
-from gradmf.kernels.two_sided import TwoSided
+from gradmf.kernels.two_sided import Rounding, TwoSided
 
 Doubles = NDArray[np.float64]
 ROWS, COLUMNS = 6000, 1024
@@ -38,14 +38,14 @@ class Basis:
         return int(self.squares.size)
 
     @property
-    def slack(self) -> float:
+    def above(self) -> float:
         return 0.0
 
-    def lower_eigenvalues(self) -> Doubles:
-        return self.squares
+    def lower_sums(self) -> tuple[Doubles, float]:
+        return np.cumsum(self.squares), 0.0
 
-    def upper_eigenvalues(self) -> Doubles:
-        return self.squares
+    def upper_sums(self) -> tuple[Doubles, float]:
+        return np.cumsum(self.squares + self.shift), 0.0
 
 
 def kept_basis(matrix: Doubles, size: int, shrink: bool) -> Envelope:
@@ -68,11 +68,13 @@ def kept_basis(matrix: Doubles, size: int, shrink: bool) -> Envelope:
 def two_sided(matrix: Doubles, size: int) -> Envelope:
     """The update that gradmf uses."""
     basis, state = np.zeros((0, matrix.shape[1])), TwoSided.empty()
+    rounding = Rounding(matrix.dtype, matrix.shape[1], single=False)
     for first in range(0, matrix.shape[0], size):
-        joined = np.vstack([basis, matrix[first : first + size]])
-        weights, state = state.absorb(joined @ joined.T, lambda values: min(size, values.size))
-        basis = weights @ joined
-    return envelope(replace(state, slack=0.0), matrix)
+        rows = matrix[first : first + size]
+        joined = np.vstack([basis, rows])
+        renewal, state = state.absorb(joined @ joined.T, lambda values: min(size, values.size), rounding)
+        basis = renewal.apply(basis, rows)
+    return envelope(state, matrix)
 
 
 def envelope(state: Basis | TwoSided, matrix: Doubles) -> Envelope:

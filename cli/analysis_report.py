@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradmf.gradlog.projection import DEVIATIONS
+from gradmf.gradlog.spectral_counts import COUNTS
 
 from .figures import (
     NOTHING,
@@ -129,20 +130,33 @@ def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("epsilon", "left"), [f"{rank.epsilon:g}" for rank in ranks]),
         (Column("r*"), [rank_interval(rank) if increments else NOTHING for rank in ranks]),
-        (Column("of N-1", "decimal"), [percent(_share(rank.rank, max(1, increments))) for rank in ranks]),
+        (Column("of N-1", "decimal"), [_share_of_ranks(rank, increments) for rank in ranks]),
         (Column("residual", "decimal"), numbers([rank.residual if increments else None for rank in ranks])),
         (
             Column("of energy", "decimal", dim=True, yields=2),
             [percent(_share(rank.residual, energy), 2) for rank in ranks],
         ),
     ]
-    dimensions = (
-        f"stable rank {significant(spectrum.stable_rank)}, "
-        f"effective rank {significant(spectrum.effective_rank)}, "
-        f"participation ratio {significant(spectrum.participation_ratio)}"
-    )
+    dimensions = ", ".join(f"{name.replace('_', ' ')} {_dimension(spectrum, name)}" for name in COUNTS)
     title = f"Predictable rank of {counted(increments, 'increment')}"
     return Table.of(title, columns, note=f"{_method(spectrum)}: {dimensions}")
+
+
+def _share_of_ranks(rank: RankResult, increments: int) -> str:
+    """r* as a share of all increments, or from where to where it may lie."""
+    if rank.rank is None or rank.residual is not None:
+        return percent(_share(rank.rank, max(1, increments)))
+    least, most = percent(rank.lower / increments), percent(rank.upper / increments)
+    return most if least == most else f"{least.rstrip('%')}-{most}"
+
+
+def _dimension(spectrum: SpectrumResult, quantity: str) -> str:
+    """A figure, or the certain bounds on it where they differ in the digits shown."""
+    bounds = spectrum.bounds_of(quantity)
+    if bounds is None:
+        return significant(getattr(spectrum, quantity))
+    least, most = map(significant, bounds)
+    return most if least == most else f"{least} to {most}"
 
 
 def _share(part: float | None, whole: float) -> float | None:
@@ -184,8 +198,8 @@ def _tensors(analysis: Analysis) -> Table:
         for position, rank in enumerate(analysis.total.spectrum.rank):
             column = Column(f"r*({rank.epsilon:g})", yields=0 if rank.epsilon == middle else 2)
             columns.append((column, [_tensor_rank(t, position, several_rows) for t in tensors]))
-        stable = [t.spectrum.stable_rank if t.spectrum and t.energy else None for t in tensors]
-        columns.append((Column("stable rank", "decimal", dim=True, yields=4), numbers(stable)))
+        stable = [_dimension(t.spectrum, COUNTS[0]) if t.spectrum and t.energy else NOTHING for t in tensors]
+        columns.append((Column("stable rank", "decimal", dim=True, yields=4), stable))
     if analysis.total.subspace is not None:
         inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
         columns.append((Column("inside", "decimal", yields=2), inside))
@@ -226,5 +240,7 @@ def _rank_over_training(analysis: Analysis) -> Series | None:
     at = [rank.epsilon for rank in spectrum.rank].index(epsilon)
     values = tuple(float(point.bounds[at][1]) for point in spectrum.growth)
     first, last = spectrum.growth[0].rows, spectrum.growth[-1].rows
-    title = f"r*({epsilon:g}) of the first rows, from {count(first)} to {count(last)}"
+    closed = all(lower == upper for lower, upper in (point.bounds[at] for point in spectrum.growth))
+    end = "" if closed else "Upper end of "
+    title = f"{end}r*({epsilon:g}) of the first rows, from {count(first)} to {count(last)}"
     return Series(title, values, each="points")

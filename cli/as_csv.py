@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradmf.gradlog import TensorResult
+from gradmf.gradlog.spectral_counts import COUNTS
 
 from .figures import extents
 
@@ -80,7 +81,7 @@ def analysis_columns(
             for epsilon in epsilons
             for quantity in ("rank", "rank_lower", "rank_upper", "residual")
         ),
-        *("stable_rank", "effective_rank", "participation_ratio"),
+        *(f"{quantity}{end}" for quantity in COUNTS for end in ("", "_lower", "_upper")),
         *(SUBSPACE_COLUMNS if subspace else ()),
     )
 
@@ -276,9 +277,10 @@ def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
         row[f"rank_lower[{epsilon!r}]"] = rank.lower if rank else None
         row[f"rank_upper[{epsilon!r}]"] = rank.upper if rank else None
         row[f"residual[{epsilon!r}]"] = rank.residual if rank else None
-    row["stable_rank"] = spectrum.stable_rank if spectrum else None
-    row["effective_rank"] = spectrum.effective_rank if spectrum else None
-    row["participation_ratio"] = spectrum.participation_ratio if spectrum else None
+    for quantity in COUNTS:
+        row[quantity] = getattr(spectrum, quantity) if spectrum else None
+        bounds = spectrum.bounds_of(quantity) if spectrum else None
+        row[f"{quantity}_lower"], row[f"{quantity}_upper"] = bounds or (None, None)
     if scope.subspace is not None:
         for kind in ("gradients", "increments"):
             measure: SubspaceMeasure = getattr(scope.subspace, kind)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.two_sided import TwoSided
+from .spectral_counts import COUNTS, spectral_counts
 
 TIE = 1e-12
 """Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
@@ -33,21 +34,21 @@ class Envelope:
     def of(cls, state: TwoSided, energy: float, dimension: int) -> Envelope:
         """From the state of the two-sided SVD and the energy ||H||_F^2, known apart from it."""
         count = min(state.size, dimension)
-        ranks = np.arange(1, count + 1)
-        low = np.cumsum(state.lower_eigenvalues()[:count]) - ranks * state.slack
-        high = np.cumsum(state.upper_eigenvalues()[:count]) + ranks * (state.shift + state.slack)
-        low = np.minimum(low, energy)
-        # What the lower bound leaves out can belong to the leading directions, but not more than once.
-        left = energy - float(low[-1]) if count else energy
-        high = np.minimum(np.minimum(high, low + left), energy)
-        return cls(low, high, state.shift + state.slack, energy, dimension)
+        held, below = state.lower_sums()
+        low = held[:count] - below
+        sums, above = state.upper_sums()
+        high = sums[:count] + above
+        if count:
+            # What the lower bound leaves out can belong to the leading directions, but not more than once.
+            high = np.minimum(high, low + (energy - float(low[-1])) + 2.0 * below)
+        return cls(low, high, state.shift + state.above, energy, dimension)
 
     def bounds(self, epsilon: float) -> tuple[int, int]:
         """(least, greatest) r* that the bounds allow: certain if they are."""
         if self.energy <= 0.0:
             return 0, 0
-        threshold = (1.0 - epsilon - TIE) * self.energy
-        return self._least(threshold), self._greatest(threshold)
+        wanted = (1.0 - epsilon) * self.energy
+        return self._least(wanted - TIE * self.energy), self._greatest(wanted + TIE * self.energy)
 
     def _least(self, threshold: float) -> int:
         reached = np.flatnonzero(self.upper >= threshold)
@@ -64,6 +65,51 @@ class Envelope:
             return int(reached[0]) + 1
         # C_r is concave in r and ends at C_n = energy: it lies above the chord from the last bound.
         count = self.lower.size
-        held = max(0.0, float(self.lower[-1])) if count else 0.0
+        held = min(max(0.0, float(self.lower[-1])), (1.0 - TIE) * self.energy) if count else 0.0
         rest = (threshold - held) / (self.energy - held)
         return min(count + math.ceil(rest * (self.dimension - count)), self.dimension)
+
+    def count_bounds(self) -> dict[str, tuple[float, float]]:
+        """Certain bounds on stable rank, effective rank and participation ratio; the energy is not 0.
+
+        All three fall when the spectrum is concentrated (they are Schur-concave): they are least where the
+        leading sums are as large as they can be, and greatest where these are as small (Marshall, Olkin and
+        Arnold, "Inequalities: Theory of Majorization", 2011, chapter 3).
+        """
+        least, greatest = self._concentrated(), self._spread()
+        lowest, highest = spectral_counts(*least), spectral_counts(*greatest)
+        found = {}
+        for name in COUNTS:
+            low = min(max(1.0, lowest[name] * (1.0 - TIE)), self.dimension)
+            found[name] = low, min(max(low, highest[name] * (1.0 + TIE)), float(self.dimension))
+        return found
+
+    def _concentrated(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(squares, how often each stands there) of the spectrum whose leading sums are the upper bounds."""
+        sums = np.minimum(self.upper, self.energy)
+        values = np.diff(sums, prepend=0.0)
+        times = np.ones(values.size)
+        rest = self.energy - float(sums[-1]) if values.size else self.energy
+        if rest > 0.0:
+            each = min(self.further, rest) if self.further > 0.0 else rest
+            whole = math.floor(rest / each)
+            values = np.append(values, [each, rest - whole * each])
+            times = np.append(times, [float(whole), 1.0])
+        return values, times
+
+    def _spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same of the flattest spectrum whose leading sums are no less than the lower bounds."""
+        ranks, sums = [0], [0.0]
+        points = [*enumerate(np.minimum(self.lower, self.energy).tolist(), 1), (self.dimension, self.energy)]
+        for rank, total in points:
+            if rank == ranks[-1]:
+                rank, total = ranks.pop(), max(sums.pop(), total)
+            while len(ranks) > 1 and (sums[-1] - sums[-2]) * (rank - ranks[-1]) <= (total - sums[-1]) * (
+                ranks[-1] - ranks[-2]
+            ):
+                ranks.pop()
+                sums.pop()
+            ranks.append(rank)
+            sums.append(total)
+        times = np.diff(np.array(ranks, dtype=np.float64))
+        return np.diff(np.array(sums)) / times, times

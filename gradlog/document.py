@@ -197,6 +197,8 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
         "effective_rank": spectrum.effective_rank,
         "participation_ratio": spectrum.participation_ratio,
     }
+    if spectrum.count_bounds:
+        document["bounds"] = dict(spectrum.count_bounds)
     if spectrum.projection is not None:
         document["projection"] = spectrum.projection.document()
     if spectrum.growth:

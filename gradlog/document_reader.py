@@ -184,6 +184,9 @@ def _spectrum(held: Mapping[str, Any]) -> SpectrumResult:
             for point in held.get("growth", ())
         ),
         projection=Projection(**held["projection"]) if held.get("projection") else None,
+        count_bounds={
+            str(name): (float(low), float(high)) for name, (low, high) in held.get("bounds", {}).items()
+        },
     )
 
 

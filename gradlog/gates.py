@@ -198,7 +198,10 @@ def _of_epsilon(spectrum: SpectrumResult, rule: Rule) -> Reading:
     if spectrum.method == "exact" and rank.residual is not None:
         return Reading.exact(rank.residual)
     # By the definition of r*, what it leaves out is at most that share.
-    return Reading(rank.residual, 0.0, rank.epsilon * spectrum.energy, _estimated(spectrum))
+    most = rank.epsilon * spectrum.energy
+    certain_bounds = spectrum.method == "incremental"
+    value = most if certain_bounds and rank.residual is None else rank.residual
+    return Reading(value, 0.0, most, _estimated(spectrum))
 
 
 def _soft_count(spectrum: SpectrumResult, quantity: str, dimension: int) -> Reading:
@@ -207,9 +210,10 @@ def _soft_count(spectrum: SpectrumResult, quantity: str, dimension: int) -> Read
         if spectrum.energy > 0:
             return Reading.nothing("the sketch cannot tell; a larger --sketch-dim may")
         return Reading.nothing("the gradients never change")
-    if spectrum.method == "exact":
-        return Reading.exact(value)
-    return Reading(value, 1.0, max(1.0, dimension), _estimated(spectrum))
+    bounds = spectrum.bounds_of(quantity)
+    if bounds is None:
+        return Reading(value, 1.0, max(1.0, dimension), _estimated(spectrum))
+    return Reading(value, *bounds, "" if bounds[0] == bounds[1] else _advice(spectrum))
 
 
 def _advice(spectrum: SpectrumResult) -> str:

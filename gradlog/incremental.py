@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.gram import row_gram
-from ..kernels.two_sided import TwoSided
+from ..kernels.gram import row_gram, safe_in_single
+from ..kernels.two_sided import Renewal, Rounding, TwoSided
 from .certificate import Envelope
 from .result import GrowthPoint, RankResult, SpectrumResult
 from .spectral_counts import COUNTS, spectral_counts
@@ -48,7 +48,8 @@ class IncrementalSpectrum:
         self._epsilons = tuple(epsilons)
         self._columns = sum(widths)
         self._state = TwoSided.empty()
-        self._weights: NDArray[np.float64] = np.zeros((0, 0))
+        self._renewal = Renewal(np.zeros(0, np.intp), np.zeros((0, 0)))
+        self._dtype = dtype
         self._energy = 0.0
         self._rows = 0
         self._every = max(1, increments // GROWTH_POINTS)
@@ -69,42 +70,51 @@ class IncrementalSpectrum:
         increments : (m, w) X; energies : (m,) float64, their squared norms; single : float32 will do
         """
         basis = self._basis[cell]
+        if single and basis.dtype == np.float32 and basis.shape[0]:
+            own = basis @ basis.T
+            single = safe_in_single(own.diagonal()) or not basis.any()
         inner = row_gram(increments, energies, single)
         if not basis.shape[0]:
             return inner
         if inner.dtype == np.float64:
             basis, increments = basis.astype(np.float64), increments.astype(np.float64)
+            own = basis @ basis.T
         cross = basis @ increments.T
-        return np.block([[basis @ basis.T, cross], [cross.T, inner]])
+        return np.block([[own, cross], [cross.T, inner]])
 
-    def absorb(self, gram: NDArray[np.float64], energy: float, rows: int) -> None:
-        """Take in `rows` increments of energy `energy`, given the Gram matrix of [B; X] over all cells."""
+    def absorb(self, gram: NDArray[np.float64], energy: float, rows: int, single: bool) -> None:
+        """Take in `rows` increments of energy `energy`, given the Gram matrix of [B; X] over all cells.
+
+        single : some of it was formed in float32
+        """
         self._energy += energy
         self._rows += rows
-        self._weights, self._state = self._state.absorb(gram, lambda values: min(self._limit, values.size))
+        rounding = Rounding(self._dtype, self._columns, single)
+        # The increments themselves are rounded differences of what is stored.
+        state = self._state.with_error(2.0 * rounding.unit * energy)
+        self._renewal, self._state = state.absorb(
+            gram, lambda values: min(self._limit, values.size), rounding
+        )
         if self._growth and self._rows - self._growth[-1].rows < self._every:
             return
         bounds = self._bounds()
         self._growth.append(GrowthPoint(self._rows + 1, bounds))
-        # A rank past what the basis could ever hold is not worth its growth.
+        # A rank past what the basis could ever hold is not worth its growth, nor one that rounding blurs.
+        blur = 2.0 * (self._state.below + self._state.above)
+        resolved = [epsilon * self._energy > blur for epsilon in self._epsilons]
+        bounds = tuple(bound for bound, clear in zip(bounds, resolved, strict=True) if clear)
         open_ends = [upper for lower, upper in bounds if lower < upper]
         wide = any(upper - lower > 1 for lower, upper in bounds)
         self._uncertain = self._uncertain + 1 if open_ends and min(open_ends) <= self._most else 0
         if self._uncertain >= PATIENCE or (self._uncertain and wide):
             self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
-        elif not open_ends and self._certain_by_far(bounds):
-            least = min(self._most, max(BASIS_START, 2 * max(upper for _, upper in bounds)))
+        elif not open_ends and self._certain_by_far(self._growth[-1].bounds):
+            least = min(self._most, max(BASIS_START, 2 * max((upper for _, upper in bounds), default=0)))
             self._limit = max(least, int(self._limit / BASIS_GROWTH))
 
     def renew(self, cell: int, increments: NDArray[Any]) -> None:
         """B <- W [B; X] in one cell."""
-        basis = self._basis[cell]
-        old = basis.shape[0]
-        weights = self._weights.astype(basis.dtype)
-        renewed = weights[:, old:] @ increments.astype(basis.dtype, copy=False)
-        if old:
-            renewed += weights[:, :old] @ basis
-        self._basis[cell] = renewed
+        self._basis[cell] = self._renewal.apply(self._basis[cell], increments)
 
     def _envelope(self) -> Envelope:
         dimension = min(self._rows, self._columns)
@@ -125,26 +135,28 @@ class IncrementalSpectrum:
         self._energy = energy
         envelope = self._envelope()
         bounds = self._bounds()
-        low = self._state.lower_eigenvalues()
-        high = self._state.upper_eigenvalues() + self._state.shift
-        count = min(low.size, envelope.dimension)
-        squares = (low[:count] + np.maximum(high[:count], low[:count])) / 2
+        # In the middle of what is certain, the energy cut off being spread over the directions left.
+        sums = (envelope.lower + np.minimum(envelope.upper, energy)) / 2
+        squares = np.sort(np.maximum(np.diff(sums, prepend=0.0), 0.0))[::-1]
         if squares.sum() > energy > 0:
             squares *= energy / squares.sum()
         left = max(0.0, energy - float(squares.sum()))
-        cumulative = np.cumsum(squares)
+        cumulative = np.append(np.cumsum(squares), energy)
         ranks = []
         for epsilon, (lower, upper) in zip(self._epsilons, bounds, strict=True):
-            # Within the bounds, what the lower bound reaches: energy cut off is spread, seldom in front.
-            rank = upper if upper <= count else lower
-            residual = energy - float(cumulative[rank - 1]) if 0 < rank <= count else left
-            ranks.append(RankResult(epsilon, rank, lower, upper, max(0.0, residual)))
+            if lower < upper:
+                ranks.append(RankResult(epsilon, upper, lower, upper, None))
+                continue
+            residual = energy - float(cumulative[min(lower - 1, squares.size)]) if lower else 0.0
+            ranks.append(RankResult(epsilon, lower, lower, upper, min(max(0.0, residual), epsilon * energy)))
         counts: dict[str, Any] = dict.fromkeys(COUNTS)
-        if energy > 0 and count and squares[0] > 0:
-            # The rest of the energy is taken as spread evenly over the directions that are left.
-            others = max(1, envelope.dimension - count)
-            times = np.append(np.ones(count), others)
-            counts = spectral_counts(np.append(squares, left / others), times)
+        certain: dict[str, tuple[float, float]] = {}
+        if energy > 0 and squares.size and squares[0] > 0:
+            certain = envelope.count_bounds()
+            others = max(1, envelope.dimension - squares.size)
+            times = np.append(np.ones(squares.size), others)
+            found = spectral_counts(np.append(squares, left / others), times)
+            counts = {name: min(max(found[name], low), high) for name, (low, high) in certain.items()}
         return SpectrumResult(
             method="incremental",
             confidence=1.0,
@@ -153,4 +165,5 @@ class IncrementalSpectrum:
             **counts,
             singular_values=np.sqrt(squares),
             growth=tuple(self._growth),
+            count_bounds=certain,
         )

@@ -47,9 +47,11 @@ class PredictorResult:
 class RankResult:
     """Predictable rank r*(eps): least r with sum_{i<=r} sigma_i^2 >= (1 - eps) ||H||_F^2.
 
-    rank : None where a sketch is too small to tell; `lower` still holds then
+    rank : r* where it is known; where certain bounds differ, `upper`: as many directions as are certainly
+    enough; of a sketch an estimate within its bounds, None where it is too small to tell (`lower` holds)
     lower, upper : bounds on r*; equal to `rank` when the method is exact
-    residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors; None with rank
+    residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors; None where rank
+    is None or only bounded
     """
 
     epsilon: float
@@ -79,6 +81,8 @@ class SpectrumResult:
     singular_values : float64, descending; all min(N - 1, D) of them when the method is exact
     growth : r* of the first rows, at up to 200 points, where the method gives it on the way
     projection : by which a sketch was made
+    count_bounds : certain (lower, upper) of stable_rank, effective_rank and participation_ratio, where the
+    method has them
     """
 
     method: str
@@ -91,6 +95,14 @@ class SpectrumResult:
     singular_values: NDArray[np.float64]
     growth: tuple[GrowthPoint, ...] = ()
     projection: Projection | None = None
+    count_bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def bounds_of(self, quantity: str) -> tuple[float, float] | None:
+        """Certain bounds of stable_rank, effective_rank or participation_ratio; None where there are none."""
+        value: float | None = getattr(self, quantity)
+        if self.method == "exact":
+            return None if value is None else (value, value)
+        return self.count_bounds.get(quantity)
 
 
 @dataclass(frozen=True)

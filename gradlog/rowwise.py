@@ -115,10 +115,12 @@ class RowwiseSpectra:
 
         grams: dict[int, NDArray[np.float64]] = {}
         sums: dict[int, float] = {}
+        singles: dict[int, bool] = {}
         spectra: dict[int, IncrementalSpectrum] = {}
         for cell, (gram, energy) in zip(self._cells, self._all(products), strict=True):
             key = id(cell.spectrum)
             spectra[key] = cell.spectrum
+            singles[key] = singles.get(key, False) or gram.dtype == np.float32
             if key in grams:
                 grams[key] += gram
                 sums[key] += energy
@@ -126,7 +128,7 @@ class RowwiseSpectra:
                 grams[key] = gram.astype(np.float64)
                 sums[key] = energy
         for key, spectrum in spectra.items():
-            spectrum.absorb(grams[key], sums[key], increments.shape[0])
+            spectrum.absorb(grams[key], sums[key], increments.shape[0], singles[key])
 
         def renew(cell: _Cell) -> None:
             cell.spectrum.renew(cell.number, increments[:, cell.first : cell.last])

@@ -40,6 +40,8 @@ SINGLE_MIN_INCREMENTS = 128
 SINGLE_MIN_PARAMETERS = 1 << 15
 """From this size on, products of increments are formed in float32 (checked, see `row_gram`): below it
 double precision costs next to nothing, and there are fewer rounding errors to average out."""
+SINGLE_LEAST_EPSILON = 1e-4
+"""Ranks that may leave out less than this share of the energy take double precision at any size."""
 
 
 def run_pass(
@@ -81,7 +83,8 @@ def run_pass(
 
         sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
     search = search and plan.method == "exact" and not plan.by_columns
-    tiles = _TileWork(tensors, plan, bank, reader, sketches, search)
+    precise = min(epsilons, default=1.0) < SINGLE_LEAST_EPSILON
+    tiles = _TileWork(tensors, plan, bank, reader, sketches, search, precise)
     merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
     merger.gleaning = gleaning
     if tensor_steps:
@@ -175,8 +178,10 @@ class _TileWork:
         reader: BlockReader,
         sketches: SketchSpectra | None,
         search: bool,
+        precise: bool,
     ) -> None:
         self._search = search
+        self._precise = precise
         self._sketches = sketches
         self._tensors = tensors
         self._plan = plan
@@ -292,4 +297,5 @@ class _TileWork:
     def _single(self, task: _Task) -> bool:
         parameters = self._tensors[task.parts[0].tensor].parameters
         rows = task.block.values.shape[0]
-        return rows > SINGLE_MIN_INCREMENTS and len(task.parts) == 1 and parameters >= SINGLE_MIN_PARAMETERS
+        large = rows > SINGLE_MIN_INCREMENTS and parameters >= SINGLE_MIN_PARAMETERS
+        return large and len(task.parts) == 1 and not self._precise

@@ -31,6 +31,12 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+def safe_in_single(energies: NDArray[np.floating[Any]]) -> bool:
+    """Whether float32 products of rows of these energies neither vanish nor overflow."""
+    total = float(energies.sum(dtype=np.float64))
+    return total >= SAFE_ENERGY[0] and float(energies.max()) <= SAFE_ENERGY[1]
+
+
 def row_gram(
     increments: NDArray[np.floating[Any]], energies: NDArray[np.float64], single: bool
 ) -> NDArray[np.floating[Any]]:
@@ -48,16 +54,14 @@ def row_gram(
 
     Raises OverflowError where increments are infinite: float32 gradients can be too far apart for float32.
     """
-    if single and increments.dtype == np.float32:
-        total = float(energies.sum())
-        if total == 0.0 or (total >= SAFE_ENERGY[0] and float(energies.max()) <= SAFE_ENERGY[1]):
-            gram = increments @ increments.T
-            nonzero = energies > 0
-            if not nonzero.any():
-                return gram
-            error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
-            if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
-                return gram
+    if single and increments.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
+        gram = increments @ increments.T
+        nonzero = energies > 0
+        if not nonzero.any():
+            return gram
+        error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
+        if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
+            return gram
     doubles = _finite_doubles(increments)
     return doubles @ doubles.T
 

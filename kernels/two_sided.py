@@ -2,111 +2,240 @@
 
 For rows A seen so far, the state keeps a few rows B (l x D) and holds, in the order of symmetric matrices,
 
-    B^T K B  <=  A^T A  <=  B^T diag(u) B + shift I.
+    B^T K B - N  <=  A^T A  <=  B^T diag(u) B + shift I + N',        |N|_* <= below,  |N'|_* <= above.
 
 The right side is Frequent Directions (Liberty 2013; Ghashami et al. 2016, SIAM J. Comput. 45): what is
 cut off is paid for by a shift of all eigenvalues. The left side is the shorted operator (Krein; Anderson and
-Trapp 1975) of the same matrix on the same basis: the largest K with W^T K W <= M is (W M^-1 W^T)^-1. Both are
-found in the coordinates of the rows at hand, so that they hold whatever rounding did to the Gram matrix that
-chose W.
+Trapp 1975) of the same matrix on the same basis: the largest K with W^T K W <= M is (W M^-1 W^T)^-1. It holds
+for the W that is applied, whatever rounding did to the Gram matrix that chose it. N and N' are what rounding
+may have done to the rows; docs/certificates.md has the model behind the allowances.
 
-This module handles the small matrices; rows of length D stay with the caller, who applies B <- W [B; X].
+This module handles the small matrices; rows of length D stay with the caller, who lets `Renewal` form them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
-ROUNDING = 2.0**-24
-"""What one float32 update may move an eigenvalue, as a share of the largest; added to the slack each time."""
+SINGLE_PRODUCT = 2.0**-20
+"""Error of a float32 product of two rows, as a share of their norms: 3 times what `row_gram` lets pass."""
+DOUBLE_PRODUCT = 2.0**-46
+"""The same of a float64 product."""
+SOLVER = 2.0**-50
+"""Backward error of LAPACK's eigenvalues, as a share of the largest."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What the arithmetic at hand does to rows of `columns` entries of type `dtype`.
+
+    single : Gram matrices come from float32 products, not float64 ones
+    """
+
+    dtype: np.dtype[Any]
+    columns: int
+    single: bool
+
+    @property
+    def unit(self) -> float:
+        """Relative error of one operation on an entry of a row."""
+        return float(np.finfo(self.dtype).eps) / 2
+
+    @property
+    def least(self) -> float:
+        """Norm of what may vanish below the smallest number in one operation on a row."""
+        return float(np.finfo(self.dtype).smallest_subnormal) * float(np.sqrt(self.columns))
+
+    @property
+    def product(self) -> float:
+        """Error of an entry of a Gram matrix, as a share of the two rows' norms."""
+        return SINGLE_PRODUCT if self.single else DOUBLE_PRODUCT
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The new rows W [B; X], as old rows plus corrections: rows that hardly change are hardly rounded.
+
+    anchor : (l',) the row of B that a new row starts from, -1 for none
+    weights : (l', l + m) W less the anchors, exactly representable in the type of the rows
+    """
+
+    anchor: NDArray[np.intp]
+    weights: Doubles
+
+    def apply(self, basis: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+        """B' (l', w), of B's type, from some columns of B (l, w) and X (m, w)."""
+        old = basis.shape[0]
+        weights = self.weights.astype(basis.dtype)
+        renewed: NDArray[Any] = weights[:, old:] @ rows.astype(basis.dtype, copy=False)
+        if old:
+            renewed += weights[:, :old] @ basis
+            kept = np.flatnonzero(self.anchor >= 0)
+            renewed[kept] += basis[self.anchor[kept]]
+        return renewed
 
 
 @dataclass(frozen=True)
 class TwoSided:
-    """The state beside the basis: K (l, l), u (l,) in [0, 1], both in the coordinates of the rows of B.
+    """The state beside the basis, in the coordinates of the rows of B.
 
-    shift : eigenvalues that were cut off; slack : allowance for rounding, on both sides
-    gram : B B^T (l, l) as of the last update
+    inverse : K^-1 (l, l); upper : u (l,) in [0, 1]
+    shift : eigenvalues that were cut off; below, above : allowances for rounding on sums of eigenvalues
+    gram : B B^T (l, l) as of the last update; norms, moved : (l,) bounds on what its entries were made of and
+    on what rounding moved the rows by; product : its relative error
     """
 
-    lower: Doubles
+    inverse: Doubles
     upper: Doubles
     shift: float
-    slack: float
+    below: float
+    above: float
     gram: Doubles
+    norms: Doubles
+    moved: Doubles
+    product: float
 
     @classmethod
-    def empty(cls) -> TwoSided:
-        """The state before any row."""
-        return cls(np.zeros((0, 0)), np.zeros(0), 0.0, 0.0, np.zeros((0, 0)))
+    def empty(cls, shift: float = 0.0, below: float = 0.0, above: float = 0.0) -> TwoSided:
+        """A state without rows."""
+        square, row = np.zeros((0, 0)), np.zeros(0)
+        return cls(square, row, shift, below, above, square, row, row, 0.0)
 
     @property
     def size(self) -> int:
         """Rows of the basis, l."""
         return int(self.upper.size)
 
-    def lower_eigenvalues(self) -> Doubles:
-        """Eigenvalues of B^T K B, descending (l,): each at most sigma_i^2 + slack."""
-        return _product_eigenvalues(self.gram, self.lower)
+    def lower_sums(self) -> tuple[Doubles, float]:
+        """Sums (l,) of r = 1 .. l eigenvalues of B^T K B, and the allowance for rounding.
 
-    def upper_eigenvalues(self) -> Doubles:
-        """Eigenvalues of B^T diag(u) B, descending (l,): each plus shift at least sigma_i^2 - slack."""
-        return _product_eigenvalues(self.gram, np.diag(self.upper))
+        A sum less the allowance is at most sigma_1^2 + ... + sigma_r^2.
+        """
+        root = self._root_of_lower() if self.size else None
+        if root is None:
+            return np.zeros(self.size), self.below
+        values = np.linalg.eigvalsh(root @ self.gram @ root.T)[::-1]
+        return np.cumsum(np.maximum(values, 0.0)), self.below + self._gram_error(np.abs(root))
 
-    def absorb(self, gram: Doubles, keep: Callable[[Doubles], int]) -> tuple[Doubles, TwoSided]:
+    def upper_sums(self) -> tuple[Doubles, float]:
+        """Sums (l,) of r = 1 .. l eigenvalues of B^T diag(u) B + shift I, and the allowance for rounding.
+
+        A sum and the allowance are together at least sigma_1^2 + ... + sigma_r^2.
+        """
+        if not self.size:
+            return np.zeros(0), self.above
+        root = np.sqrt(self.upper)
+        values = np.linalg.eigvalsh(root[:, None] * self.gram * root[None, :])[::-1]
+        sums = np.cumsum(np.maximum(values, 0.0) + self.shift)
+        return sums, self.above + self._gram_error(np.diag(root))
+
+    def _root_of_lower(self) -> Doubles | None:
+        """R (l, l) with R^T R = K; None where rounding leaves none."""
+        try:
+            return np.linalg.inv(np.linalg.cholesky(self.inverse))
+        except np.linalg.LinAlgError:
+            return None
+
+    def _gram_error(self, root: Doubles) -> float:
+        """Nuclear norm of what R (error of the Gram matrix) R^T can be."""
+        made, moved = root @ self.norms, root @ self.moved
+        entries = np.sqrt(self.size) * self.product + SOLVER
+        return float(entries * (made @ made) + 2.0 * (made @ moved) + moved @ moved)
+
+    def with_error(self, error: float) -> TwoSided:
+        """With more allowance on both sides: A^T A may be off by that nuclear norm."""
+        return replace(self, below=self.below + error, above=self.above + error)
+
+    def absorb(
+        self, gram: Doubles, keep: Callable[[Doubles], int], rounding: Rounding
+    ) -> tuple[Renewal, TwoSided]:
         """Take in rows X and shrink the basis.
 
         Parameters
         ----------
         gram : (l + m, l + m) float64, Gram matrix of the rows [B; X]
         keep : given the eigenvalues (descending) of B^T diag(u) B + X^T X, how many rows to keep
-
-        Returns
-        -------
-        W (l', l + m) float64, exactly representable in float32, for B <- W [B; X]; and the new state
+        rounding : of the rows and of `gram`
         """
-        old = self.size
-        scale = np.ones(gram.shape[0])
+        old, count = self.size, gram.shape[0]
+        scale = np.ones(count)
         scale[:old] = np.sqrt(self.upper)
         values, vectors = np.linalg.eigh(scale[:, None] * gram * scale[None, :])
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
         largest = float(values[0]) if values.size else 0.0
         if largest == 0.0:
-            empty = TwoSided(np.zeros((0, 0)), np.zeros(0), self.shift, self.slack, np.zeros((0, 0)))
-            return np.zeros((0, gram.shape[0])), empty
+            renewal = Renewal(np.zeros(0, np.intp), np.zeros((0, count)))
+            return renewal, TwoSided.empty(self.shift, self.below, self.above)
         # Directions below the Gram matrix's rounding carry no information: they go, and count as cut off.
-        count = min(keep(values), int(np.count_nonzero(values > 1e-9 * largest)))
-        cut = float(values[count]) if count < values.size else 0.0
-        weights = (vectors[:, :count] * scale[:, None]).T.astype(np.float32).astype(np.float64)
-        return weights, TwoSided(
-            lower=self._shorted(weights),
-            upper=np.maximum(1.0 - cut / values[:count], 0.0),
-            shift=self.shift + cut,
-            slack=self.slack + ROUNDING * largest,
+        kept = min(keep(values), int(np.count_nonzero(values > 1e-9 * largest)))
+        cut = float(values[kept]) if kept < count else 0.0
+        norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
+        # |S^1/2 E S^1/2| for an error E of the Gram matrix, S what the cut takes of it.
+        share = np.ones(count)
+        share[:kept] = np.sqrt(cut / values[:kept])
+        taken = np.abs((vectors * share) @ vectors.T) @ (scale * norms)
+        cut_error = rounding.product * float(taken @ taken) + SOLVER * largest
+
+        weights = (vectors[:, :kept] * scale[:, None]).T.astype(rounding.dtype).astype(np.float64)
+        renewal = _renewal(weights, norms[:old])
+        corrected = np.abs(renewal.weights) @ norms
+        weights = renewal.weights.copy()
+        anchored = np.flatnonzero(renewal.anchor >= 0)
+        weights[anchored, renewal.anchor[anchored]] += 1.0
+        made = np.abs(weights) @ norms
+        # Higham and Mary (2019, SIAM J. Sci. Comput. 41): n roundings add up to sqrt(n) of them.
+        moved = rounding.unit * (np.sqrt(count) * corrected + made) + count * rounding.least
+        chosen = moved + rounding.unit * made  # W itself was rounded: the upper side chose it exact
+
+        upper = np.maximum(1.0 - cut / values[:kept], 0.0)
+        left, right = weights[:, :old], weights[:, old:]
+        inverse = left @ self.inverse @ left.T + right @ right.T
+        state = TwoSided(
+            inverse=(inverse + inverse.T) / 2,
+            upper=upper,
+            shift=self.shift + cut + cut_error,
+            below=self.below,
+            above=self.above + float(upper @ (2.0 * made * chosen + chosen * chosen)),
             gram=weights @ gram @ weights.T,
+            norms=made,
+            moved=moved,
+            product=rounding.product,
         )
+        return renewal, state._with_lower_rounding()
 
-    def _shorted(self, weights: Doubles) -> Doubles:
-        """(W blockdiag(K, I)^-1 W^T)^-1."""
-        old = self.size
-        inverse = weights @ weights.T
-        if old:
-            left = weights[:, :old]
-            inverse += left @ (np.linalg.solve(self.lower, left.T) - left.T)
-        shorted = np.linalg.inv((inverse + inverse.T) / 2)
-        return (shorted + shorted.T) / 2
+    def _with_lower_rounding(self) -> TwoSided:
+        """With the allowance for what rounding did to the rows, and to K^-1, in this update."""
+        root = self._root_of_lower()
+        if root is None:
+            return self
+        form = root.T @ root
+        # |B^T K F|_* is at most the sum of products of the norms of the rows of K B and F.
+        rows = np.sqrt(np.maximum((form @ self.gram @ form).diagonal(), 0.0))
+        moved = np.abs(root) @ self.moved
+        error = float(2.0 * rows @ self.moved + moved @ moved)
+        spread = np.abs(root) @ np.sqrt(self.inverse.diagonal())
+        rounded = self.size * np.finfo(np.float64).eps * float(spread @ spread)
+        return replace(self, below=self.below + error + rounded * float(np.sum(form * self.gram)))
 
 
-def _product_eigenvalues(gram: Doubles, inner: Doubles) -> Doubles:
-    """Nonzero eigenvalues of B^T M B from B B^T and M, descending."""
-    if gram.shape[0] == 0:
-        return np.zeros(0)
-    values, vectors = np.linalg.eigh(gram)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.maximum(np.linalg.eigvalsh(root.T @ inner @ root)[::-1], 0.0)
+def _renewal(weights: Doubles, norms: Doubles) -> Renewal:
+    """W split into anchors and corrections. norms : (l,) of the rows of B"""
+    old = norms.size
+    anchor = np.full(weights.shape[0], -1, np.intp)
+    if not old or not weights.shape[0]:
+        return Renewal(anchor, weights)
+    rows = np.arange(weights.shape[0])
+    largest = np.argmax(np.abs(weights[:, :old]) * norms, axis=1)
+    # 1 is subtracted without rounding from what lies between 1/2 and 2.
+    weights = np.where(weights[rows, largest] < 0, -1.0, 1.0)[:, None] * weights
+    close = (weights[rows, largest] >= 0.5) & (weights[rows, largest] <= 2.0)
+    anchor[close] = largest[close]
+    weights[rows[close], largest[close]] -= 1.0
+    return Renewal(anchor, weights)

@@ -16,8 +16,6 @@ import reference
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.gradlog import incremental, ranges
-from gradmf.gradlog.certificate import Envelope
-from gradmf.kernels.two_sided import TwoSided
 
 KINDS = ("low-rank", "power", "white", "constant", "repeated", "zero", "range", "rotating", "spikes")
 EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.001)
@@ -57,48 +55,6 @@ def holds(
     least = int(np.argmax(cumulative >= 1 - epsilon - tolerance)) + 1
     most = int(np.argmax(cumulative >= min(1 - epsilon + tolerance, cumulative[-1]))) + 1
     return lower <= most and upper >= least
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    kind=st.sampled_from(KINDS),
-    rows=st.integers(1, 60),
-    columns=st.integers(1, 50),
-    size=st.integers(1, 30),
-    slices=st.lists(st.integers(1, 20), min_size=1, max_size=4),
-    single=st.booleans(),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_two_sided_bounds_hold(
-    kind: str, rows: int, columns: int, size: int, slices: list[int], single: bool, seed: int
-) -> None:
-    dtype = np.float32 if single else np.float64
-    increments = matrix(kind, rows, columns, seed).astype(dtype)
-    doubles = increments.astype(np.float64)
-    state, basis = TwoSided.empty(), np.zeros((0, columns), dtype)
-    start = turn = 0
-    while start < rows:
-        stop = min(rows, start + slices[turn % len(slices)])
-        joined = np.concatenate([basis, increments[start:stop]]).astype(np.float64)
-        weights, state = state.absorb(joined @ joined.T, lambda values: min(size, values.size))
-        basis = (weights @ joined).astype(dtype)
-        start, turn = stop, turn + 1
-    sigma = np.linalg.svd(doubles, compute_uv=False)
-    cumulative = np.cumsum(sigma**2)
-    energy = float(cumulative[-1])
-    envelope = Envelope.of(state, energy, min(rows, columns))
-    count = envelope.lower.size
-    slack = 1e-6 * energy
-    assert count <= min(size, rows, columns)
-    assert (envelope.lower <= cumulative[:count] + slack).all()
-    assert (envelope.upper >= cumulative[:count] - slack).all()
-    assert (sigma[count:] ** 2 <= envelope.further + slack).all()
-    shares = sigma**2 / energy if energy else np.zeros(0)
-    for epsilon in EPSILONS:
-        lower, upper = envelope.bounds(epsilon)
-        assert holds(lower, upper, shares, epsilon), (epsilon, lower, upper)
-        if size >= min(rows, columns) and kind not in ("range", "low-rank"):
-            assert upper - lower <= 1
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
