@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numba
+import numba.extending
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
 from numpy.typing import NDArray
 
 from .fused_pass import (
@@ -21,11 +24,41 @@ from .fused_pass import (
     RESIDUAL,
     TILE,
     TINY,
+    WITHOUT_JIT,
 )
 from .jit import kernel
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
+
+LINE = 64
+"""Bytes that memory hands over at once."""
+
+
+def _prefetch(block: Gradients, row: int, column: int) -> None:
+    """Nothing to do without the JIT."""
+
+
+if not WITHOUT_JIT:
+
+    @numba.extending.intrinsic
+    def _prefetch(typing_context: Any, block: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
+        """Start to bring the entry's line of memory into the first cache."""
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            helpers: Any = cgutils  # without types of its own
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            place = helpers.get_item_pointer(
+                context, builder, signature.args[0], array, [arguments[1], arguments[2]]
+            )
+            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            function = helpers.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            # To be read, kept in all caches, data.
+            builder.call(function, [builder.bitcast(place, byte), word(0), word(3), word(1)])
+            return context.get_dummy_value()
+
+        return numba.types.void(block, row, column), build
 
 
 @kernel
@@ -35,6 +68,51 @@ def _load(row: Gradients, gradient: Doubles) -> float:
         value = np.float64(row[j])
         gradient[j] = value
         energy += value * value
+    return energy
+
+
+@kernel
+def _load_lag(row: Gradients, gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
+    """`_load`, with <g_t, g_{t-1}> and ||g_t - g_{t-1}||^2 of the same entries."""
+    energy = 0.0
+    product = 0.0
+    increment = 0.0
+    for j in range(row.size):
+        value = np.float64(row[j])
+        before = previous[j]
+        gradient[j] = value
+        difference = value - before
+        energy += value * value
+        product += value * before
+        increment += difference * difference
+    return energy, product, increment
+
+
+@kernel
+def _load_lag_and_increments(
+    row: Gradients, gradient: Doubles, previous: Doubles
+) -> tuple[float, float, float]:
+    """`_load_lag`, leaving the increments in the row."""
+    energy = 0.0
+    product = 0.0
+    increment = 0.0
+    for j in range(row.size):
+        value = np.float64(row[j])
+        before = previous[j]
+        gradient[j] = value
+        difference = value - before
+        row[j] = difference
+        energy += value * value
+        product += value * before
+        increment += difference * difference
+    return energy, product, increment
+
+
+@kernel
+def _energy(vector: Doubles) -> float:
+    energy = 0.0
+    for j in range(vector.size):
+        energy += vector[j] * vector[j]
     return energy
 
 
@@ -54,35 +132,6 @@ def _count_nonzero(gradient: Doubles) -> int:
         if gradient[j] != 0.0:
             count += 1
     return count
-
-
-@kernel
-def _lag_sums(gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
-    product = 0.0
-    increment = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - previous[j]
-        product += gradient[j] * previous[j]
-        increment += difference * difference
-        energy += previous[j] * previous[j]
-    return product, increment, energy
-
-
-@kernel
-def _lag_sums_and_increments(
-    row: Gradients, gradient: Doubles, previous: Doubles
-) -> tuple[float, float, float]:
-    product = 0.0
-    increment = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - previous[j]
-        row[j] = difference
-        product += gradient[j] * previous[j]
-        increment += difference * difference
-        energy += previous[j] * previous[j]
-    return product, increment, energy
 
 
 @kernel
@@ -115,6 +164,85 @@ def _average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[flo
 
 
 @kernel
+def _two_averages_sums(
+    gradient: Doubles, first: Doubles, keep_first: float, second: Doubles, keep_second: float
+) -> tuple[float, float, float, float, float, float]:
+    """`_average_sums` of two averages in one pass."""
+    residual_1 = product_1 = energy_1 = 0.0
+    residual_2 = product_2 = energy_2 = 0.0
+    gain_1 = 1.0 - keep_first
+    gain_2 = 1.0 - keep_second
+    for j in range(gradient.size):
+        value = gradient[j]
+        one = first[j]
+        two = second[j]
+        difference = value - one
+        residual_1 += difference * difference
+        product_1 += value * one
+        energy_1 += one * one
+        first[j] = keep_first * one + gain_1 * value
+        difference = value - two
+        residual_2 += difference * difference
+        product_2 += value * two
+        energy_2 += two * two
+        second[j] = keep_second * two + gain_2 * value
+    return residual_1, product_1, energy_1, residual_2, product_2, energy_2
+
+
+@kernel
+def _weighted_sums_2(
+    gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles
+) -> tuple[float, float, float]:
+    """The sums of `_residual_sums` for the prediction a x + b y."""
+    residual = 0.0
+    product = 0.0
+    energy = 0.0
+    for j in range(gradient.size):
+        prediction = a * x[j] + b * y[j]
+        difference = gradient[j] - prediction
+        residual += difference * difference
+        product += gradient[j] * prediction
+        energy += prediction * prediction
+    return residual, product, energy
+
+
+@kernel
+def _weighted_sums_3(
+    gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles, c: float, z: Doubles
+) -> tuple[float, float, float]:
+    """The sums of `_residual_sums` for the prediction a x + b y + c z."""
+    residual = 0.0
+    product = 0.0
+    energy = 0.0
+    for j in range(gradient.size):
+        prediction = a * x[j] + b * y[j] + c * z[j]
+        difference = gradient[j] - prediction
+        residual += difference * difference
+        product += gradient[j] * prediction
+        energy += prediction * prediction
+    return residual, product, energy
+
+
+@kernel
+def _weighted_sums_5(
+    gradient: Doubles,
+    a: float, x: Doubles, b: float, y: Doubles, c: float, z: Doubles,
+    d: float, v: Doubles, e: float, w: Doubles,
+) -> tuple[float, float, float]:  # fmt: skip
+    """The sums of `_residual_sums` for a prediction of five vectors."""
+    residual = 0.0
+    product = 0.0
+    energy = 0.0
+    for j in range(gradient.size):
+        prediction = (a * x[j] + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
+        difference = gradient[j] - prediction
+        residual += difference * difference
+        product += gradient[j] * prediction
+        energy += prediction * prediction
+    return residual, product, energy
+
+
+@kernel
 def _weigh(a: float, x: Doubles, b: float, y: Doubles, accumulate: bool, out: Doubles) -> None:
     if accumulate:
         for j in range(out.size):
@@ -125,11 +253,52 @@ def _weigh(a: float, x: Doubles, b: float, y: Doubles, accumulate: bool, out: Do
 
 
 @kernel
-def _history_vector(history: Doubles, index: int, step: int, lags: int, width: int) -> Doubles:
-    """History vector `index`: g_{t-1-index} for index < lags, else average index - lags."""
-    if index < lags:
-        return history[(step + lags - index) % (lags + 1), :width]
-    return history[index + 1, :width]
+def _history_vector(history: Doubles, index: int, slot: int, lags: int, width: int) -> Doubles:
+    """History vector `index`: g_{t-1-index} for index < lags, else average index - lags.
+
+    slot : where g_t stands in the ring
+    """
+    if index >= lags:
+        return history[index + 1, :width]
+    at = slot - 1 - index
+    return history[at if at >= 0 else at + lags + 1, :width]
+
+
+@kernel
+def _weighted_sums(
+    weights: Doubles, count: int, past: Doubles, slot: int, lags: int, gradient: Doubles, scratch: Doubles
+) -> tuple[float, float, float]:
+    """The sums of `_residual_sums` for the history vectors times `weights`, of which `count` are not zero."""
+    width = gradient.size
+    a = b = c = d = 0.0
+    x = y = z = v = gradient
+    e = 0.0
+    summed = gradient
+    held = 0
+    left = count
+    for k in range(weights.size):
+        if weights[k] == 0.0:
+            continue
+        weight = weights[k]
+        vector = _history_vector(past, k, slot, lags, width)
+        held += 1
+        left -= 1
+        if held == 1:
+            a, x = weight, vector
+        elif held == 2:
+            b, y = weight, vector
+            if left > 2 and (e != 0.0 or left > 3):  # more than the last pass takes at once
+                _weigh(a, x, b, y, e != 0.0, scratch)
+                e, summed, held = 1.0, scratch, 0
+        elif held == 3:
+            c, z = weight, vector
+        elif held == 4:
+            d, v = weight, vector
+        else:
+            e, summed = weight, vector
+    if held <= 2 and e == 0.0:
+        return _weighted_sums_2(gradient, a, x, b, y)
+    return _weighted_sums_5(gradient, a, x, b, y, c, z, d, v, e, summed)
 
 
 @kernel
@@ -149,39 +318,47 @@ def fused_sums(
     """As of `fused_pass.fused_pass`. owners : (E,) int64 of -1, left so; scratch memory."""
     rows = block.shape[0]
     averages = decays.size
-    vectors = lags + averages
     for tile in range((last - first + TILE - 1) // TILE):
         left = first + tile * TILE
         right = left + TILE if left + TILE < last else last
         width = right - left
         past = history[tile]
         scratch = past[lags + 1 + averages, :width]
+        previous_energy = 0.0
         for i in range(rows):
             step = start + i
             row = block[i, left:right]
-            gradient = past[step % (lags + 1), :width]
-            energy = _load(row, gradient)
+            slot = step % (lags + 1)
+            gradient = past[slot, :width]
+            if i + 1 < rows:
+                # Rows lie far apart: the processor does not foresee where the next one starts.
+                for k in range(left, right, LINE // block.itemsize):
+                    _prefetch(block, i + 1, k)
+            product = increment = 0.0
+            if step > 0:
+                previous = _history_vector(past, 0, slot, lags, width)
+                if i == 0:
+                    previous_energy = _energy(previous)
+                if replace:
+                    energy, product, increment = _load_lag_and_increments(row, gradient, previous)
+                else:
+                    energy, product, increment = _load_lag(row, gradient, previous)
+                sums[i, LAG_PRODUCT] += product
+                sums[i, INCREMENT] += increment
+            else:
+                energy = _load(row, gradient)
+                if replace:
+                    for j in range(width):
+                        row[j] = 0
             sums[i, ENERGY] += energy
             if not math.isfinite(energy):
                 sums[i, NONFINITE] += _count_nonfinite(gradient)
             elif energy < TINY:
                 sums[i, NONZERO_TINY] += _count_nonzero(gradient)
-            product = increment = previous_energy = 0.0
-            if step > 0:
-                previous = _history_vector(past, 0, step, lags, width)
-                if replace:
-                    product, increment, previous_energy = _lag_sums_and_increments(row, gradient, previous)
-                else:
-                    product, increment, previous_energy = _lag_sums(gradient, previous)
-                sums[i, LAG_PRODUCT] += product
-                sums[i, INCREMENT] += increment
-            elif replace:
-                for j in range(width):
-                    row[j] = 0
             for p in range(weights.shape[0]):
                 count = 0
                 found = 0
-                for k in range(vectors):
+                for k in range(weights.shape[2]):
                     if weights[p, i, k] != 0.0:
                         count += 1
                         found = k
@@ -198,44 +375,36 @@ def fused_sums(
                 if alone and found >= lags and owners[found - lags] < 0:
                     owners[found - lags] = p  # summed below, on the way to the average's next value
                     continue
-                if alone:
-                    prediction = _history_vector(past, found, step, lags, width)
-                else:
-                    held = -1
-                    accumulate = False
-                    for k in range(vectors):
-                        if weights[p, i, k] == 0.0:
-                            continue
-                        if held < 0:
-                            held = k
-                            continue
-                        _weigh(
-                            weights[p, i, held],
-                            _history_vector(past, held, step, lags, width),
-                            weights[p, i, k],
-                            _history_vector(past, k, step, lags, width),
-                            accumulate,
-                            scratch,
-                        )
-                        accumulate = True
-                        held = -1
-                    if held >= 0:
-                        only = _history_vector(past, held, step, lags, width)
-                        _weigh(weights[p, i, held], only, 0.0, gradient, accumulate, scratch)
-                    prediction = scratch
-                residual, inner, predicted = _residual_sums(gradient, prediction)
+                residual, inner, predicted = _weighted_sums(
+                    weights[p, i], count, past, slot, lags, gradient, scratch
+                )
                 sums[i, at + RESIDUAL] += residual
                 sums[i, at + PRODUCT] += inner
                 sums[i, at + PREDICTION] += predicted
-            for e in range(averages):
+            previous_energy = energy
+            e = 0
+            while e < averages:
                 average = past[lags + 1 + e, :width]
-                residual, inner, predicted = _average_sums(gradient, average, decays[e])
+                if e + 1 < averages:
+                    other = past[lags + 2 + e, :width]
+                    residual, inner, predicted, residual_2, inner_2, predicted_2 = _two_averages_sums(
+                        gradient, average, decays[e], other, decays[e + 1]
+                    )
+                    if owners[e + 1] >= 0:
+                        at = PREDICTORS + 3 * owners[e + 1]
+                        sums[i, at + RESIDUAL] += residual_2
+                        sums[i, at + PRODUCT] += inner_2
+                        sums[i, at + PREDICTION] += predicted_2
+                        owners[e + 1] = -1
+                else:
+                    residual, inner, predicted = _average_sums(gradient, average, decays[e])
                 if owners[e] >= 0:
                     at = PREDICTORS + 3 * owners[e]
                     sums[i, at + RESIDUAL] += residual
                     sums[i, at + PRODUCT] += inner
                     sums[i, at + PREDICTION] += predicted
                     owners[e] = -1
+                e += 2
 
 
 def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
