@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import as_json
 from .options import Presentation
 from .output import Output
-from .report import Report
-from .reports import draw_reports
+
+if TYPE_CHECKING:
+    from .report import Report
 
 _R = TypeVar("_R")
 
@@ -48,5 +49,7 @@ def render(
         case "csv" if views.rows is not None:
             return views.rows(results, columns)
         case _:
+            from .reports import draw_reports
+
             reports = (views.report(result, number) for number, result in enumerate(results, 1))
             return draw_reports(reports, shown.format, output.terminal)

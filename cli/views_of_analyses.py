@@ -6,20 +6,26 @@ from typing import TYPE_CHECKING
 
 from gradmf.gradlog import analysis_document, plan_document
 
-from .analysis_report import analysis_report
 from .as_csv import write_analyses
-from .plan_report import plan_report
 from .rendering import Views
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, PlanDescription
 
+    from .report import Report
+
 
 def views_of_analyses(*, quiet: bool, steps: bool) -> Views[Analysis]:
     """steps : whether JSON Lines hold the per-step series, as json always does"""
+
+    def report(analysis: Analysis, _number: int) -> Report:
+        from .analysis_report import analysis_report
+
+        return analysis_report(analysis, quiet=quiet)
+
     return Views(
         document=analysis_document,
-        report=lambda analysis, _: analysis_report(analysis, quiet=quiet),
+        report=report,
         rows=write_analyses,
         line=lambda analysis: analysis_document(analysis, steps=steps),
     )
@@ -27,4 +33,10 @@ def views_of_analyses(*, quiet: bool, steps: bool) -> Views[Analysis]:
 
 def views_of_plans() -> Views[PlanDescription]:
     """For any format but csv."""
-    return Views(plan_document, lambda plan, _: plan_report(plan), rows=None)
+
+    def report(plan: PlanDescription, _number: int) -> Report:
+        from .plan_report import plan_report
+
+        return plan_report(plan)
+
+    return Views(plan_document, report, rows=None)

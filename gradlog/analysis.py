@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -116,11 +118,13 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     # Sums that overflow are told by name once they are whole.
     with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
-        # The first block is read while kernels and BLAS load.
-        from ..kernels.gram import one_blas_thread
-        from .streaming import run_pass
-        from .subspace import ModelSubspaces
+        with _short_turns():
+            # The first block is read while kernels and BLAS load.
+            from ..kernels.gram import one_blas_thread
+            from .streaming import compile_kernels, run_pass
+            from .subspace import ModelSubspaces
 
+            compile_kernels(tensors)
         rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
         try:
             with one_blas_thread():
@@ -136,6 +140,17 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                 f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "
                 "the ranks too"
             ) from error
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads that read wait less for one that imports: reading a block takes a dozen turns."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, 1e-4))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:

@@ -13,7 +13,6 @@ and angles exactly, and one of at most M is not projected at all where its rows 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -66,6 +65,8 @@ class Projection:
         return self._base(name, b"signs"), self._base(name, b"shifts")
 
     def _base(self, name: str, use: bytes) -> np.uint64:
+        import hashlib  # deferred: it loads OpenSSL, which few commands need
+
         text = name.encode("utf-8", "surrogatepass")
         salt = self.seed.to_bytes(8, "little")
         digest = hashlib.blake2b(text, digest_size=8, salt=salt, person=b"gradmf " + use).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +37,8 @@ class PartPlan:
     @property
     def digest(self) -> str:
         """What parts of the same plan have in common: they add up to the same sums in the same order."""
+        import hashlib  # deferred: it loads OpenSSL, which few commands need
+
         described = repr((self.plan.rows, self.plan.method, self.plan.by_columns, self.ranges))
         return hashlib.sha256(described.encode()).hexdigest()
 

@@ -44,6 +44,12 @@ SINGLE_LEAST_EPSILON = 1e-4
 """Ranks that may leave out less than this share of the energy take double precision at any size."""
 
 
+def compile_kernels(tensors: Sequence[Tensor]) -> None:
+    """Load what a pass over these tensors calls, or compile it if this is the first time."""
+    for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
+        compile_fused_pass(dtype)
+
+
 def run_pass(
     reader: BlockReader,
     tensors: Sequence[Tensor],
@@ -74,8 +80,7 @@ def run_pass(
 
     Raises what the reader raises.
     """
-    for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
-        compile_fused_pass(dtype)
+    compile_kernels(tensors)
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
     sketches = None
     if plan.method == "sketch":

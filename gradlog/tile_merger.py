@@ -18,12 +18,12 @@ from .plan import Plan
 from .predictors import HistoryBank
 from .ranges import ParameterRange, parts_of_tensors
 from .rowwise import RowwiseSpectra
-from .searching import SearchWork
 from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
 if TYPE_CHECKING:
     from .advice.gleaning import Gleaning
+    from .searching import SearchWork
     from .sketching import SketchSpectra
 
 
@@ -68,6 +68,8 @@ class TileMerger:
 
     def search(self, names: Sequence[str]) -> None:
         """Search for the best predictors too: Gram matrices hold the first gradient in front."""
+        from .searching import SearchWork  # deferred: few passes search
+
         self._search = SearchWork(names, self._pool, self._plan.workers, alone=self._alone)
         self._total = ExactSpectrum(0 if self._alone else self._increments + 1)
 

@@ -124,7 +124,8 @@ def compile_fused_pass(dtype: np.dtype[np.floating[Any]] | type[np.floating[Any]
             return c_module(np.dtype(dtype))
 
         here = Path(__file__)
-        sources = (here, here.with_name("fused_pass_jit.py"), here.with_name("jit.py"))
+        names = ("fused_pass_jit.py", "row_sums.py", "prefetch.py", "jit.py")
+        sources = (here, *map(here.with_name, names))
         address = address_of(f"fused_pass-{dtype}", sources, compiled)
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         # Like all functions of ctypes, it lets the GIL go.

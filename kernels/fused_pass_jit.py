@@ -6,10 +6,7 @@ import math
 from typing import Any
 
 import numba
-import numba.extending
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils
 from numpy.typing import NDArray
 
 from .fused_pass import (
@@ -24,232 +21,25 @@ from .fused_pass import (
     RESIDUAL,
     TILE,
     TINY,
-    WITHOUT_JIT,
 )
 from .jit import kernel
+from .prefetch import LINE, prefetch
+from .row_sums import (
+    average_sums,
+    count_nonfinite,
+    count_nonzero,
+    load,
+    load_lag,
+    load_lag_and_increments,
+    squared_norm,
+    two_averages_sums,
+    weigh,
+    weighted_sums_2,
+    weighted_sums_5,
+)
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
-
-LINE = 64
-"""Bytes that memory hands over at once."""
-
-
-def _prefetch(block: Gradients, row: int, column: int) -> None:
-    """Nothing to do without the JIT."""
-
-
-if not WITHOUT_JIT:
-
-    @numba.extending.intrinsic
-    def _prefetch(typing_context: Any, block: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
-        """Start to bring the entry's line of memory into the first cache."""
-
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            helpers: Any = cgutils  # without types of its own
-            array = context.make_array(signature.args[0])(context, builder, arguments[0])
-            place = helpers.get_item_pointer(
-                context, builder, signature.args[0], array, [arguments[1], arguments[2]]
-            )
-            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-            function = helpers.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            # To be read, kept in all caches, data.
-            builder.call(function, [builder.bitcast(place, byte), word(0), word(3), word(1)])
-            return context.get_dummy_value()
-
-        return numba.types.void(block, row, column), build
-
-
-@kernel
-def _load(row: Gradients, gradient: Doubles) -> float:
-    energy = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        gradient[j] = value
-        energy += value * value
-    return energy
-
-
-@kernel
-def _load_lag(row: Gradients, gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
-    """`_load`, with <g_t, g_{t-1}> and ||g_t - g_{t-1}||^2 of the same entries."""
-    energy = 0.0
-    product = 0.0
-    increment = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        before = previous[j]
-        gradient[j] = value
-        difference = value - before
-        energy += value * value
-        product += value * before
-        increment += difference * difference
-    return energy, product, increment
-
-
-@kernel
-def _load_lag_and_increments(
-    row: Gradients, gradient: Doubles, previous: Doubles
-) -> tuple[float, float, float]:
-    """`_load_lag`, leaving the increments in the row."""
-    energy = 0.0
-    product = 0.0
-    increment = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        before = previous[j]
-        gradient[j] = value
-        difference = value - before
-        row[j] = difference
-        energy += value * value
-        product += value * before
-        increment += difference * difference
-    return energy, product, increment
-
-
-@kernel
-def _energy(vector: Doubles) -> float:
-    energy = 0.0
-    for j in range(vector.size):
-        energy += vector[j] * vector[j]
-    return energy
-
-
-@kernel
-def _count_nonfinite(gradient: Doubles) -> int:
-    count = 0
-    for j in range(gradient.size):
-        if not math.isfinite(gradient[j]):
-            count += 1
-    return count
-
-
-@kernel
-def _count_nonzero(gradient: Doubles) -> int:
-    count = 0
-    for j in range(gradient.size):
-        if gradient[j] != 0.0:
-            count += 1
-    return count
-
-
-@kernel
-def _residual_sums(gradient: Doubles, prediction: Doubles) -> tuple[float, float, float]:
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        difference = gradient[j] - prediction[j]
-        residual += difference * difference
-        product += gradient[j] * prediction[j]
-        energy += prediction[j] * prediction[j]
-    return residual, product, energy
-
-
-@kernel
-def _average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[float, float, float]:
-    """The sums of `_residual_sums` for an exponential average, which takes the gradient in on the way."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    gain = 1.0 - keep
-    for j in range(gradient.size):
-        difference = gradient[j] - average[j]
-        residual += difference * difference
-        product += gradient[j] * average[j]
-        energy += average[j] * average[j]
-        average[j] = keep * average[j] + gain * gradient[j]
-    return residual, product, energy
-
-
-@kernel
-def _two_averages_sums(
-    gradient: Doubles, first: Doubles, keep_first: float, second: Doubles, keep_second: float
-) -> tuple[float, float, float, float, float, float]:
-    """`_average_sums` of two averages in one pass."""
-    residual_1 = product_1 = energy_1 = 0.0
-    residual_2 = product_2 = energy_2 = 0.0
-    gain_1 = 1.0 - keep_first
-    gain_2 = 1.0 - keep_second
-    for j in range(gradient.size):
-        value = gradient[j]
-        one = first[j]
-        two = second[j]
-        difference = value - one
-        residual_1 += difference * difference
-        product_1 += value * one
-        energy_1 += one * one
-        first[j] = keep_first * one + gain_1 * value
-        difference = value - two
-        residual_2 += difference * difference
-        product_2 += value * two
-        energy_2 += two * two
-        second[j] = keep_second * two + gain_2 * value
-    return residual_1, product_1, energy_1, residual_2, product_2, energy_2
-
-
-@kernel
-def _weighted_sums_2(
-    gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles
-) -> tuple[float, float, float]:
-    """The sums of `_residual_sums` for the prediction a x + b y."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        prediction = a * x[j] + b * y[j]
-        difference = gradient[j] - prediction
-        residual += difference * difference
-        product += gradient[j] * prediction
-        energy += prediction * prediction
-    return residual, product, energy
-
-
-@kernel
-def _weighted_sums_3(
-    gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles, c: float, z: Doubles
-) -> tuple[float, float, float]:
-    """The sums of `_residual_sums` for the prediction a x + b y + c z."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        prediction = a * x[j] + b * y[j] + c * z[j]
-        difference = gradient[j] - prediction
-        residual += difference * difference
-        product += gradient[j] * prediction
-        energy += prediction * prediction
-    return residual, product, energy
-
-
-@kernel
-def _weighted_sums_5(
-    gradient: Doubles,
-    a: float, x: Doubles, b: float, y: Doubles, c: float, z: Doubles,
-    d: float, v: Doubles, e: float, w: Doubles,
-) -> tuple[float, float, float]:  # fmt: skip
-    """The sums of `_residual_sums` for a prediction of five vectors."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
-    for j in range(gradient.size):
-        prediction = (a * x[j] + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
-        difference = gradient[j] - prediction
-        residual += difference * difference
-        product += gradient[j] * prediction
-        energy += prediction * prediction
-    return residual, product, energy
-
-
-@kernel
-def _weigh(a: float, x: Doubles, b: float, y: Doubles, accumulate: bool, out: Doubles) -> None:
-    if accumulate:
-        for j in range(out.size):
-            out[j] += a * x[j] + b * y[j]
-    else:
-        for j in range(out.size):
-            out[j] = a * x[j] + b * y[j]
 
 
 @kernel
@@ -268,7 +58,7 @@ def _history_vector(history: Doubles, index: int, slot: int, lags: int, width: i
 def _weighted_sums(
     weights: Doubles, count: int, past: Doubles, slot: int, lags: int, gradient: Doubles, scratch: Doubles
 ) -> tuple[float, float, float]:
-    """The sums of `_residual_sums` for the history vectors times `weights`, of which `count` are not zero."""
+    """As `weighted_sums_2`, for the history vectors times `weights`, of which `count` are not zero."""
     width = gradient.size
     a = b = c = d = 0.0
     x = y = z = v = gradient
@@ -288,7 +78,7 @@ def _weighted_sums(
         elif held == 2:
             b, y = weight, vector
             if left > 2 and (e != 0.0 or left > 3):  # more than the last pass takes at once
-                _weigh(a, x, b, y, e != 0.0, scratch)
+                weigh(a, x, b, y, e != 0.0, scratch)
                 e, summed, held = 1.0, scratch, 0
         elif held == 3:
             c, z = weight, vector
@@ -297,8 +87,8 @@ def _weighted_sums(
         else:
             e, summed = weight, vector
     if held <= 2 and e == 0.0:
-        return _weighted_sums_2(gradient, a, x, b, y)
-    return _weighted_sums_5(gradient, a, x, b, y, c, z, d, v, e, summed)
+        return weighted_sums_2(gradient, a, x, b, y)
+    return weighted_sums_5(gradient, a, x, b, y, c, z, d, v, e, summed)
 
 
 @kernel
@@ -333,28 +123,28 @@ def fused_sums(
             if i + 1 < rows:
                 # Rows lie far apart: the processor does not foresee where the next one starts.
                 for k in range(left, right, LINE // block.itemsize):
-                    _prefetch(block, i + 1, k)
+                    prefetch(block, i + 1, k)
             product = increment = 0.0
             if step > 0:
                 previous = _history_vector(past, 0, slot, lags, width)
                 if i == 0:
-                    previous_energy = _energy(previous)
+                    previous_energy = squared_norm(previous)
                 if replace:
-                    energy, product, increment = _load_lag_and_increments(row, gradient, previous)
+                    energy, product, increment = load_lag_and_increments(row, gradient, previous)
                 else:
-                    energy, product, increment = _load_lag(row, gradient, previous)
+                    energy, product, increment = load_lag(row, gradient, previous)
                 sums[i, LAG_PRODUCT] += product
                 sums[i, INCREMENT] += increment
             else:
-                energy = _load(row, gradient)
+                energy = load(row, gradient)
                 if replace:
                     for j in range(width):
                         row[j] = 0
             sums[i, ENERGY] += energy
             if not math.isfinite(energy):
-                sums[i, NONFINITE] += _count_nonfinite(gradient)
+                sums[i, NONFINITE] += count_nonfinite(gradient)
             elif energy < TINY:
-                sums[i, NONZERO_TINY] += _count_nonzero(gradient)
+                sums[i, NONZERO_TINY] += count_nonzero(gradient)
             for p in range(weights.shape[0]):
                 count = 0
                 found = 0
@@ -387,7 +177,7 @@ def fused_sums(
                 average = past[lags + 1 + e, :width]
                 if e + 1 < averages:
                     other = past[lags + 2 + e, :width]
-                    residual, inner, predicted, residual_2, inner_2, predicted_2 = _two_averages_sums(
+                    residual, inner, predicted, residual_2, inner_2, predicted_2 = two_averages_sums(
                         gradient, average, decays[e], other, decays[e + 1]
                     )
                     if owners[e + 1] >= 0:
@@ -397,7 +187,7 @@ def fused_sums(
                         sums[i, at + PREDICTION] += predicted_2
                         owners[e + 1] = -1
                 else:
-                    residual, inner, predicted = _average_sums(gradient, average, decays[e])
+                    residual, inner, predicted = average_sums(gradient, average, decays[e])
                 if owners[e] >= 0:
                     at = PREDICTORS + 3 * owners[e]
                     sums[i, at + RESIDUAL] += residual
