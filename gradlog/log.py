@@ -189,7 +189,8 @@ def read_log(name: str, node: zarr.Group | zarr.Array[Any], *, truncate: bool = 
         inside = {k.removeprefix(GRADS + "/"): a for k, a in arrays.items() if k.startswith(GRADS + "/")}
         if version is not None:
             if steps is None:
-                raise DataError(f"{name}: a log of format {version} without its `step` array (N,)")
+                what = "without its `step` array (N,)" if arrays else "with no row: nothing was logged yet"
+                raise DataError(f"{name}: a log of format {version} {what}")
             tensors = _format_tensors(name, inside)
         else:
             tensors, skipped = _foreign_tensors(name, inside or arrays, bool(inside))

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from zarr.storage import LocalStore
 from .errors import UsageError
 from .log import FORMAT_VERSION, GRADS, STEP
 from .root_keys import is_zarr_node
-from .store import plain_array
+from .store import first_line, plain_array
 
 CHUNK_BYTES = 4 << 20
 BUFFER_BYTES = 256 << 20
@@ -103,9 +104,10 @@ class LogWriter:
         """Add one row: the gradients of every tensor at training step `step`, and scalars such as loss.
 
         The first call fixes the tensors, their shapes and dtypes, and the series; the later ones must match.
-        float16, float32, float64 and bfloat16 (of ml_dtypes) are kept as they are; anything else that
-        NumPy can turn into float32 is. Names may hold dots and slashes, as paths of nested groups do; no
-        part between slashes may be empty, `.` or `..`, and no name may be the folder of another.
+        float16, float32, float64 and bfloat16 (of ml_dtypes or PyTorch) are kept as they are; anything else
+        that NumPy can turn into float32 is. Tensors of PyTorch may lie on any device. Names may hold dots and
+        slashes, as paths of nested groups do; no part between slashes may be empty, `.` or `..`, and no name
+        may be the folder of another.
 
         Raises UsageError when names, shapes or dtypes differ from the first row's.
         """
@@ -115,7 +117,7 @@ class LogWriter:
         if not values:
             raise UsageError("a row needs the gradient of at least one tensor")
         row = {name: array for name, (array, _) in values.items()}
-        row |= {name: np.asarray(value, np.float64) for name, value in series.items()}
+        row |= {name: _scalar(name, value) for name, value in series.items()}
         row[STEP] = np.asarray(step, np.int64)
         if not self._arrays:
             _check_names(gradients, series)
@@ -214,9 +216,12 @@ def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
     if value is None:
         raise UsageError(f"the gradient of '{name}' is None: leave unused parameters out, or log zeros")
     try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise UsageError(f"the gradient of '{name}' is no array of numbers: {error}") from None
+        bits = _bfloat16_bits(value)
+        if bits is not None:
+            return bits, "bfloat16"
+        array = np.asarray(_off_device(value))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"the gradient of '{name}' is no array of numbers: {first_line(error)}") from None
     if array.dtype.name == "bfloat16":
         return array.view(np.uint16), "bfloat16"
     if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
@@ -224,6 +229,31 @@ def _gradient(name: str, value: ArrayLike) -> tuple[NDArray[Any], str]:
     if array.dtype.kind not in "biuf":
         raise UsageError(f"the gradient of '{name}' is an array of {array.dtype}, not of real numbers")
     return array.astype(np.float32), "float32"
+
+
+def _off_device(value: Any) -> Any:
+    """A tensor of PyTorch as NumPy takes it: out of the graph, in main memory, dense. Others as they are."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return value
+    tensor = value.detach().to("cpu")
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def _bfloat16_bits(value: Any) -> NDArray[np.uint16] | None:
+    """The bits of a tensor of PyTorch in bfloat16, which NumPy lacks; None for anything else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor) or value.dtype != torch.bfloat16:
+        return None
+    bits: NDArray[np.int16] = _off_device(value).contiguous().view(torch.int16).numpy()
+    return bits.view(np.uint16)
+
+
+def _scalar(name: str, value: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(float(_off_device(value)), np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"series '{name}' takes a number a row, not {value!r:.60}") from None
 
 
 _RESERVED = frozenset({"", ".", "..", "zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
@@ -238,7 +268,7 @@ def _json_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"{type(value).__name__} is not JSON")
 
     try:
-        stored: dict[str, Any] = json.loads(json.dumps(attributes, default=plain))
+        stored: dict[str, Any] = json.loads(json.dumps(attributes, default=plain, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UsageError(f"attributes must be what JSON holds: {error}") from None
     return stored

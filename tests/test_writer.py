@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,70 @@ def test_bfloat16(tmp_path: Path) -> None:
     assert analysis.run.dtypes == ("bfloat16",)
     assert_analysis(analysis, {"w": values.astype("f4")})
     assert stored(path, "grads/w").tobytes() == values.tobytes()
+
+
+class _Tensor:
+    """What the writer asks of a tensor of PyTorch, which NumPy cannot take before it is in main memory."""
+
+    def __init__(self, values: Array, dtype: str, layout: str = "strided", *, moved: bool = False) -> None:
+        self._values, self.dtype, self.layout, self._moved = values, dtype, layout, moved
+
+    def detach(self) -> _Tensor:
+        return self
+
+    def to(self, device: str) -> _Tensor:
+        assert device == "cpu"
+        return _Tensor(self._values, self.dtype, self.layout, moved=True)
+
+    def to_dense(self) -> _Tensor:
+        return _Tensor(self._values, self.dtype, moved=self._moved)
+
+    def contiguous(self) -> _Tensor:
+        return self
+
+    def view(self, dtype: str) -> _Tensor:
+        return _Tensor(self._values.view(np.dtype(dtype)), dtype, self.layout, moved=self._moved)
+
+    def numpy(self) -> Array:
+        if not self._moved or self.layout != "strided" or self.dtype == "bfloat16":
+            raise TypeError("can't convert to NumPy")
+        return self._values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+
+def test_tensors_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"Tensor": _Tensor, "strided": "strided", "bfloat16": "bfloat16", "int16": "int16"}
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(**names))
+    plain = np.arange(6, dtype=np.float32).reshape(2, 3)
+    short = plain.view(np.uint32) >> 16  # bfloat16 is the upper half of float32
+    gradients = {
+        "plain": _Tensor(plain, "float32"),
+        "sparse": _Tensor(plain, "float32", "sparse_coo"),
+        "short": _Tensor(short.astype(np.uint16), "bfloat16"),
+    }
+    with gradlog.create_log(tmp_path / "run.zarr") as log:
+        log.append(0, gradients, loss=_Tensor(np.asarray(0.5), "float32"))  # type: ignore[arg-type]
+    stored = zarr.open_group(tmp_path / "run.zarr", mode="r")
+    assert np.array_equal(stored["grads/plain"][0], plain)
+    assert np.array_equal(stored["grads/sparse"][0], plain)
+    assert stored["grads/short"].attrs["gradlog"] == {"dtype": "bfloat16"}
+    assert float(stored["loss"][0]) == 0.5
+    energies = {tensor.name: tensor.energy for tensor in gradlog.analyze(tmp_path / "run.zarr").tensors}
+    assert energies == dict.fromkeys(("plain", "sparse", "short"), 55.0)
+
+
+@pytest.mark.parametrize("value", [[0.1], np.array([0.1, 0.2]), "x", None])
+def test_a_series_takes_numbers(tmp_path: Path, value: Any) -> None:
+    with (
+        gradlog.create_log(tmp_path / "run.zarr") as log,
+        pytest.raises(gradlog.UsageError, match="series 'lr' takes a number a row, not "),
+    ):
+        log.append(0, {"w": np.ones(3)}, lr=value)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", ">f4", ">f8", "longdouble"])
@@ -378,9 +444,11 @@ def test_bad_options(tmp_path: Path) -> None:
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_attributes_that_json_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises((gradlog.UsageError, TypeError)):
-        gradlog.create_log(tmp_path / "run.zarr", attributes={"model": object()})
+@pytest.mark.parametrize("value", [object(), float("nan"), np.float32("inf")])
+def test_attributes_that_json_cannot_hold(tmp_path: Path, value: object) -> None:
+    with pytest.raises(gradlog.UsageError, match="attributes must be what JSON holds"):
+        gradlog.create_log(tmp_path / "run.zarr", attributes={"model": {"x": [value]}})
+    assert not (tmp_path / "run.zarr").exists()
 
 
 def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
