@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -19,18 +20,32 @@ def _cache_folder() -> Path | None:
     """The folder for compiled kernels, by version; None where nothing can be written."""
     own = os.environ.get("NUMBA_CACHE_DIR")
     if own:
-        base = Path(own)
-    else:
-        root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        name = f"numba-{version('numba')}-py{sys.version_info.major}.{sys.version_info.minor}"
-        base = Path(root) / "gradmf" / name
+        return _writable(Path(own))
+    name = f"numba-{version('numba')}-py{sys.version_info.major}.{sys.version_info.minor}"
+    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return _writable(Path(root) / "gradmf" / name) or _own_temporary_folder(name)
+
+
+def _own_temporary_folder(name: str) -> Path | None:
+    """For homes that cannot be written, as in containers and batch jobs; never one that others can write."""
+    if not hasattr(os, "getuid"):
+        return None
+    base = Path(tempfile.gettempdir()) / f"gradmf-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        base.mkdir(mode=0o700, exist_ok=True)
+        found = base.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return _writable(base / name)
+    return None
+
+
+def _writable(folder: Path) -> Path | None:
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=base):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError:
         return None
-    return base
 
 
 CACHE_FOLDER = _cache_folder()

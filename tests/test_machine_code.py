@@ -70,6 +70,24 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         assert run(tmp_path / "file" / "cache")
 
 
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = {
+        "NUMBA_CACHE_DIR": "",
+        "XDG_CACHE_HOME": "",
+        "HOME": f"{tmp_path}/home",
+        "TMPDIR": str(temporary),
+    }
+    assert run(tmp_path, **places)
+    assert not run(tmp_path, **places)
+    (own,) = temporary.glob("gradmf-*")
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o770)  # others could put code there
+    assert run(tmp_path, **places)
+
+
 def test_processes_that_start_together(tmp_path: Path) -> None:
     processes = [start(tmp_path) for _ in range(8)]
     told = [process.communicate(timeout=120) for process in processes]
