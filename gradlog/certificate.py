@@ -14,6 +14,9 @@ from .spectral_counts import COUNTS, spectral_counts
 TIE = 1e-12
 """Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
 
+BLUR = 1.25
+"""Distance of two bounds, in allowances for rounding, below which it is these that matter."""
+
 
 @dataclass(frozen=True)
 class Envelope:
@@ -22,6 +25,7 @@ class Envelope:
     lower, upper : (k,) float64, lower <= C_r <= upper
     further : each sigma_i^2 past the k-th is at most this
     energy : C_n, n being `dimension`, the largest rank that the matrix can have
+    rounding : allowances that `lower` and `upper` hold between them
     """
 
     lower: NDArray[np.float64]
@@ -29,6 +33,7 @@ class Envelope:
     further: float
     energy: float
     dimension: int
+    rounding: float = 0.0
 
     @classmethod
     def of(cls, state: TwoSided, energy: float, dimension: int) -> Envelope:
@@ -41,7 +46,7 @@ class Envelope:
         if count:
             # What the lower bound leaves out can belong to the leading directions, but not more than once.
             high = np.minimum(high, low + (energy - float(low[-1])) + 2.0 * below)
-        return cls(low, high, state.shift + state.above, energy, dimension)
+        return cls(low, high, state.shift + state.above, energy, dimension, below + above)
 
     def bounds(self, epsilon: float) -> tuple[int, int]:
         """(least, greatest) r* that the bounds allow: certain if they are."""
@@ -49,6 +54,15 @@ class Envelope:
             return 0, 0
         wanted = (1.0 - epsilon) * self.energy
         return self._least(wanted - TIE * self.energy), self._greatest(wanted + TIE * self.energy)
+
+    def blurred(self, epsilon: float) -> bool:
+        """Whether it is rounding that keeps r*(epsilon) open: a larger basis would not close it."""
+        lower, _ = self.bounds(epsilon)
+        if epsilon * self.energy <= self.rounding:
+            return True
+        if not 0 < lower <= self.lower.size:
+            return False
+        return float(self.upper[lower - 1] - self.lower[lower - 1]) <= BLUR * self.rounding
 
     def _least(self, threshold: float) -> int:
         reached = np.flatnonzero(self.upper >= threshold)

@@ -97,19 +97,18 @@ class IncrementalSpectrum:
         )
         if self._growth and self._rows - self._growth[-1].rows < self._every:
             return
-        bounds = self._bounds()
+        envelope = self._envelope()
+        bounds = tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
         self._growth.append(GrowthPoint(self._rows + 1, bounds))
         # A rank past what the basis could ever hold is not worth its growth, nor one that rounding blurs.
-        blur = 2.0 * (self._state.below + self._state.above)
-        resolved = [epsilon * self._energy > blur for epsilon in self._epsilons]
-        bounds = tuple(bound for bound, clear in zip(bounds, resolved, strict=True) if clear)
-        open_ends = [upper for lower, upper in bounds if lower < upper]
-        wide = any(upper - lower > 1 for lower, upper in bounds)
+        clear = [bound for bound, e in zip(bounds, self._epsilons, strict=True) if not envelope.blurred(e)]
+        open_ends = [upper for lower, upper in clear if lower < upper]
+        wide = any(upper - lower > 1 for lower, upper in clear)
         self._uncertain = self._uncertain + 1 if open_ends and min(open_ends) <= self._most else 0
         if self._uncertain >= PATIENCE or (self._uncertain and wide):
             self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
-        elif not open_ends and self._certain_by_far(self._growth[-1].bounds):
-            least = min(self._most, max(BASIS_START, 2 * max((upper for _, upper in bounds), default=0)))
+        elif not open_ends and self._certain_by_far(bounds):
+            least = min(self._most, max(BASIS_START, 2 * max((upper for _, upper in clear), default=0)))
             self._limit = max(least, int(self._limit / BASIS_GROWTH))
 
     def renew(self, cell: int, increments: NDArray[Any]) -> None:
@@ -119,10 +118,6 @@ class IncrementalSpectrum:
     def _envelope(self) -> Envelope:
         dimension = min(self._rows, self._columns)
         return Envelope.of(self._state, self._energy, dimension)
-
-    def _bounds(self) -> tuple[tuple[int, int], ...]:
-        envelope = self._envelope()
-        return tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
 
     def _certain_by_far(self, bounds: tuple[tuple[int, int], ...]) -> bool:
         """Whether the ranks would still be certain if several times as much had been cut off."""
@@ -134,7 +129,7 @@ class IncrementalSpectrum:
         """The spectrum with its certain bounds. energy : ||H||_F^2, summed by the fused pass."""
         self._energy = energy
         envelope = self._envelope()
-        bounds = self._bounds()
+        bounds = [envelope.bounds(epsilon) for epsilon in self._epsilons]
         # In the middle of what is certain, the energy cut off being spread over the directions left.
         sums = (envelope.lower + np.minimum(envelope.upper, energy)) / 2
         squares = np.sort(np.maximum(np.diff(sums, prepend=0.0), 0.0))[::-1]

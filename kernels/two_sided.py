@@ -177,14 +177,13 @@ class TwoSided:
         kept = min(keep(values), int(np.count_nonzero(values > 1e-9 * largest)))
         cut = float(values[kept]) if kept < count else 0.0
         norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
-        # |S^1/2 E S^1/2| for an error E of the Gram matrix, S what the cut takes of it.
+        # |S^1/2 E S^1/2|_F for errors E of the Gram matrix that are independent, S what the cut takes of it.
         share = np.ones(count)
-        share[:kept] = np.sqrt(cut / values[:kept])
-        taken = np.abs((vectors * share) @ vectors.T) @ (scale * norms)
-        cut_error = rounding.product * float(taken @ taken) + SOLVER * largest
+        share[:kept] = cut / values[:kept]
+        taken = (vectors * vectors) @ share
+        cut_error = rounding.product * float(taken @ (scale * norms) ** 2) + SOLVER * largest
 
-        weights = (vectors[:, :kept] * scale[:, None]).T.astype(rounding.dtype).astype(np.float64)
-        renewal = _renewal(weights, norms[:old])
+        renewal = _renewal((vectors[:, :kept] * scale[:, None]).T, norms[:old], rounding.dtype)
         corrected = np.abs(renewal.weights) @ norms
         weights = renewal.weights.copy()
         anchored = np.flatnonzero(renewal.anchor >= 0)
@@ -192,7 +191,7 @@ class TwoSided:
         made = np.abs(weights) @ norms
         # Higham and Mary (2019, SIAM J. Sci. Comput. 41): n roundings add up to sqrt(n) of them.
         moved = rounding.unit * (np.sqrt(count) * corrected + made) + count * rounding.least
-        chosen = moved + rounding.unit * made  # W itself was rounded: the upper side chose it exact
+        chosen = moved + rounding.unit * corrected  # W itself was rounded: the upper side chose it exact
 
         upper = np.maximum(1.0 - cut / values[:kept], 0.0)
         left, right = weights[:, :old], weights[:, old:]
@@ -225,17 +224,15 @@ class TwoSided:
         return replace(self, below=self.below + error + rounded * float(np.sum(form * self.gram)))
 
 
-def _renewal(weights: Doubles, norms: Doubles) -> Renewal:
-    """W split into anchors and corrections. norms : (l,) of the rows of B"""
+def _renewal(weights: Doubles, norms: Doubles, dtype: np.dtype[Any]) -> Renewal:
+    """W split into anchors and corrections, which are rounded to `dtype`. norms : (l,) of the rows of B"""
     old = norms.size
     anchor = np.full(weights.shape[0], -1, np.intp)
-    if not old or not weights.shape[0]:
-        return Renewal(anchor, weights)
-    rows = np.arange(weights.shape[0])
-    largest = np.argmax(np.abs(weights[:, :old]) * norms, axis=1)
-    # 1 is subtracted without rounding from what lies between 1/2 and 2.
-    weights = np.where(weights[rows, largest] < 0, -1.0, 1.0)[:, None] * weights
-    close = (weights[rows, largest] >= 0.5) & (weights[rows, largest] <= 2.0)
-    anchor[close] = largest[close]
-    weights[rows[close], largest[close]] -= 1.0
-    return Renewal(anchor, weights)
+    if old and weights.shape[0]:
+        rows = np.arange(weights.shape[0])
+        largest = np.argmax(np.abs(weights[:, :old]) * norms, axis=1)
+        weights = np.where(weights[rows, largest] < 0, -1.0, 1.0)[:, None] * weights
+        close = weights[rows, largest] >= 0.5
+        anchor[close] = largest[close]
+        weights[rows[close], largest[close]] -= 1.0
+    return Renewal(anchor, weights.astype(dtype).astype(np.float64))
