@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from .assembly import assemble
 from .blocks import BlockReader
 from .errors import DataError, UsageError
-from .grid_search import search_in_grid
 from .log import GradientLog, sketch_of
 from .preparation import DEFAULT_MEMORY, Preparation, Progress, check_settings, prepare
 from .result import Analysis, LogWarning, Settings
@@ -77,8 +76,6 @@ def run_analysis(
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
         result, keep = _gather(ready, warnings, progress)
-    if ready.search and result.search is None:
-        result.search = search_in_grid(result, [tensor.name for tensor in ready.tensors])
     if not tensor_steps:
         result.tensor_series = None
     cost = ready.cost(passes=1 if keep is None else 2)
@@ -131,7 +128,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                 return run_pass(
                     reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
                     None if ready.part is None else ready.part.ranges,
-                    tensor_steps=ready.tensor_steps, search=ready.search,
+                    tensor_steps=ready.tensor_steps, search=ready.search, band=ready.band,
                     subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
                     gleaning=None if ready.glean is None else ready.glean(ready, rows),
                 )  # fmt: skip

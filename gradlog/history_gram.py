@@ -14,6 +14,7 @@ Plain NumPy over slices of rows: memory is that of as large a matrix again, and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,7 +50,9 @@ class HistoryGram:
     Its diagonal is taken from `steps`, which are summed in float64.
     """
 
-    def __init__(self, gram: Doubles, steps: StepProducts) -> None:
+    def __init__(self, gram: Doubles, steps: StepProducts, longest_mean: int = LONGEST_MEAN) -> None:
+        """longest_mean : means of more gradients are left out"""
+        self._longest_mean = longest_mean
         self._gram = gram
         self.rows = gram.shape[0]
         self.energy = steps.energy
@@ -58,7 +61,11 @@ class HistoryGram:
         self.drift = np.zeros(self.rows)
         """<g_{t-1}, h_t>"""
         self.drift[1:] = steps.lag_product[1:] - steps.energy[:-1]
-        self._lower = [
+
+    @functools.cached_property
+    def _lower(self) -> list[Doubles]:
+        gram = self._gram
+        return [
             _by_lag(np.tril(gram[first:last, :last], first - 1), first, last)
             for first, last in self._slices()
         ]
@@ -75,23 +82,25 @@ class HistoryGram:
 
     def average_residuals(self, decays: Doubles, crossings: Doubles) -> Doubles:
         """(N, Q): ||e_t||^2."""
-        return _scan(self.diagonal[:, None] + 2 * decays * crossings, decays * decays)
+        return average_residuals(self.diagonal, decays, crossings)
 
     def average_products(self, decays: Doubles, crossings: Doubles) -> Doubles:
         """(N, Q): <g_t, e_t>."""
-        return _scan((self.diagonal + self.drift)[:, None] + decays * crossings, decays)
+        return average_products(self.diagonal + self.drift, decays, crossings)
 
     def pair_residuals(
         self, first: Doubles, second: Doubles, first_crossings: Doubles, second_crossings: Doubles
     ) -> Doubles:
         """(N, Q): <e_t, e'_t> of Q pairs of decays."""
-        new = self.diagonal[:, None] + first * first_crossings + second * second_crossings
-        return _scan(new, first * second)
+        return pair_residuals(self.diagonal, first, second, first_crossings, second_crossings)
 
-    def mean_residuals(self) -> Doubles:
-        """(N, W): ||g_t - m_t||^2 of mean:K for K = 1 .. W, W = min(N - 1, LONGEST_MEAN), at least 1."""
-        width = max(1, min(self.rows - 1, LONGEST_MEAN))
-        found = np.empty((self.rows, width))
+    def mean_residuals(self) -> tuple[Doubles, Doubles]:
+        """(N, W) each, of mean:K for K = 1 .. W, W = min(N - 1, longest mean), at least 1.
+
+        ||g_t - m_t||^2, and the mean of ||g_t - g_s||^2 over the gradients g_s that make up m_t.
+        """
+        width = max(1, min(self.rows - 1, self._longest_mean))
+        found, apart_by = np.empty((self.rows, width)), np.empty((self.rows, width))
         distances = np.zeros(self.rows)
         pairs = np.zeros(self.rows)
         lengths = np.arange(1, width + 1)
@@ -111,35 +120,28 @@ class HistoryGram:
             pairs[left:last] = inside[-1]
             near = _by_lag(window, first - left, width)[:, ::-1]
             within = _by_lag(inside[:-1], first - left, width)[:, ::-1]
-            found[first:last] = near / lengths - within / (lengths * lengths)
-        for t in range(min(self.rows, width)):  # fewer gradients than the mean would take
-            found[t, t:] = found[t, t - 1] if t else self.energy[0]
-        return np.maximum(found, 0.0)
+            apart_by[first:last] = near / lengths
+            found[first:last] = apart_by[first:last] - within / (lengths * lengths)
+        for table in (found, apart_by):
+            for t in range(min(self.rows, width)):  # fewer gradients than the mean would take
+                table[t, t:] = table[t, t - 1] if t else self.energy[0]
+        return np.maximum(found, 0.0), apart_by
 
-    def mean_products(self, length: int) -> Doubles:
-        """(N,): <g_t, g_t - m_t> of mean:`length`."""
-        found = np.zeros(self.rows)
-        sums = np.zeros(self.rows)
-        for first, last in self._slices():
-            left = max(0, first - length)
-            lower = np.tril(self._gram[first:last, left:last], first - left - 1)
-            grown = self.diagonal[first:last, None] + 2 * (_suffix_sums(lower) - lower)
-            grown = np.tril(grown, first - left - 1)
-            grown[0] += sums[left:last]
-            apart = np.cumsum(grown, axis=0)
-            sums[left:last] = apart[-1]
-            for t in range(first, last):
-                start = max(0, t - length)
-                held = apart[t - first, start - left : t - left]
-                if held.size:
-                    # 2 <g_t, g_t - g_s> = ||g_t - g_s||^2 + ||g_t||^2 - ||g_s||^2
-                    found[t] = (held + self.energy[t] - self.energy[start:t]).mean() / 2
-        found[0] = self.energy[0]
-        return found
+    def mean_products(self, apart_by: Doubles) -> Doubles:
+        """(N, W): <g_t, g_t - m_t> of mean:K for K = 1 .. W, from the second table of `mean_residuals`."""
+        # 2 <g_t, g_t - g_s> = ||g_t - g_s||^2 + ||g_t||^2 - ||g_s||^2
+        before = np.zeros_like(apart_by)
+        for lag in range(1, min(apart_by.shape[1], self.rows - 1) + 1):
+            before[lag:, lag - 1] = self.energy[:-lag]
+        lengths = np.minimum(np.arange(self.rows)[:, None], np.arange(1, apart_by.shape[1] + 1))
+        means = np.cumsum(before, axis=1) / np.maximum(lengths, 1)
+        return np.asarray((apart_by + self.energy[:, None] - means) / 2)
 
     def lag_products(self, most: int) -> Doubles:
         """(N, p + 1, p + 1): at each t, of (h_t, g_{t-1}, h_{t-1}, ..., h_{t-p+1}), p = `most`."""
         table = np.zeros((self.rows, most + 1, most + 1))
+        if not most:
+            return table
         # band[t, l] = <h_t, h_{t-l}>; g_{t-1} is the sum of all increments before.
         band = np.zeros((self.rows, most))
         band[:, 0] = self.diagonal
@@ -167,6 +169,36 @@ class HistoryGram:
             yield first, min(first + SLICE, self.rows)
 
 
+def average_residuals(
+    diagonal: Doubles, decays: Doubles, crossings: Doubles, before: Doubles | float = 0.0
+) -> Doubles:
+    """(n, Q): ||e_t||^2 of rows that follow one another.
+
+    diagonal : (n,) ||h_t||^2; crossings : (n, Q) <h_t, e_{t-1}>; before : (Q,) ||e||^2 in the row before them
+    """
+    return _scan(diagonal[:, None] + 2 * decays * crossings, decays * decays, before)
+
+
+def average_products(
+    own: Doubles, decays: Doubles, crossings: Doubles, before: Doubles | float = 0.0
+) -> Doubles:
+    """(n, Q): <g_t, e_t>. own : (n,) <g_t, h_t>; before : (Q,) <g, e> in the row before, 0 at the start"""
+    return _scan(own[:, None] + decays * crossings, decays, before)
+
+
+def pair_residuals(
+    diagonal: Doubles,
+    first: Doubles,
+    second: Doubles,
+    first_crossings: Doubles,
+    second_crossings: Doubles,
+    before: Doubles | float = 0.0,
+) -> Doubles:
+    """(n, Q): <e_t, e'_t> of Q pairs of decays. Otherwise as `average_residuals`."""
+    new = diagonal[:, None] + first * first_crossings + second * second_crossings
+    return _scan(new, first * second, before)
+
+
 def _suffix_sums(table: Doubles) -> Doubles:
     """[i, j] = sum over k >= j of table[i, k]."""
     return np.asarray(np.cumsum(table[:, ::-1], axis=1)[:, ::-1])
@@ -182,9 +214,13 @@ def _by_lag(table: Doubles, first: int, width: int) -> Doubles:
     return as_strided(start, (rows, width), (padded.strides[0] + stride, stride), writeable=False)
 
 
-def _scan(new: Doubles, keep: Doubles) -> Doubles:
-    """x_t = keep x_{t-1} + new_t along the first axis, for each column its own `keep` in [0, 1]."""
+def _scan(new: Doubles, keep: Doubles, before: Doubles | float) -> Doubles:
+    """x_t = keep x_{t-1} + new_t along the first axis, for each column its own `keep` in [0, 1].
+
+    before : x in the row before the first
+    """
     state = np.array(new)
+    state[:1] += keep * before
     power = np.array(keep)
     shift = 1
     while shift < state.shape[0]:

@@ -60,6 +60,7 @@ class TileResult:
     stored_bytes : of the block, with its last tile, else 0; windows : of each part, where asked for
     small_grams : of the sketch method, Gram matrices by tensor
     part_grams : over rows, of each part of several, where predictors are searched
+    lagged : lagged products of each part (T, columns), where predictors are searched without those matrices
     """
 
     start: int
@@ -72,3 +73,4 @@ class TileResult:
     range_index: int = 0
     small_grams: dict[int, NDArray[np.floating[Any]]] = field(default_factory=dict)
     part_grams: list[NDArray[np.floating[Any]]] = field(default_factory=list)
+    lagged: tuple[NDArray[np.float64], ...] = ()

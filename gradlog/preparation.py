@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from .assembly import Read, Scope
 from .errors import DataError, MemoryLimitError, UsageError
-from .grid_search import with_grid
+from .history_band import NARROW_WIDTH, WIDTH, BandLayout
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, make_plan
-from .predictors import HistoryBank, Predictor, parse_predictors
+from .predictors import HistoryBank, parse_predictors
 from .projection import check_dimension, check_seed
 from .request import Request
 from .result import Cost, LogWarning, Settings
@@ -42,7 +42,8 @@ Progress = Callable[[int, int], None]
 class Preparation:
     """All that is settled before the first gradient is read.
 
-    began : when; glean : makes what takes more from a pass over so many rows, for `advise`
+    began : when; band : of the Gram matrix, where it is what predictors are searched from
+    glean : makes what takes more from a pass over so many rows, for `advise`
     """
 
     log: GradientLog
@@ -56,6 +57,7 @@ class Preparation:
     part: PartPlan | None = None
     tensor_steps: bool = False
     search: bool = False
+    band: BandLayout | None = None
     glean: Callable[[Preparation, int], Gleaning] | None = None
 
     def cost(self, passes: int = 1) -> Cost:
@@ -105,27 +107,30 @@ def prepare(
         sketched.check(log.path, settings, in_parts=part is not None, search=search)
         dim, seed = sketched.projection.dim, sketched.projection.seed
     predictors = parse_predictors(settings.predictors)
+    bank = HistoryBank.of(predictors, rows[1] - rows[0])
+    kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if tensor_steps else 0
 
-    def planned(
-        predictors: Sequence[Predictor], rank: str, *, sums: bool
-    ) -> tuple[HistoryBank, Plan, PartPlan | None]:
-        bank = HistoryBank.of(predictors, rows[1] - rows[0])
-        kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if sums else 0
+    def planned(rank: str, band: BandLayout | None = None) -> tuple[Plan, PartPlan | None]:
         request = Request(
             tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            searched=search, kept_bytes=kept + beside,
+            searched=search and band is None, kept_bytes=kept + beside, band=band,
             window=settings.window_rows, sketch_dim=dim, seed=seed,
             stored={} if sketched is None else sketched.parameters,
         )  # fmt: skip
         of_part = None if part is None else plan_part(request, rank, part)
-        return bank, make_plan(request, rank) if of_part is None else of_part.plan, of_part
+        return make_plan(request, rank) if of_part is None else of_part.plan, of_part
 
+    band = None
     try:
-        bank, plan, of_part = planned(predictors, settings.rank, sums=tensor_steps)
+        plan, of_part = planned(settings.rank)
         if search and (plan.method != "exact" or plan.by_columns):
-            # Without inner products of all pairs of rows, averages of a grid of decays are followed.
-            tensor_steps = True
-            bank, plan, of_part = planned(with_grid(predictors), plan.method, sums=True)
+            # Inner products of all pairs of rows are not formed: those of rows nearby are.
+            band = BandLayout.of(rows[1] - rows[0], WIDTH, bank.decays)
+            try:
+                plan, of_part = planned(plan.method, band)
+            except MemoryLimitError:
+                band = BandLayout.of(rows[1] - rows[0], NARROW_WIDTH, bank.decays)
+                plan, of_part = planned(plan.method, band)
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
     if sketched is not None:
@@ -133,7 +138,18 @@ def prepare(
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
     return Preparation(
-        log, settings, tensors, bank, plan, workers, tuple(warnings), began, of_part, tensor_steps, search
+        log,
+        settings,
+        tensors,
+        bank,
+        plan,
+        workers,
+        tuple(warnings),
+        began,
+        of_part,
+        tensor_steps,
+        search,
+        band,
     )
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from .guarantee import HINDSIGHT, LOGGED, Anytime, Guarantee, listed_and_found
 from .reasons import ALL_ZERO, NO_SERIES
 from .result import Analysis
-from .search_result import FAMILIES
+from .search_result import FAMILIES, PredictorSearch
 
 CONVEX = (
     "convex losses, g_t their subgradients at the points played",
@@ -81,16 +81,16 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
         if search is None:
             why = NO_SEARCH
         elif item is None:
-            why = search.total.why or _not_searched(family, search.method)
+            why = search.total.why or _not_searched(family, search)
         words = FAMILY_WORDS[family]
         found.append(row(words, item.predictor if item else "", item.path_length if item else None, why))
     found.append(_aggregated(analysis, radius, without))
     return found
 
 
-def _not_searched(family: str, method: str) -> str:
-    if method == "grid":
-        return "takes inner products of all pairs of rows, which only --rank exact on D >= N forms"
+def _not_searched(family: str, search: PredictorSearch) -> str:
+    if family in ("mean", "lags") and search.total.of("mean") is None:
+        return "memory holds averages alone: give more --memory"
     return "one average alone is as good" if family == "mixture" else "too few rows"
 
 

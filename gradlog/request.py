@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import MemoryLimitError
+from .history_band import BandLayout
 from .log import Tensor
 from .ranges import TILE_WIDTH, most_block_rows
 from .sizes import format_size
@@ -27,6 +28,7 @@ class Request:
     kept_matrices : Gram matrices that stay until the end, beside the total's; searched : half of one more for
     each tile in work
     kept_bytes : of other sums that are kept, beside those of the whole model's rows
+    band : of the Gram matrix over rows, from which predictors are searched where all of it is not formed
     window : rows of a window of training whose subspace is followed, 0 for none
     sketch_dim : M of the sketch method, None to choose; seed : of its projection; stored : as of `Plan`
     """
@@ -41,6 +43,7 @@ class Request:
     kept_matrices: int = 0
     searched: bool = False
     kept_bytes: int = 0
+    band: BandLayout | None = None
     window: int = 0
     sketch_dim: int | None = None
     seed: int = 0
@@ -70,7 +73,8 @@ class Request:
         """Bytes of per-row sums, the whole model's with a copy and those of tiles in work, and of weights."""
         rows = self.count if whole_columns else min(self.count, self.block_rows)
         sums = self.sum_columns * (2 * self.count + (workers + 1) * rows)
-        return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes
+        band = 0 if self.band is None else self.band.kept_bytes(len(self.tensors), workers)
+        return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes + band
 
     def window_bytes(self, workers: int, whole_columns: bool) -> int:
         """Bytes of matrices of windows: of the total, of open tensors, and of tiles in work."""
@@ -87,9 +91,9 @@ class Request:
 
     @property
     def carried_bytes(self) -> int:
-        """Bytes of gradients that each column carries from one block of rows to the next, for windows."""
+        """Bytes that each column carries from one block of rows to the next, for windows and the band."""
         entry = max((tensor.compute_dtype.itemsize for tensor in self.tensors), default=4)
-        return 2 * self.window * entry
+        return 2 * self.window * entry + (0 if self.band is None else self.band.column_bytes(entry))
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""

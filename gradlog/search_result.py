@@ -81,8 +81,8 @@ class ScopeSearch:
 class PredictorSearch:
     """The whole model and the tensors in the log's order.
 
-    method : "gram" (inner products of all pairs of rows: every candidate's path length is exact) or "grid"
-    (exponential averages of a grid of decays were followed in the pass; the other families are not searched)
+    method : "gram", from inner products of all pairs of rows, or "band", from those of rows nearby, with
+    averages of a grid of decays; every candidate's path length is exact
     confidence : of the intervals, of all families together; blocks : of rows that were held out in turn
     """
 

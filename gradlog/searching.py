@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.fused_pass import ENERGY, INCREMENT, LAG_PRODUCT
+from .candidates import CONFIDENCE
 from .held_out import BLOCKS
 from .history_gram import StepProducts
-from .predictor_search import CONFIDENCE, search_gram
+from .predictor_search import search_gram
 from .search_result import PredictorSearch, ScopeSearch
 
 

@@ -9,15 +9,18 @@ MOST_BINS = 1024
 """Bins of a run, beside the first row's own. Up to here a bin is a row."""
 
 
-def bin_edges(rows: int) -> NDArray[np.int64]:
-    """(bins + 1,) int64: first row of each bin, then `rows`. Row 0, which nothing predicts, stays apart."""
-    width = bin_width(rows)
+def bin_edges(rows: int, most: int = MOST_BINS) -> NDArray[np.int64]:
+    """(bins + 1,) int64: first row of each bin, then `rows`. Row 0, which nothing predicts, stays apart.
+
+    most : bins beside row 0
+    """
+    width = bin_width(rows, most)
     return np.append(np.insert(np.arange(1, rows, width, dtype=np.int64), 0, 0), rows)
 
 
-def bin_width(rows: int) -> int:
+def bin_width(rows: int, most: int = MOST_BINS) -> int:
     """Rows of each bin but the first and the last."""
-    return max(1, -(-(rows - 1) // MOST_BINS))
+    return max(1, -(-(rows - 1) // most))
 
 
 def tensor_series_bytes(tensors: int, rows: int, predictors: int) -> int:

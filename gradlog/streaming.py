@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ..kernels.fused_pass import ENERGY, INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
 from ..kernels.gram import column_gram, row_gram
+from .band_work import TileBands
 from .blocks import Block, BlockReader
+from .history_band import BandLayout
 from .log import Tensor
 from .pass_result import PassResult, TileResult
 from .path_length import nonfinite_rows
@@ -63,6 +65,7 @@ def run_pass(
     tensor_steps: bool = False,
     subspaces: ModelSubspaces | None = None,
     search: bool = False,
+    band: BandLayout | None = None,
     gleaning: Gleaning | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
@@ -76,6 +79,7 @@ def run_pass(
     tensor_steps : keep the per-step sums of each tensor too
     subspaces : takes in the windows of training, where they were asked for
     search : search for the best predictors, where the plan forms Gram matrices over rows
+    band : of these, from which predictors are searched otherwise
     gleaning : takes more on the side, for `advise`
 
     Raises what the reader raises.
@@ -89,13 +93,17 @@ def run_pass(
         sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
     search = search and plan.method == "exact" and not plan.by_columns
     precise = min(epsilons, default=1.0) < SINGLE_LEAST_EPSILON
-    tiles = _TileWork(tensors, plan, bank, reader, sketches, search, precise)
+    if band is not None:
+        band = replace(band, rows=rows)
+    tiles = _TileWork(tensors, plan, bank, reader, sketches, search, precise, band)
     merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
     merger.gleaning = gleaning
     if tensor_steps:
         merger.keep_tensor_steps(rows)
     if search:
         merger.search([tensor.name for tensor in tensors])
+    if band is not None:
+        merger.search_band([tensor.name for tensor in tensors], band)
     waiting: collections.deque[Future[TileResult]] = collections.deque()
     done = 0
     bases: ThreadPoolExecutor | None = None
@@ -184,9 +192,11 @@ class _TileWork:
         sketches: SketchSpectra | None,
         search: bool,
         precise: bool,
+        band: BandLayout | None,
     ) -> None:
         self._search = search
         self._precise = precise
+        self._bands = None if band is None else TileBands(band)
         self._sketches = sketches
         self._tensors = tensors
         self._plan = plan
@@ -250,7 +260,7 @@ class _TileWork:
         block, plan, bank = task.block, self._plan, self._bank
         values = block.values
         rows = values.shape[0]
-        increments_needed = plan.method != "none"
+        increments_needed = plan.method != "none" or self._bands is not None
         histories = self._histories.pop(task.key, None)
         if histories is None:
             histories = [
@@ -260,7 +270,7 @@ class _TileWork:
         windows = self._windows.take(task.key, task.parts, values, block.start, block.last)
         all_sums = []
         first, last = task.parts[0].first, task.parts[-1].last
-        beginning = values[:1, first:last].copy() if self._search else None
+        beginning = values[:1, first:last].copy() if self._search or self._bands is not None else None
         for part, history in zip(task.parts, histories, strict=True):
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
             fused_pass(
@@ -280,7 +290,7 @@ class _TileWork:
                 over_columns = [column_gram(values[:, first:last])]
             else:
                 energies = np.asarray(sum(sums[:, INCREMENT] for sums in all_sums))
-                if beginning is not None:
+                if self._search and beginning is not None:
                     # With the first gradient in front, the increments' matrix is that of all gradients too.
                     values[:1, first:last] = beginning
                     energies[0] = sum(sums[0, ENERGY] for sums in all_sums)
@@ -290,17 +300,25 @@ class _TileWork:
                     over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
                 if len(task.parts) > 1 and self._search:
                     of_parts = [row_gram(values[:, p.first : p.last], energies, False) for p in task.parts]
+        lagged: tuple[NDArray[np.float64], ...] = ()
+        if self._bands is not None and finite and rows:
+            lagged = self._bands.take(
+                task.key, task.parts, values, None if block.start else beginning, all_sums, last=block.last,
+                single=self._large(task),
+            )  # fmt: skip
         small: dict[int, NDArray[np.floating[Any]]] = {}
         if self._sketches is not None and task.turn is not None and finite and rows:
             small = self._sketches.project(task.turn, block, task.parts, [s[:, INCREMENT] for s in all_sums])
         stored = block.stored_bytes if task.last_of_block else 0
         return TileResult(
             block.start, task.parts, all_sums, over_rows, over_columns, stored, windows,
-            range_index=block.range_index, small_grams=small, part_grams=of_parts,
+            range_index=block.range_index, small_grams=small, part_grams=of_parts, lagged=lagged,
         )  # fmt: skip
 
     def _single(self, task: _Task) -> bool:
-        parameters = self._tensors[task.parts[0].tensor].parameters
         rows = task.block.values.shape[0]
-        large = rows > SINGLE_MIN_INCREMENTS and parameters >= SINGLE_MIN_PARAMETERS
-        return large and len(task.parts) == 1 and not self._precise
+        return rows > SINGLE_MIN_INCREMENTS and self._large(task) and not self._precise
+
+    def _large(self, task: _Task) -> bool:
+        parameters = self._tensors[task.parts[0].tensor].parameters
+        return len(task.parts) == 1 and parameters >= SINGLE_MIN_PARAMETERS

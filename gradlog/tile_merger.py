@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.gram import squared_singular_values
+from .band_work import BandWork
+from .history_band import BandLayout
 from .log import Tensor
 from .pass_result import NonfiniteRow, PassResult, TileResult
 from .path_length import PathLengthSeries, PathLengthTotals, nonfinite_rows
@@ -50,6 +52,7 @@ class TileMerger:
         self._totals = [PathLengthTotals(specs) for _ in tensors]
         self._tensor_series: TensorSeries | None = None
         self._search: SearchWork | None = None
+        self._band: BandWork | None = None
         self.gleaning: Gleaning | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
@@ -73,6 +76,10 @@ class TileMerger:
         self._search = SearchWork(names, self._pool, self._plan.workers, alone=self._alone)
         self._total = ExactSpectrum(0 if self._alone else self._increments + 1)
 
+    def search_band(self, names: Sequence[str], layout: BandLayout) -> None:
+        """Search for the best predictors in the band of Gram matrices that are not formed."""
+        self._band = BandWork(names, layout, self._pool)
+
     def merge(self, result: TileResult) -> None:
         """Add one tile."""
         for part, sums in zip(result.parts, result.sums, strict=True):
@@ -85,6 +92,8 @@ class TileMerger:
                 self.nonfinite.append(NonfiniteRow(part.tensor, result.start + int(row), int(bad[row])))
         if self._sketches is not None and not self.nonfinite:
             self._sketches.merge(result.range_index, result.small_grams)
+        if self._band is not None and not self.nonfinite and result.lagged:
+            self._band.add(result)
         if self._plan.method != "exact" or self.nonfinite or not result.sums[0].size:
             return
         if self._plan.by_columns:
@@ -129,6 +138,8 @@ class TileMerger:
         """All that was gathered; spectra are left out where entries were not finite."""
         gathered = PassResult(self._series, self._totals, None, [None] * len(self._totals), self.nonfinite)
         gathered.tensor_series = self._tensor_series
+        if self._band is not None and not self.nonfinite:
+            gathered.search = self._band.result(self._series.sums)
         if self._plan.method == "none" or self.nonfinite:
             return gathered
         if self._sketches is not None:

@@ -62,7 +62,7 @@ def row_gram(
         error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
         if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
             return gram
-    doubles = _finite_doubles(increments)
+    doubles = finite_doubles(increments)
     return doubles @ doubles.T
 
 
@@ -71,11 +71,11 @@ def column_gram(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
     Raises OverflowError as `row_gram` does.
     """
-    doubles = _finite_doubles(increments)
+    doubles = finite_doubles(increments)
     return doubles.T @ doubles
 
 
-def _finite_doubles(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def finite_doubles(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     if not np.isfinite(increments).all():
         raise OverflowError("increments exceed the largest float32")
     return increments.astype(np.float64, copy=False)

@@ -349,7 +349,7 @@ def test_the_best_memory_is_found(tmp_path: Path) -> None:
     values = (signal + 2 * rng.standard_normal((300, 200))).astype(np.float32)
     decision = told(advise(tmp_path / "run.zarr", {"w": values}, only=("momentum",)), "momentum")
     assert decision.verdict == "change"
-    assert decision.text == "memory 0.9"
+    assert decision.text == "memory 0.923"  # of those searched, the next are 0.9 and 0.94
 
 
 # Samples of rows, however the pass reads

@@ -85,7 +85,8 @@ def test_per_step_residuals_are_those_of_the_definitions(
         if q:
             both = (error * errors[q - 1]).sum(axis=1)
             np.testing.assert_allclose(joint[:, q - 1], both, rtol=1e-9, atol=1e-13 * scale)
-    means = table.mean_residuals()
+    means, apart_by = table.mean_residuals()
+    products = table.mean_products(apart_by)
     assert means.shape == (rows, min(rows - 1, LONGEST_MEAN))
     for length in {1, min(7, rows - 1), min(LONGEST_MEAN, rows - 1)}:
         error = g - predicted(g, f"mean:{length}")
@@ -93,7 +94,7 @@ def test_per_step_residuals_are_those_of_the_definitions(
             means[:, length - 1], (error**2).sum(axis=1), rtol=1e-8, atol=1e-12 * scale
         )
         np.testing.assert_allclose(
-            table.mean_products(length), (g * error).sum(axis=1), rtol=1e-8, atol=1e-11 * scale
+            products[:, length - 1], (g * error).sum(axis=1), rtol=1e-8, atol=1e-11 * scale
         )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from stores import Array, add_array, foreign_store, walk
 
-from conftest import flat, write_store
+from conftest import write_store
 from gradmf import gradlog
 from gradmf.gradlog import FoundPredictor, ScopeSearch, Settings
 
@@ -100,27 +101,89 @@ def test_one_tensor_is_the_whole_model(tmp_path: Path) -> None:
     assert set(search.total.steps) == {item.predictor for item in search.total.found}
 
 
-@pytest.mark.parametrize("rank", ["none", "incremental", "exact"])
-def test_without_pairs_of_rows_a_grid_of_averages_is_followed(tmp_path: Path, rank: str) -> None:
-    tensors = {"a": walk(400, (13,), 1), "b": walk(400, (), 2)}  # exact: over columns
-    path = foreign_store(tmp_path / "long.zarr", tensors, chunks="auto")
-    analysis = gradlog.analyze(path, Settings(rank=rank), search=True)
-    assert analysis.search is not None
-    assert analysis.search.method == "grid"
-    assert [p.predictor for p in analysis.total.predictors] == ["zero", *Settings().predictors]
-    assert set(analysis.steps.path_length) == set(Settings().predictors)
-    assert analysis.tensor_steps is None
-    for scope, values in zip(
-        scopes(analysis.search), [flat(tensors), flat({"a": tensors["a"]})], strict=False
-    ):
-        (item,) = scope.found
-        expected = {
-            decay: _average_residual(values, decay)
-            for decay in (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-        }
-        best = min(expected, key=lambda decay: expected[decay])
-        assert item.predictor == f"ema:{best}"
-        assert item.path_length == pytest.approx(expected[best], rel=1e-9)
+@pytest.mark.parametrize("rank", ["none", "incremental", "exact", "sketch"])
+def test_without_pairs_of_rows_the_band_is_searched(tmp_path: Path, rank: str) -> None:
+    tensors = {"a": walk(400, (13,), 1), "b": walk(400, (), 2)}
+    if rank != "exact":  # that one over columns
+        tensors |= {"wide": _smooth(400, 40_000), "c": walk(400, (70,), 2, "float64")}
+    chunks = {name: (50, 9000)[: values.ndim] for name, values in tensors.items()}
+    path = write_store(tmp_path / "long.zarr", tensors, chunks=chunks)
+
+    memory = 1 << (26 if rank in ("none", "sketch") else 30)  # the less, the more blocks of rows
+
+    def analyzed(**options: Any) -> gradlog.Analysis:
+        return gradlog.analyze(path, Settings(rank=rank), memory=memory, **options)
+
+    found = analyzed(search=True)
+    assert found.search is not None
+    assert found.search.method == "band"
+    assert found.tensor_steps is None
+    assert {item.family for item in found.search.total.found} >= {"ema", "mean", "lags"}
+    specs = {item.predictor for scope in scopes(found.search) for item in scope.found}
+    measured = gradlog.analyze(path, Settings(predictors=tuple(sorted(specs)), rank="none"))
+    for scope, held in zip(scopes(found.search), [measured.total, *measured.tensors], strict=True):
+        assert len(scope.found) >= 3
+        for item in scope.found:
+            (same,) = [p for p in held.predictors if p.predictor == item.predictor]
+            assert item.kappa == pytest.approx(same.kappa, rel=1e-6), (scope.name, item.predictor)
+            assert item.scaled_kappa == pytest.approx(same.scaled_kappa, rel=2e-6, abs=1e-12)
+    for spec, values in found.search.total.steps.items():
+        np.testing.assert_allclose(values, measured.steps.path_length[spec], rtol=2e-5)
+    for a, b in zip(analyzed().total.predictors, found.total.predictors, strict=True):
+        assert a.predictor == b.predictor
+        assert a.path_length == pytest.approx(b.path_length, rel=1e-12)
+    documents = [gradlog.analysis_document(run) for run in (found, analyzed(search=True, threads=3))]
+    assert json.dumps(documents[0]) == json.dumps(documents[1])
+
+
+def test_band_and_whole_gram_agree(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.standard_normal((120, 200))
+    for t in range(1, 120):
+        noise[t] += 0.8 * noise[t - 1]
+    path = foreign_store(tmp_path / "ar.zarr", {"w": noise}, chunks=(7, 200))
+    whole = gradlog.analyze(path, search=True).search
+    band = gradlog.analyze(path, Settings(rank="none"), search=True).search
+    assert whole is not None
+    assert band is not None
+    for family in ("mean", "lags"):  # bins are rows here
+        one, other = whole.total.of(family), band.total.of(family)
+        assert one is not None
+        assert other is not None
+        assert one.predictor == other.predictor
+        for word in ("path_length", "scaled_kappa", "held_out", "lower", "upper"):
+            assert getattr(one, word) == pytest.approx(getattr(other, word), rel=1e-9), (family, word)
+    ema, near = whole.total.of("ema"), band.total.of("ema")
+    assert ema is not None
+    assert near is not None
+    assert near.kappa == pytest.approx(ema.kappa, rel=5e-3)
+
+
+def test_where_memory_is_scarce_averages_alone_are_searched(tmp_path: Path) -> None:
+    path = foreign_store(tmp_path / "long.zarr", {"w": walk(90, (80_000,), 1)}, chunks=(30, 80_000))
+
+    def searched(memory: int) -> gradlog.Analysis | None:
+        try:
+            return gradlog.analyze(path, Settings(rank="incremental"), search=True, memory=memory)
+        except gradlog.MemoryLimitError:
+            return None
+
+    wide = searched(1 << 30)
+    narrow = next(found for megabytes in range(40, 1000, 4) if (found := searched(megabytes << 20)))
+    assert wide is not None
+    assert wide.search is not None
+    assert narrow.search is not None
+    assert wide.search.total.of("mean") is not None
+    assert narrow.search.total.of("mean") is None
+    ema, other = wide.search.total.of("ema"), narrow.search.total.of("ema")
+    assert ema is not None
+    assert other is not None
+    assert other.predictor == ema.predictor
+    assert other.kappa == pytest.approx(ema.kappa, rel=1e-6)
+    found = gradlog.bounds(narrow)
+    why = found.row("regret[best mean]").why
+    assert "--memory" in why
+    assert found.row("regret[best least squares on lags]").why == why
 
 
 def _average_residual(g: np.ndarray, decay: float) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..analysis import run_analysis
 from ..errors import UsageError
-from ..log import GradientLog
+from ..log import GradientLog, sketch_of
 from ..preparation import DEFAULT_MEMORY, Preparation, Progress, open_for_pass, prepare
 from ..result import Analysis, Settings
 from ..series import RATES, series_of_rows
@@ -132,10 +132,8 @@ def _gather(
 
     if settings.project is not None:
         raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
-    ready = prepare(log, settings, threads, memory, tensor_steps=True, beside=room)
-    if search and _over_rows(ready):
-        searching = prepare(log, settings, threads, memory, tensor_steps=True, search=True, beside=room)
-        ready = searching if _over_rows(searching) else ready
+    search = search and sketch_of(log) is None
+    ready = prepare(log, settings, threads, memory, tensor_steps=True, search=search, beside=room)
     ready = dataclasses.replace(ready, glean=glean)
     analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True)
     assert gleaning is not None
@@ -148,14 +146,6 @@ def _gather(
         window_rows=_window_rows(analysis),
         no_windows=NO_ROW_GRAM,
     )
-
-
-def _over_rows(ready: Preparation) -> bool:
-    """The plan forms inner products of all pairs of rows: a search takes them in for little.
-
-    Elsewhere it would have to follow a grid of averages, which costs as much as the pass.
-    """
-    return ready.plan.method == "exact" and not ready.plan.by_columns
 
 
 def _window_rows(analysis: Analysis) -> NDArray[np.int64]:

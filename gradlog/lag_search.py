@@ -1,0 +1,92 @@
+"""The best linear predictor of order p in hindsight: least squares on lagged inner products.
+
+p is the smallest whose residual on held-out blocks is within 0.1 percent of the least, so that noise adds no
+lags. Weights are found on (g_{t-1}, h_{t-1}, h_{t-2}, ...), so that those that add up to 1 lose nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .candidates import Candidate
+from .held_out import block_rows, block_sums, enough_rows
+
+Doubles = NDArray[np.float64]
+
+
+def best_lags(products: Doubles) -> Candidate | None:
+    """The best weights on the last p gradients, p up to P: None where P is 0, or nothing comes of it.
+
+    products : (n, P + 1, P + 1), of (h_t, g_{t-1}, h_{t-1}, ..., h_{t-P+1}), for rows or sums over bins
+    """
+    rows, most = products.shape[0], products.shape[1] - 1
+    if most < 1:
+        return None
+    sums = block_sums(products)
+    whole = sums.sum(axis=0)
+    choices = [[_least_squares(whole - part, p) for p in range(1, most + 1)] for part in sums]
+    left = np.array(
+        [[_quadratic(part, c) for c in of_block] for part, of_block in zip(sums, choices, strict=True)]
+    )  # (BLOCKS, most)
+    order = _smallest_good(left.sum(axis=0)) + 1
+    weights = _lag_weights(_least_squares(whole, order))
+    if not np.isfinite(weights).all():
+        return None
+    weights = np.array([float(f"{weight:.9g}") for weight in weights])
+    combination = combination_of(weights)
+    hindsight = quadratics(products, combination)
+    product = _inner(whole, combination)
+    held_out = hindsight
+    if enough_rows(rows):
+        held_out = np.empty(rows)
+        for block, inside in enumerate(block_rows(rows)):
+            pick = _smallest_good(left.sum(axis=0) - left[block])
+            held_out[inside] = quadratics(products[inside], choices[block][pick])
+    spec = "lags:" + ",".join(map(str, weights.tolist()))
+    return Candidate("lags", spec, hindsight, product, held_out, float(order))
+
+
+def _smallest_good(left: Doubles) -> int:
+    """The first place within 0.1 percent of the least."""
+    return int(np.flatnonzero(left <= left.min() * 1.001)[0])
+
+
+def _least_squares(products: Doubles, order: int) -> Doubles:
+    """(order + 1,): 1 and minus the coefficients of g_{t-1}, h_{t-1}, ... that leave least of h_t."""
+    inside, target = products[1 : order + 1, 1 : order + 1], products[1 : order + 1, 0]
+    scale = np.sqrt(np.maximum(inside.diagonal(), 0.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    solved = np.linalg.lstsq(inside / scale / scale[:, None], target / scale, rcond=1e-12)[0] / scale
+    return np.append(1.0, -solved)
+
+
+def _lag_weights(combination: Doubles) -> Doubles:
+    """(p,) weights of g_{t-1}, ..., g_{t-p} from the coefficients of `_least_squares`."""
+    tail = np.append(-combination[2:], 0.0)
+    weights = np.append(1.0 - combination[1] + tail[0], np.diff(tail))
+    return np.asarray(weights)
+
+
+def combination_of(weights: Doubles) -> Doubles:
+    """The inverse of `_lag_weights`."""
+    return np.append([1.0, 1.0 - weights.sum()], np.cumsum(weights[:0:-1])[::-1])
+
+
+def _quadratic(products: Doubles, combination: Doubles) -> float:
+    size = combination.size
+    return max(0.0, float(combination @ products[:size, :size] @ combination))
+
+
+def quadratics(products: Doubles, combination: Doubles) -> Doubles:
+    """(n,): ||e_t||^2 at each step."""
+    size = combination.size
+    return np.asarray(
+        np.maximum(np.einsum("tij,i,j->t", products[:, :size, :size], combination, combination), 0.0)
+    )
+
+
+def _inner(products: Doubles, combination: Doubles) -> float:
+    """Sum of <g_t, e_t>: g_t = h_t + g_{t-1}."""
+    size = combination.size
+    return float((products[0, :size] + products[1, :size]) @ combination)
