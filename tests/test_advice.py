@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gradmf.gradlog.advice.decision import CERTAIN, CLEAR, KEEP, Figure
 from gradmf.gradlog.advice.edge import open_spans, spectral_gaps
 from gradmf.gradlog.advice.gleaning import TOO_LARGE, TOO_MUCH_WORK, sample_sizes, sampled_rows
 from gradmf.gradlog.advice.growth import level_ratios
+from gradmf.gradlog.advice.intervals import RunBootstrap
 
 Array = NDArray[Any]
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
@@ -509,3 +511,20 @@ def test_quantities_have_formula_source_and_range() -> None:
         assert name == module.NAME
         assert "arXiv" in module.SOURCE
         assert len(module.__doc__ or "") > 400
+
+
+def test_long_runs_are_resampled_by_bins_in_bounded_memory() -> None:
+    rng = np.random.default_rng(0)
+    sums = rng.exponential(size=(60_000, 2))
+    tracemalloc.start()
+    found = RunBootstrap(sums[:, 0]).interval(sums, lambda s: s[..., 0] / s[..., 1])
+    lr.running_median(sums[:, 0], 0.1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6
+    # Of independent rows the error is known: the ratio of two means of N exponential values.
+    assert found.value is not None
+    assert found.lower is not None
+    assert found.upper is not None
+    error = found.value * np.sqrt(2 / 60_000)
+    assert 2 * 1.96 * error * 0.75 < found.upper - found.lower < 2 * 1.96 * error * 1.35

@@ -16,6 +16,7 @@ from ..block_bootstrap import (
     draw_weights,
     interval_ends,
 )
+from ..step_bins import MOST_BINS
 
 Doubles = NDArray[np.float64]
 Formula = Callable[[Doubles], Doubles]
@@ -52,10 +53,13 @@ class RunBootstrap:
         """The figure `formula` of the sum of all rows, with its interval.
 
         sums : (bins, columns), over consecutive rows; the first `fixed` bins are in every resample: row 0,
-        which nothing predicts
+        which nothing predicts. More than `MOST_BINS` are added up to wider ones first
         memory : bins that a row hangs together with
         """
         total, first, bins = sums.sum(axis=0), sums[:fixed].sum(axis=0), sums[fixed:]
+        width = -(-bins.shape[0] // MOST_BINS) or 1
+        if width > 1:
+            bins = np.add.reduceat(bins, np.arange(0, bins.shape[0], width), axis=0)
         with np.errstate(all="ignore"):
             value = float(formula(total))
             if not np.isfinite(value):
@@ -64,7 +68,7 @@ class RunBootstrap:
                 return Interval(value)
             influence = bins @ _slopes(total, formula)
             influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
-            (length,) = block_lengths(influence[None], np.array([memory]))
+            (length,) = block_lengths(influence[None], np.array([memory / width]))
             values = formula(first + self._weights(bins.shape[0], int(length)) @ bins)
         if not np.isfinite(values).all():
             return Interval(value)

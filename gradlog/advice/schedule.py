@@ -19,6 +19,7 @@ schedule, and for Adam the paper weighs by l1 norms, which are not kept: a figur
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import numpy as np
@@ -82,8 +83,15 @@ def schedule_of(evidence: Evidence) -> Schedule | str:
 def running_median(values: Doubles, share: float) -> Doubles:
     """(N,) median over an odd window of about `share` of the N values, reflected at both ends."""
     width = max(1, int(share * values.size)) | 1
-    padded = np.pad(values, width // 2, mode="symmetric")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1))
+    padded = np.pad(values, width // 2, mode="symmetric").tolist()
+    window = sorted(padded[:width])
+    medians = [window[width // 2]]
+    # Sorted as it moves on: all windows side by side would take a tenth of N^2 numbers.
+    for left, entered in zip(padded, padded[width:], strict=False):
+        del window[bisect.bisect_left(window, left)]
+        bisect.insort(window, entered)
+        medians.append(window[width // 2])
+    return np.array(medians)
 
 
 def refined_schedule(norms: Doubles) -> Doubles:
