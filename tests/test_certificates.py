@@ -173,21 +173,23 @@ def test_every_leading_sum_lies_in_its_bounds(
 
 
 def test_an_allowance_counts_what_rounding_did_to_the_rows() -> None:
-    """Rows that float32 cannot hold apart: without an allowance the bounds would exclude the truth."""
-    rng = np.random.default_rng(5)
-    rows = (rng.standard_normal((1, 40)) + 1e-7 * rng.standard_normal((200, 40))).astype(np.float32)
+    """Rows that float32 cannot hold apart: without allowances the bounds would often exclude the truth."""
+    missed = 0
     rounding = Rounding(np.dtype(np.float32), 40, single=True)
-    state, basis = TwoSided.empty(), np.zeros((0, 40), np.float32)
-    for first in range(0, 200, 10):
-        joined = np.concatenate([basis, rows[first : first + 10]])
-        renewal, state = state.absorb((joined @ joined.T).astype(np.float64), lambda _: 4, rounding)
-        basis = renewal.apply(basis, rows[first : first + 10])
-    squares = np.linalg.svd(rows.astype(np.float64), compute_uv=False) ** 2
-    energy = float(squares.sum())
-    sums, allowance = state.lower_sums()
-    assert sums[-1] > np.cumsum(squares)[sums.size - 1] * (1 + 1e-9)
-    assert (sums - allowance <= np.cumsum(squares)[: sums.size]).all()
-    assert allowance < 1e-3 * energy
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = (rng.standard_normal((1, 40)) + 1e-7 * rng.standard_normal((200, 40))).astype(np.float32)
+        state, basis = TwoSided.empty(), np.zeros((0, 40), np.float32)
+        for first in range(0, 200, 10):
+            joined = np.concatenate([basis, rows[first : first + 10]])
+            renewal, state = state.absorb((joined @ joined.T).astype(np.float64), lambda _: 4, rounding)
+            basis = renewal.apply(basis, rows[first : first + 10])
+        cumulative = np.cumsum(np.linalg.svd(rows.astype(np.float64), compute_uv=False) ** 2)
+        sums, allowance = state.lower_sums()
+        assert (sums - allowance <= cumulative[: sums.size]).all()
+        assert allowance < 1e-3 * cumulative[-1]
+        missed += bool((sums > cumulative[: sums.size] * (1 + 1e-9)).any())
+    assert missed >= 3
 
 
 def test_the_exact_rank_is_right_at_small_epsilons_too(tmp_path: Path) -> None:
