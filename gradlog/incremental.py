@@ -55,6 +55,8 @@ class IncrementalSpectrum:
         self._every = max(1, increments // GROWTH_POINTS)
         self._growth: list[GrowthPoint] = []
         self._uncertain = 0
+        self._increments = increments
+        self._cut_before = (0, 0.0)
 
     @property
     def rows_at_once(self) -> int:
@@ -104,9 +106,11 @@ class IncrementalSpectrum:
         clear = [bound for bound, e in zip(bounds, self._epsilons, strict=True) if not envelope.blurred(e)]
         open_ends = [upper for lower, upper in clear if lower < upper]
         wide = any(upper - lower > 1 for lower, upper in clear)
-        self._uncertain = self._uncertain + 1 if open_ends and min(open_ends) <= self._most else 0
+        worth = self._growth_would_tell(bounds) and bool(open_ends) and min(open_ends) <= self._most
+        self._uncertain = self._uncertain + 1 if worth else 0
         if self._uncertain >= PATIENCE or (self._uncertain and wide):
             self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
+            self._uncertain = 0
         elif not open_ends and self._certain_by_far(bounds):
             least = min(self._most, max(BASIS_START, 2 * max((upper for _, upper in clear), default=0)))
             self._limit = max(least, int(self._limit / BASIS_GROWTH))
@@ -119,11 +123,32 @@ class IncrementalSpectrum:
         dimension = min(self._rows, self._columns)
         return Envelope.of(self._state, self._energy, dimension)
 
+    def _growth_would_tell(self, bounds: tuple[tuple[int, int], ...]) -> bool:
+        """Whether a basis four times as large from here on would leave an interval half as wide or less.
+
+        Others are wide for what no growth changes: ties blurred by rounding or by what has been cut off
+        already, or noise of more directions than any basis holds.
+        """
+        rows, shift = self._cut_before
+        self._cut_before = self._rows, self._state.shift
+        to_come = (self._increments - self._rows) * (self._state.shift - shift) / (self._rows - rows)
+        if to_come <= 0.0:
+            return False
+        then = self._bounds_at((self._state.shift + to_come / 4) / (self._state.shift + to_come))
+        return any(
+            upper > lower and 2 * (high - low) <= upper - lower
+            for (lower, upper), (low, high) in zip(bounds, then, strict=True)
+        )
+
     def _certain_by_far(self, bounds: tuple[tuple[int, int], ...]) -> bool:
         """Whether the ranks would still be certain if several times as much had been cut off."""
-        state = replace(self._state, shift=SHRINK_MARGIN * self._state.shift)
+        return self._bounds_at(SHRINK_MARGIN) == bounds
+
+    def _bounds_at(self, factor: float) -> tuple[tuple[int, int], ...]:
+        """The bounds, had `factor` times as much been cut off."""
+        state = replace(self._state, shift=factor * self._state.shift)
         envelope = Envelope.of(state, self._energy, min(self._rows, self._columns))
-        return all(envelope.bounds(e) == bound for e, bound in zip(self._epsilons, bounds, strict=True))
+        return tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
 
     def result(self, energy: float) -> SpectrumResult:
         """The spectrum with its certain bounds. energy : ||H||_F^2, summed by the fused pass."""
