@@ -87,6 +87,8 @@ def _notes(comparison: Comparison, number: int) -> str:
         notes.append(f"best: {which}")
     notes.append("better: more predictable (lower kappa)")
     notes.append("~: within noise")
+    if any(change.verdict == "differs" for change in comparison.total.changes):
+        notes.append("differs: in these rows, noise unknown")
     if any("x" in change_text(c) or "/" in change_text(c) for c in comparison.total.changes):
         notes.append("x12: 12 times, /12: a 12th")
     return "; ".join(notes)

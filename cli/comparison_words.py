@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from .changes import change_text, interval_text
-from .figures import count, percent
+from .figures import count, counted, percent
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Change, Comparison
@@ -24,6 +25,8 @@ def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
     if change is None or change.baseline is None or change.value is None:
         return (f"All gradients of {a} or {b} are zero: there is nothing to compare.",)
     lines = [_more_predictable(comparison, change, a, b), _noise(comparison, change)]
+    if not comparison.no_interval[1] and len(comparison.tensors) > 1:
+        lines.append(_in_tensors(comparison, a, b))
     if comparison.no_interval[1] and not comparison.no_interval[0]:
         lines.append(f"Tensors come without interval: {comparison.no_interval[1]}.")
     rows = comparison.baseline.run.rows, comparison.run.run.rows
@@ -49,6 +52,26 @@ def _more_predictable(comparison: Comparison, change: Change, a: str, b: str) ->
     return f"{more} is more predictable than {less}: {told}"
 
 
+def _in_tensors(comparison: Comparison, a: str, b: str) -> str:
+    """In how many tensors each run is more predictable, and in which most."""
+    found = [(scope.name, scope.change("kappa[best]")) for scope in comparison.tensors]
+    changes = [(name, change) for name, change in found if change is not None and change.verdict is not None]
+    if not changes:
+        return "Of no tensor can that be said."
+    told = []
+    for run, verdict in ((a, "worse"), (b, "better")):
+        moved = [(name, change) for name, change in changes if change.verdict == verdict]
+        if moved:
+            name, most = max(moved, key=lambda item: abs(math.log1p(item[1].relative or 0.0)))
+            told.append((len(moved), f"{run} in {len(moved)}, most in {name} ({change_text(most)})"))
+    total = counted(len(changes), "tensor")
+    if not told:
+        return f"Within noise in each of {total}."
+    words = "; ".join(text for _, text in sorted(told, reverse=True))
+    calm = sum(change.verdict == "~" for _, change in changes)
+    return f"Of {total}, more predictable: {words}" + (f"; within noise in {calm}." if calm else ".")
+
+
 def _noise(comparison: Comparison, change: Change) -> str:
     if comparison.no_interval[0]:
         return f"Whether that is noise cannot be said: {comparison.no_interval[0]}."
@@ -59,5 +82,5 @@ def _noise(comparison: Comparison, change: Change) -> str:
     level = f"{100 * comparison.confidence:g}%"
     told = f"kappa[best] {change_text(change)}, {level} interval {interval_text(change)}"
     if change.significant:
-        return f"That is more than the noise between steps: {told}."
+        return f"More than the noise between steps: {told}."
     return f"Any difference is within the noise between steps: {told}."

@@ -3,7 +3,7 @@
 Rows follow one another in training and resemble their neighbours, so that blocks of consecutive bins are
 drawn, not single ones (Politis and Romano 1992: with replacement, from the bins laid out in a circle). How
 long blocks are follows from the autocorrelation of what each bin adds to the figure (Politis and White
-2004, with Patton's correction 2009). docs/compare.md has the whole procedure and its coverage.
+2004, with Patton's correction 2009).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from .long_run_variance import last_correlated_lag
+
 Doubles = NDArray[np.float64]
 
 RESAMPLES = 999
 """Of the figures of one run."""
-LEAST_BINS = 24
-"""Fewer bins tell nothing about how they vary."""
 LEAST_BLOCKS = 10
 """Blocks are never so long that fewer of them make up a run."""
 
@@ -36,18 +36,13 @@ def block_lengths(influence: Doubles, memory: Doubles) -> NDArray[np.int64]:
     n / 10; rounded to a power of the root of 2 so that figures share their draws.
     """
     count, n = influence.shape
-    calm_lags = max(5, math.ceil(math.sqrt(math.log10(n))))
-    most = min(math.ceil(math.sqrt(n)) + calm_lags, n // 2)
+    most = min(math.ceil(math.sqrt(n)) + max(5, math.ceil(math.sqrt(math.log10(n)))), n // 2)
     centred = influence - influence.mean(axis=1, keepdims=True)
     scale = np.abs(centred).max(axis=1, keepdims=True)
     centred = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
     spectrum = np.fft.rfft(centred, 1 << (2 * n - 1).bit_length(), axis=1)
     covariance = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)[:, : most + 1] / n
-    small = np.abs(covariance[:, 1:]) <= 2 * math.sqrt(math.log10(n) / n) * covariance[:, :1]
-    seen = np.concatenate([np.zeros((count, 1), dtype=np.int64), small.cumsum(axis=1)], axis=1)
-    calm = seen[:, calm_lags:] - seen[:, :-calm_lags] == calm_lags
-    # The last lag before `calm_lags` lags without correlation; where there is none, the last with some.
-    last = np.where(calm.any(axis=1), calm.argmax(axis=1), most - small[:, ::-1].argmin(axis=1))
+    last = last_correlated_lag(covariance, n)
     lags = np.arange(most + 1)
     window = np.clip(2 * (1 - lags / np.clip(2 * last, 1, most)[:, None]), 0.0, 1.0)
     slope = 2 * (window * lags * covariance).sum(axis=1)

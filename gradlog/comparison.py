@@ -10,19 +10,20 @@ import numpy as np
 
 from .errors import UsageError
 from .relation import Relation
-from .resampling import LogInterval, Resampling, Scope
 from .result import Analysis, LogWarning, RankResult, ScopeResult
+from .step_intervals import LogInterval, Scope, StepIntervals
 
 CONFIDENCE = 0.95
-RESAMPLES = 1999
 ALIGNMENTS = ("step", "fraction")
 NEGLIGIBLE = 1e-6
 """Relative changes below the accuracy of the figures are none."""
 
 BETTER, WORSE, HIGHER, LOWER, NO_CHANGE = "better", "worse", "higher", "lower", "~"
+DIFFERS = "differs"
+"""The figures of these rows differ; other rows might not: there is no interval."""
 PREDICTOR_WORDS = ("path_length", "kappa", "scaled_kappa")
 """Quantities of a predictor, in the order of `step_sums`."""
-BOOTSTRAP, EXACT, BOUNDS = "bootstrap", "exact", "bounds"
+STEPS, EXACT, BOUNDS = "steps", "exact", "bounds"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ class Change:
     baseline, value : in the baseline and in the run; None where it has no value
     absolute : value - baseline; relative : value / baseline - 1, None where the baseline is 0
     interval : of `relative`, at the comparison's confidence; None where there is none
-    basis : what the verdict rests on: "bootstrap" (the interval comes from resampled steps), "exact" (the
-    figure is a fact of the rows, without any interval), "bounds" (of ranks); None without
-    verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for all
-    else, "~" where there may be no change; None where that cannot be said
+    basis : what the verdict rests on: "steps" (the interval comes from how figures vary from step to step),
+    "exact" (the figure is a fact of the rows, without any interval), "bounds" (of ranks); None without
+    verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for path
+    lengths and norms, "~" where there may be no change; "differs" for ranks, which say nothing about noise;
+    None where that cannot be said
     """
 
     quantity: str
@@ -51,7 +53,7 @@ class Change:
     @property
     def significant(self) -> bool:
         """Whether the change is more than noise."""
-        return self.verdict not in (None, NO_CHANGE)
+        return self.verdict not in (None, NO_CHANGE, DIFFERS)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,6 @@ class Comparison:
     baseline: Analysis
     run: Analysis
     confidence: float
-    resamples: int
     align: str | None
     total: ScopeComparison
     tensors: tuple[ScopeComparison, ...]
@@ -103,24 +104,22 @@ def compare(
     *,
     align: str | None = None,
     confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare a run with the baseline; both from `analyze`, or `read_analyses`.
 
-    Quantities that are sums over steps get an interval from a circular block bootstrap over steps (see
+    Quantities that are sums over steps get an interval from how they vary from step to step (see
     docs/compare.md), where the analyses hold those sums: the whole model's always, tensors' with
     `tensor_steps`.
 
     Parameters
     ----------
-    align : None to resample the runs independently; "step" or "fraction" to draw the same training steps, or
+    align : None where each run varies on its own; "step" or "fraction" to compare the same training steps, or
         the same fractions of training, in both
     confidence : of intervals, 0.5 <= confidence < 1
-    resamples : of the bootstrap, at least 199
 
     Raises UsageError for parameters outside their ranges, and for runs with no predictor in common.
     """
-    check_comparison(align, confidence, resamples)
+    check_comparison(align, confidence)
     specs = [p.predictor for p in baseline.total.predictors]
     specs = [s for s in specs if s in {p.predictor for p in run.total.predictors} and s != "zero"]
     if not specs:
@@ -133,24 +132,22 @@ def compare(
 
     best = [tuple(_best(scope, specs) for scope in pair) for pair in scopes]
     wanted = [
-        Scope(tensors, (picked[0], picked[1])) for tensors, picked in zip([None, *pairs], best, strict=True)
+        Scope(tensors, (picked[0], picked[1]), pair)
+        for tensors, picked, pair in zip([None, *pairs], best, scopes, strict=True)
     ]
     missing = _no_interval(baseline, run, specs)
     intervals: list[list[LogInterval | None]] = [[] for _ in scopes]
     if not missing[0]:
-        resampling = Resampling(
-            (baseline, run), specs, align=align, confidence=confidence, resamples=resamples
-        )
-        if not resampling.enough:
+        of_steps = StepIntervals((baseline, run), specs, align=align, confidence=confidence)
+        if not of_steps.enough:
             missing = ("too few rows to say how steps vary",) * 2
         else:
             from ..kernels.gram import one_blas_thread
 
-            # Draws that overflow have no logarithm, and give no interval.
+            # Sums that overflow have no logarithm, and give no interval.
             with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-                sides = wanted[:1] if missing[1] else wanted
-                for at, found in enumerate(resampling.intervals(sides)):
-                    intervals[at] = found
+                intervals = [of_steps.of(scope) for scope in (wanted[:1] if missing[1] else wanted)]
+                intervals += [[]] * (len(scopes) - len(intervals))
     compared = [
         _scope(name, pair, (picked[0], picked[1]), specs, (baseline.run.rows, run.run.rows), found)
         for name, pair, picked, found in zip(
@@ -162,7 +159,6 @@ def compare(
         baseline=baseline,
         run=run,
         confidence=confidence,
-        resamples=resamples,
         align=align,
         total=compared[0],
         tensors=tuple(compared[1:]),
@@ -173,15 +169,12 @@ def compare(
     )
 
 
-def check_comparison(align: str | None, confidence: float, resamples: int = RESAMPLES) -> None:
+def check_comparison(align: str | None, confidence: float) -> None:
     """Raise UsageError for parameters of `compare` outside their ranges."""
     if align is not None and align not in ALIGNMENTS:
         raise UsageError(f"align {align!r}: known are {', '.join(ALIGNMENTS)}")
     if not 0.5 <= confidence < 1:
         raise UsageError(f"confidence {confidence!r}: must be at least 0.5 and below 1")
-    if resamples < 199 or (resamples + 1) * (1 - confidence) < 2:
-        least = max(199, math.ceil(2 / (1 - confidence)) - 1)
-        raise UsageError(f"{resamples} resamples: confidence {confidence:g} takes at least {least}")
 
 
 def _best(scope: ScopeResult, specs: Sequence[str]) -> int | None:
@@ -213,7 +206,7 @@ def _scope(
     rows: tuple[int, int],
     intervals: Sequence[LogInterval | None],
 ) -> ScopeComparison:
-    """intervals : in the order of `Resampling.intervals`, or empty"""
+    """intervals : in the order of `StepIntervals.of`, or empty"""
     a, b = pair
     found = [{p.predictor: p for p in scope.predictors} for scope in pair]
     held = iter(intervals)
@@ -240,7 +233,7 @@ def _summed(quantity: str, baseline: float | None, value: float | None, found: L
     """The change of a quantity made of sums over steps."""
     interval = basis = verdict = None
     if found is not None and baseline and value:
-        interval, basis = (_ratio_change(found.lower), _ratio_change(found.upper)), BOOTSTRAP
+        interval, basis = (_ratio_change(found.lower), _ratio_change(found.upper)), STEPS
         noise = found.lower <= 0 <= found.upper or abs(value - baseline) <= NEGLIGIBLE * abs(baseline)
         lower_word, higher_word = (BETTER, WORSE) if "kappa" in quantity else (LOWER, HIGHER)
         verdict = NO_CHANGE if noise else lower_word if value < baseline else higher_word
@@ -270,7 +263,8 @@ def _rank(a: RankResult, b: RankResult, sure: bool) -> Change:
     interval = None
     if a.lower > 0:
         interval = (b.lower / a.upper - 1, b.upper / a.lower - 1)
-    verdict = HIGHER if b.lower > a.upper else LOWER if b.upper < a.lower else NO_CHANGE
+    # Bounds that overlap say neither that ranks differ nor that they are equal.
+    verdict = DIFFERS if b.lower > a.upper or b.upper < a.lower else None
     return _change(quantity, a.rank, b.rank, interval, BOUNDS, verdict)
 
 
@@ -279,7 +273,7 @@ def _compared(baseline: float | None, value: float | None) -> str | None:
         return None
     if abs(value - baseline) <= NEGLIGIBLE * abs(baseline):
         return NO_CHANGE
-    return HIGHER if value > baseline else LOWER
+    return DIFFERS
 
 
 def _change(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Sequence
 
-from .comparison import BETTER, BOUNDS, HIGHER, LOWER, NO_CHANGE, WORSE, Change, Comparison, ScopeComparison
+from .comparison import BETTER, HIGHER, LOWER, WORSE, Change, Comparison, ScopeComparison
 from .gate_rule import BEST, Limit, Rule, Vocabulary
 from .gates import Finding, Reading, Violation, change, compare, judge, read_quantity, worst_first
 from .reasons import ALL_ZERO
 from .result import ScopeResult, Settings
 
-JUDGED = ("kappa", "scaled_kappa", "path_length", "grad_norm", "rank", "effective_rank")
-"""Quantities that a comparison has a verdict on."""
+JUDGED = ("kappa", "scaled_kappa", "path_length", "grad_norm")
+"""Quantities that a comparison has a verdict on: those with an interval."""
 _SAID = {
     "worse": {WORSE}, "better": {BETTER}, "higher": {WORSE, HIGHER}, "lower": {BETTER, LOWER},
     "changed": {WORSE, BETTER, HIGHER, LOWER},
@@ -100,16 +100,11 @@ def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule,
     found = scope.change(rule.subject)
     if found is None:
         return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
-    # Bounds that overlap do not say that nothing changed.
-    open_bounds = found.basis == BOUNDS and found.verdict == NO_CHANGE
-    if found.verdict is not None and not open_bounds:
+    if found.verdict is not None:
         if found.verdict not in _SAID[word]:
             return None
         return Finding(scope.name, _relative(found, ""), True, found.baseline, found.value)
-    if open_bounds:
-        doubt = "the bounds on the ranks overlap; a larger --memory narrows them"
-    else:
-        doubt = comparison.no_interval[scope.name is not None] or "there is no interval to judge by"
+    doubt = comparison.no_interval[scope.name is not None] or "there is no interval to judge by"
     return Finding(scope.name, _relative(found, doubt), False, found.baseline, found.value)
 
 

@@ -79,7 +79,6 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
             "run": _settings(comparison.run.settings),
             "align": comparison.align,
             "confidence": comparison.confidence,
-            "resamples": comparison.resamples,
         },
         "total": _compared(comparison.total),
         "tensors": [{"name": scope.name, **_compared(scope)} for scope in comparison.tensors],

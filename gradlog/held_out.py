@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .block_bootstrap import LEAST_BINS, RESAMPLES, block_lengths, draw_weights, interval_ends
+from .block_bootstrap import RESAMPLES, block_lengths, draw_weights, interval_ends
+from .long_run_variance import LEAST_BINS
 
 Doubles = NDArray[np.float64]
 

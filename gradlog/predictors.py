@@ -202,6 +202,12 @@ def memory_rows(spec: str, rows: int) -> float:
     return max([1.0, *lags, *averages])
 
 
+def is_average(spec: str) -> bool:
+    """Whether a predictor is a multiple of one exponential average."""
+    vectors = list(parse_predictor(spec).weights(np.array([1, 2])))
+    return len(vectors) == 1 and isinstance(vectors[0], Average)
+
+
 @dataclass(frozen=True)
 class HistoryBank:
     """The history vectors that a set of predictors needs, shared among them."""

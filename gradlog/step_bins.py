@@ -1,4 +1,4 @@
-"""Bins of consecutive rows: how finely per-step sums are kept and resampled."""
+"""Bins of consecutive rows: how finely per-step sums are kept and compared."""
 
 from __future__ import annotations
 

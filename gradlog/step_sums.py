@@ -1,7 +1,7 @@
 """Per-step sums of one scope as a matrix of bins by columns, and the figures that follow from their sums.
 
-Columns: ||g_t||^2, then ||g_t - m_t||^2 of each of P predictors, then <g_t, m_t> of each. Figures, on a
-log scale: the energy, then of each predictor path length, kappa and scaled kappa.
+Columns: ||g_t||^2, then ||g_t - m_t||^2 of each of P predictors, then <g_t, m_t> of each. Figures, on scales
+on which they are spread evenly: the energy, then of each predictor path length, kappa and scaled kappa.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .result import Analysis
+from .retiming import Retiming
 
 Doubles = NDArray[np.float64]
 
 ENERGY, PREDICTORS = 0, 1
 FIGURES = 1
+RETIMED_KAPPA = 0.5
+"""Where an average leaves less, gradients outlast its memory, and residuals vary less where they arise."""
 PATH_LENGTH, KAPPA, SCALED_KAPPA = 0, 1, 2
 """Offsets of a predictor's three figures, behind FIGURES."""
 
@@ -66,37 +69,23 @@ def _binned(rows: Doubles, edges: NDArray[np.int64]) -> StepSums:
     return StepSums(sums[0], sums[1:])
 
 
-def figure_columns(predictors: int) -> NDArray[np.bool_]:
-    """(figures, columns): which sums a figure is made of."""
-    needs = np.zeros((FIGURES + 3 * predictors, PREDICTORS + 2 * predictors), dtype=bool)
-    needs[0, ENERGY] = True
-    for p in range(predictors):
-        at = FIGURES + 3 * p
-        needs[at : at + 3, PREDICTORS + p] = True
-        needs[at + KAPPA : at + 3, ENERGY] = True
-        needs[at + SCALED_KAPPA, PREDICTORS + predictors + p] = True
-    return needs
+def figures(sums: Doubles, predictors: int) -> Doubles:
+    """(figures,) from sums (columns,): logarithms, and of scaled kappa arctanh |c|; NaN where there is none.
 
-
-def log_figures(sums: Doubles, wanted: NDArray[np.int64]) -> Doubles:
-    """(..., figures wanted) from sums (..., columns): natural logarithms, NaN where there is none."""
-    predictors = (sums.shape[-1] - PREDICTORS) // 2
-    energy = sums[..., ENERGY]
-    found = np.empty((*sums.shape[:-1], wanted.size))
+    With c = sum <g, m> / sqrt(sum ||m||^2 sum ||g||^2), scaled kappa is 1 - c^2, whose derivative vanishes
+    where nothing can be predicted, c = 0; Fisher's arctanh c is spread alike everywhere.
+    """
+    energy = sums[ENERGY]
+    residual, product = sums[PREDICTORS : PREDICTORS + predictors], sums[PREDICTORS + predictors :]
+    found = np.empty(FIGURES + 3 * predictors)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for place, figure in enumerate(wanted):
-            if figure < FIGURES:
-                found[..., place] = np.log(energy)
-                continue
-            p, kind = divmod(int(figure) - FIGURES, 3)
-            residual = sums[..., PREDICTORS + p]
-            if kind == PATH_LENGTH:
-                value = residual
-            elif kind == KAPPA:
-                value = residual / energy
-            else:
-                value = scaled_kappa(energy, residual, sums[..., PREDICTORS + predictors + p])
-            found[..., place] = np.log(value)
+        found[0] = np.log(energy)
+        found[FIGURES + PATH_LENGTH :: 3] = np.log(residual)
+        found[FIGURES + KAPPA :: 3] = np.log(residual / energy)
+        scaled = scaled_kappa(energy, residual, product)
+        # arctanh c = log((1 + |c|) / sqrt(1 - c^2)), exact for 1 - c^2 near 0 too.
+        correlation = np.sqrt(np.maximum(1 - scaled, 0.0))
+        found[FIGURES + SCALED_KAPPA :: 3] = np.log1p(correlation) - np.log(scaled) / 2
     found[~np.isfinite(found)] = np.nan
     return found
 
@@ -110,28 +99,57 @@ def scaled_kappa(energy: Doubles, residual: Doubles, product: Doubles) -> Double
     return np.asarray(np.minimum(np.where(residual < energy, close, far), 1.0))
 
 
-def log_influence(sums: StepSums) -> Doubles:
-    """(figures, n): what each bin adds to the logarithm of each figure, to first order."""
+def worth_retiming(sums: StepSums, timings: Sequence[Retiming | None]) -> list[Retiming | None]:
+    """Those of predictors that leave RETIMED_KAPPA of the energy or more, None for the others."""
+    total, count = sums.total, len(timings)
+    residuals = total[PREDICTORS : PREDICTORS + count]
+    return [
+        timing if residual >= RETIMED_KAPPA * total[ENERGY] else None
+        for timing, residual in zip(timings, residuals, strict=True)
+    ]
+
+
+def influences(sums: StepSums, timings: Sequence[Retiming | None]) -> Doubles:
+    """(figures, n): what each bin adds to each of `figures`, to first order.
+
+    timings : of each predictor, by which kappas count predictions where they come from; path lengths, which
+    are more of a kind where they arise, and predictors without timing count them where they are used
+    """
+    predictors = len(timings)
     total = sums.total
-    predictors = (total.size - PREDICTORS) // 2
-    slope = np.zeros((FIGURES + 3 * predictors, total.size))
-    energy = total[ENERGY]
+    energy, bins = total[ENERGY], sums.bins.T
+    found = np.zeros((FIGURES + 3 * predictors, sums.bins.shape[0]))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        slope[0, ENERGY] = 1 / energy
-        for p in range(predictors):
+        share = bins[ENERGY] / energy
+        found[0] = share
+        for p, timing in enumerate(timings):
             at, r, q = FIGURES + 3 * p, PREDICTORS + p, PREDICTORS + predictors + p
             residual, product = total[r], total[q]
-            slope[at, r] = 1 / residual
-            slope[at + KAPPA, [r, ENERGY]] = 1 / residual, -1 / energy
             prediction = residual - energy + 2 * product
-            value = scaled_kappa(energy, residual, product)
-            by_product = -2 * product / prediction / energy / value
-            by_prediction = -by_product * product / prediction / 2
-            by_energy = -by_product * product / energy / 2
-            slope[at + SCALED_KAPPA, [r, q, ENERGY]] = (
-                by_prediction, by_product + 2 * by_prediction, by_energy - by_prediction,
-            )  # fmt: skip
-    slope[~np.isfinite(slope)] = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        influence = slope @ sums.bins.T
-    return np.nan_to_num(influence, posinf=0.0, neginf=0.0)
+            squares = bins[r] - bins[ENERGY] + 2 * bins[q]
+            if timing is not None:
+                squares = timing.prediction_energy(bins[ENERGY], bins[q])
+            found[at + PATH_LENGTH] = bins[r] / residual
+            found[at + KAPPA] = (bins[ENERGY] - 2 * bins[q] + squares) / residual - share
+            root = np.sqrt(prediction) * np.sqrt(energy)
+            correlation = product / root
+            moved = bins[q] / root - correlation * (squares / prediction + share) / 2
+            sign = -1.0 if product < 0 else 1.0
+            found[at + SCALED_KAPPA] = sign * moved / scaled_kappa(energy, residual, product)
+    return np.nan_to_num(found, posinf=0.0, neginf=0.0)
+
+
+def states(sums: StepSums, timings: Sequence[Retiming | None]) -> Doubles:
+    """(figures, n, 3): the sums that foretell each figure's next influences; zeros where there are fewer."""
+    predictors = len(timings)
+    bins = sums.bins
+    found = np.zeros((FIGURES + 3 * predictors, bins.shape[0], 3))
+    found[:, :, 0] = bins[:, ENERGY]
+    for p, timing in enumerate(timings):
+        at, r, q = FIGURES + 3 * p, PREDICTORS + p, PREDICTORS + predictors + p
+        found[at : at + 3, :, 1] = bins[:, q]
+        # Where predictions count where they come from, no past is left in residuals.
+        found[at + PATH_LENGTH, :, 2] = bins[:, r]
+        if timing is None:
+            found[at + PATH_LENGTH : at + 3, :, 2] = bins[:, r, None].T
+    return found

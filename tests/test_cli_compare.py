@@ -73,7 +73,7 @@ def test_words_say_which_run_is_more_predictable(run: Any) -> None:
     ran = run("compare", SGD, GD)
     assert (ran.code, ran.err) == (0, "")
     assert "B is more predictable than A: A's best predictor, ema:0.99, leaves 91.4%" in ran.out
-    assert "more than the noise between steps: kappa[best] /452" in ran.out
+    assert "More than the noise between steps: kappa[best] /452" in ran.out
     ran = run("compare", SGD, SGD)
     assert "A and B are equally predictable" in ran.out
     assert "There is no difference" in ran.out
@@ -313,7 +313,7 @@ def test_zip_stores_are_stores(run: Any, tmp_path: Path) -> None:
     ],
 )
 def test_changes_read_well(relative: float, interval: tuple[float, float], texts: tuple[str, str]) -> None:
-    change = Change("kappa[linear]", 1.0, 1.0, 0.0, relative, interval, "bootstrap", "~")
+    change = Change("kappa[linear]", 1.0, 1.0, 0.0, relative, interval, "steps", "~")
     assert (change_text(change), interval_text(change)) == texts
 
 

@@ -1,4 +1,4 @@
-"""Intervals of figures that are made of sums over one run's rows: the circular block bootstrap of compare."""
+"""Intervals of figures that are made of sums over one run's rows: the circular block bootstrap."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..block_bootstrap import (
-    LEAST_BINS,
     RESAMPLES,
     block_lengths,
     content_seed,
     draw_weights,
     interval_ends,
 )
+from ..long_run_variance import LEAST_BINS
 from ..step_bins import MOST_BINS
 
 Doubles = NDArray[np.float64]
