@@ -19,9 +19,9 @@ from .candidates import (
     scope_search,
 )
 from .held_out import block_sums, enough_rows
-from .history_band import BandLayout, HistoryTables, row_tables
+from .history_band import STEPS, BandLayout, HistoryTables, row_tables
 from .lag_search import best_lags, combination_of, quadratics
-from .search_result import ScopeSearch
+from .search_result import FoundPredictor, ScopeSearch
 
 Doubles = NDArray[np.float64]
 
@@ -84,16 +84,25 @@ def _best_mixture(
 def steps_of(layout: BandLayout, rows: Doubles, found: ScopeSearch) -> dict[str, Doubles]:
     """(N,) ||g_t - m_t||^2 of each found predictor. rows : (N, STEPS + columns) of the scope"""
     steps = {item.predictor: np.empty(rows.shape[0]) for item in found.found}
+    used = {
+        decay for item in found.found if item.family in ("ema", "mixture") for decay in _numbers(item)[:2]
+    }
+    layout, kept = layout.only(used)
+    rows = rows[:, [*range(STEPS), *(STEPS + kept)]]
     for tables in row_tables(layout, rows):
         inside = slice(tables.start, tables.start + tables.energy.size)
         for item in found.found:
-            steps[item.predictor][inside] = _residuals(layout, tables, item.family, item.predictor)
+            steps[item.predictor][inside] = _residuals(layout, tables, item)
     return steps
 
 
-def _residuals(layout: BandLayout, tables: HistoryTables, family: str, spec: str) -> Doubles:
-    numbers = [float(word) for word in spec.partition(":")[2].split(",")]
-    match family:
+def _numbers(item: FoundPredictor) -> list[float]:
+    return [float(word) for word in item.predictor.partition(":")[2].split(",")]
+
+
+def _residuals(layout: BandLayout, tables: HistoryTables, item: FoundPredictor) -> Doubles:
+    numbers = _numbers(item)
+    match item.family:
         case "ema":
             return tables.averages[:, layout.decays.index(numbers[0])]
         case "mean":

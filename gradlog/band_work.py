@@ -69,10 +69,14 @@ class TileBands:
 class BandWork:
     """Adds the products of tiles up, and searches when all are in."""
 
-    def __init__(self, names: Sequence[str], layout: BandLayout, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, names: Sequence[str], layout: BandLayout, pool: ThreadPoolExecutor, *, alone: bool
+    ) -> None:
+        """alone : one tensor is the whole model, whose sums then serve both"""
         self._names = names
         self._layout = layout
         self._pool = pool
+        self._alone = alone
         self._model = np.zeros((layout.rows, layout.columns))
         self._tensors: dict[int, BinnedBand] = {}
         self._block: dict[int, Doubles] = {}
@@ -88,6 +92,10 @@ class BandWork:
             self._place = place
         for part, sums, lagged in zip(result.parts, result.sums, result.lagged, strict=True):
             self._model[result.start : result.start + lagged.shape[0]] += lagged
+            if part.tensor not in self._tensors:
+                self._tensors[part.tensor] = BinnedBand(self._layout, TENSOR_BINS)
+            if self._alone:
+                continue
             rows = np.concatenate([sums[:, _COLUMNS], lagged], axis=1)
             if part.tensor in self._block:
                 self._block[part.tensor] += rows
@@ -96,8 +104,6 @@ class BandWork:
 
     def _end_block(self) -> None:
         for tensor, rows in self._block.items():
-            if tensor not in self._tensors:
-                self._tensors[tensor] = BinnedBand(self._layout, TENSOR_BINS)
             self._tensors[tensor].take(rows)
         self._block = {}
 
@@ -114,14 +120,18 @@ class BandWork:
         model = BinnedBand(layout, MODEL_BINS)
         model.take(rows)
         model.end()
+        total = search_band(None, layout, model.sums)
 
         def search(tensor: int) -> ScopeSearch:
             name = self._names[tensor]
             if tensor not in self._tensors:
                 return ScopeSearch(name, (), "no parameters")
-            return search_band(name, layout, self._tensors[tensor].sums)
+            return (
+                replace(total, name=name)
+                if self._alone
+                else search_band(name, layout, self._tensors[tensor].sums)
+            )
 
-        total = search_band(None, layout, model.sums)
-        total = replace(total, steps=steps_of(layout, rows, total))
         tensors = tuple(self._pool.map(search, range(len(self._names))))
+        total = replace(total, steps=steps_of(layout, rows, total))
         return PredictorSearch("band", CONFIDENCE, BLOCKS, total, tensors)

@@ -10,20 +10,14 @@ disjoint parameters add.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .history_gram import (
-    MOST_LAGS,
-    HistoryGram,
-    StepProducts,
-    average_products,
-    average_residuals,
-    pair_residuals,
-)
+from .history_gram import average_products, average_residuals, pair_residuals
+from .history_lags import MOST_LAGS, HistoryLags
 from .predictor_search import DECAYS, MIXED
 from .ranges import TILE_WIDTH
 from .step_bins import bin_edges
@@ -71,6 +65,13 @@ class BandLayout:
         """(E,) of all averages, ascending."""
         return self.near + self.followed
 
+    def only(self, decays: Container[float]) -> tuple[BandLayout, NDArray[np.int64]]:
+        """The layout with these of its decays alone, and which of a row's products it keeps."""
+        near = tuple(decay for decay in self.near if decay in decays)
+        at = [place for place, decay in enumerate(self.followed) if decay in decays]
+        kept = np.array([*range(self.width), *(self.width + place for place in at)], dtype=np.int64)
+        return replace(self, near=near, followed=tuple(self.followed[place] for place in at)), kept
+
     @property
     def columns(self) -> int:
         """Products of each row that the pass gathers."""
@@ -80,12 +81,12 @@ class BandLayout:
     def pairs(self) -> NDArray[np.int64]:
         """(Q, 2) numbers of the decays that are mixed."""
         places = np.flatnonzero(np.isin(self.decays, MIXED))
-        return np.array(list(itertools.combinations(places, 2)), dtype=np.int64)
+        return np.array(list(itertools.combinations(places, 2)), dtype=np.int64).reshape(-1, 2)
 
     @property
     def longest_mean(self) -> int:
         """Means of up to so many gradients are searched; 0 for none."""
-        return min(self.width, self.rows - 1) if self.width > 1 else 0
+        return max(1, min(self.width, self.rows - 1)) if self.width > 1 else 0
 
     @property
     def lags(self) -> int:
@@ -176,6 +177,7 @@ class HistoryBand:
             diagonal[0] = own[0] = energy[0]
         drift = held[:, 1].copy()
         drift[1:] -= held[:-1, 0]
+        drift[0] = 0.0
         own[start == 0 :] += drift[old + (start == 0) :]
         lagged = rows[:, STEPS + 1 : STEPS + layout.width]
         fading = np.array(layout.near) ** np.arange(layout.width - 1)[:, None]
@@ -193,32 +195,16 @@ class HistoryBand:
         means = mean_products = np.zeros((count, 0))
         lags = np.zeros((count, 1, 1))
         if layout.width > 1:
-            table = HistoryGram(self._dense(held), _steps(held), layout.longest_mean)
-            found, apart_by = table.mean_residuals()
-            means = _widened(found[old:], layout.longest_mean)
-            mean_products = _widened(table.mean_products(apart_by)[old:], layout.longest_mean)
-            lags = table.lag_products(layout.lags)[old:]
+            band = held[:, STEPS : STEPS + layout.width].T.copy()
+            if start == 0:
+                band[0, 0] = energy[0]
+            near = HistoryLags(band, held[:, 0], drift)
+            found, apart_by = near.mean_residuals(layout.longest_mean)
+            means, mean_products = found[old:], near.mean_products(apart_by)[old:]
+            lags = near.lag_products(layout.lags)[old:]
         self._take_tables(HistoryTables(start, energy, averages, joint, means, lags, products, mean_products))
         self._done += count
         self._context = held[max(0, held.shape[0] - layout.width) :].copy()
-
-    def _dense(self, held: Doubles) -> Doubles:
-        """The Gram matrix of these rows, its lower triangle as far as the band reaches."""
-        count = held.shape[0]
-        found = np.zeros((count, count))
-        for lag in range(min(self._layout.width, count)):
-            np.fill_diagonal(found[lag:], held[lag:, STEPS + lag])
-        return found
-
-
-def _steps(held: Doubles) -> StepProducts:
-    energy, lag_product, increment = held[:, :STEPS].T
-    return StepProducts(energy.copy(), lag_product.copy(), increment.copy())
-
-
-def _widened(table: Doubles, width: int) -> Doubles:
-    """With as many columns as `width`: means of more gradients than there are take them all."""
-    return np.pad(table, ((0, 0), (0, width - table.shape[1])), mode="edge")
 
 
 class BinnedBand:

@@ -29,7 +29,8 @@ from .candidates import (
     scope_search,
 )
 from .held_out import block_sums, enough_rows
-from .history_gram import MOST_LAGS, HistoryGram, StepProducts
+from .history_gram import HistoryGram, StepProducts
+from .history_lags import LONGEST_MEAN, MOST_LAGS
 from .lag_search import best_lags
 from .search_result import ScopeSearch
 
@@ -63,7 +64,8 @@ def search_gram(
     mixture = _best_mixture(table, crossings, coarse, average)
     if mixture is not None:
         candidates.append(mixture)
-    lags = best_lags(table.lag_products(min(MOST_LAGS, table.rows // 16)))
+    most = min(MOST_LAGS, table.rows // 16)
+    lags = best_lags(table.lags(most).lag_products(most))
     if lags is not None:
         candidates.append(lags)
     return scope_search(name, candidates, steps.energy, keep_steps=keep_steps)
@@ -104,10 +106,12 @@ def _refined(coarse: Doubles, values: Doubles, function: Callable[[Doubles], Dou
 
 
 def _best_mean(table: HistoryGram) -> Candidate:
-    residuals, apart_by = table.mean_residuals()
+    longest = max(1, min(table.rows - 1, LONGEST_MEAN))
+    near = table.lags(longest)
+    residuals, apart_by = near.mean_residuals(longest)
     length = int(residuals.sum(axis=0).argmin()) + 1
     hindsight = residuals[:, length - 1].copy()
-    product = float(table.mean_products(apart_by)[:, length - 1].sum())
+    product = float(near.mean_products(apart_by)[:, length - 1].sum())
     return Candidate("mean", f"mean:{length}", hindsight, product, held_out(residuals, hindsight), length)
 
 

@@ -78,7 +78,7 @@ class TileMerger:
 
     def search_band(self, names: Sequence[str], layout: BandLayout) -> None:
         """Search for the best predictors in the band of Gram matrices that are not formed."""
-        self._band = BandWork(names, layout, self._pool)
+        self._band = BandWork(names, layout, self._pool, alone=len(self._missing) == 1)
 
     def merge(self, result: TileResult) -> None:
         """Add one tile."""

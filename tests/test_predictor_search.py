@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradmf.gradlog.history_gram import LONGEST_MEAN, HistoryGram, StepProducts
+from gradmf.gradlog.history_gram import HistoryGram, StepProducts
+from gradmf.gradlog.history_lags import LONGEST_MEAN
 from gradmf.gradlog.predictor_search import DECAYS, search_gram
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
 from reference import Array, path_length
@@ -85,9 +86,9 @@ def test_per_step_residuals_are_those_of_the_definitions(
         if q:
             both = (error * errors[q - 1]).sum(axis=1)
             np.testing.assert_allclose(joint[:, q - 1], both, rtol=1e-9, atol=1e-13 * scale)
-    means, apart_by = table.mean_residuals()
-    products = table.mean_products(apart_by)
-    assert means.shape == (rows, min(rows - 1, LONGEST_MEAN))
+    longest = min(rows - 1, LONGEST_MEAN)
+    means, apart_by = table.lags(longest).mean_residuals(longest)
+    products = table.lags(longest).mean_products(apart_by)
     for length in {1, min(7, rows - 1), min(LONGEST_MEAN, rows - 1)}:
         error = g - predicted(g, f"mean:{length}")
         np.testing.assert_allclose(

@@ -1,0 +1,104 @@
+"""Residuals of means and of weights on lags, from inner products of increments at most so many rows apart.
+
+With h_0 = g_0 and h_t = g_t - g_{t-1}:
+
+- mean of the last K: ||g_t - mean||^2 is the mean of ||g_t - g_s||^2 over the window, less that of
+  ||g_s - g_u||^2 over half of its pairs (Lagrange's identity);
+- weights a_1 .. a_p on the last p gradients: e_t = h_t - (sum a - 1) g_{t-1} - sum_i b_i h_{t-i}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+LONGEST_MEAN = 256
+"""Means of more gradients are not searched: an exponential average of decay 0.996 looks back as far."""
+MOST_LAGS = 16
+"""Gradients that a least-squares predictor combines at most."""
+
+
+@dataclass(frozen=True)
+class HistoryLags:
+    """Products over n rows that follow one another.
+
+    band : (W, n), [l, t] = <h_t, h_{t-l}>, 0 where there is no such row
+    energy : (n,) ||g_t||^2; drift : (n,) <g_{t-1}, h_t>, 0 in row 0 of a run
+
+    What the first rows say holds where they are a run's first; elsewhere they serve those behind them.
+    """
+
+    band: Doubles
+    energy: Doubles
+    drift: Doubles
+
+    @property
+    def rows(self) -> int:
+        """n."""
+        return self.energy.size
+
+    def mean_residuals(self, longest: int) -> tuple[Doubles, Doubles]:
+        """(n, K) each, of mean:1 .. mean:K, K = `longest`, at least 1 and at most W.
+
+        ||g_t - m_t||^2, and the mean of ||g_t - g_s||^2 over the gradients g_s that make up m_t.
+        """
+        found, apart_by = np.empty((2, longest, self.rows))
+        grown = self.band[0].copy()  # ||g_t - g_{t-k}||^2 - ||g_{t-1} - g_{t-k}||^2
+        distance, near, pairs = np.zeros((3, self.rows))
+        for length in range(1, longest + 1):
+            if length > 1:
+                grown += 2 * self.band[length - 1]
+            distance = _behind(distance) + grown
+            pairs = _behind(pairs + near)
+            near += distance
+            apart_by[length - 1] = near / length
+            found[length - 1] = apart_by[length - 1] - pairs / (length * length)
+            for table in (found, apart_by):
+                # Where there are fewer gradients than the mean would take, it takes them all.
+                table[length - 1, :length] = table[length - 2, :length] if length > 1 else self.energy[0]
+        return np.maximum(found, 0.0).T, apart_by.T
+
+    def mean_products(self, apart_by: Doubles) -> Doubles:
+        """(n, K): <g_t, g_t - m_t> of mean:1 .. mean:K, from the second table of `mean_residuals`."""
+        # 2 <g_t, g_t - g_s> = ||g_t - g_s||^2 + ||g_t||^2 - ||g_s||^2
+        longest = apart_by.shape[1]
+        before = np.zeros((longest, self.rows))
+        for lag in range(1, min(longest, self.rows - 1) + 1):
+            before[lag - 1, lag:] = self.energy[:-lag]
+        lengths = np.minimum(np.arange(self.rows), np.arange(1, longest + 1)[:, None])
+        means = np.cumsum(before, axis=0) / np.maximum(lengths, 1)
+        return np.asarray((apart_by.T + self.energy - means).T / 2)
+
+    def lag_products(self, most: int) -> Doubles:
+        """(n, p + 1, p + 1): at each t, of (h_t, g_{t-1}, h_{t-1}, ..., h_{t-p+1}), p = `most`."""
+        table = np.zeros((self.rows, most + 1, most + 1))
+        if not most:
+            return table
+        places = [0, *range(2, most + 1)]
+        for i, row in enumerate(places):
+            for j in range(i, most):
+                column = places[j]
+                table[i:, row, column] = self.band[j - i, : self.rows - i]
+                table[:, column, row] = table[:, row, column]
+        table[1:, 1, 1] = self.energy[:-1]
+        table[:, 0, 1] = table[:, 1, 0] = self.drift
+        own = self.drift + self.band[0]  # <g_t, h_t>
+        for i in range(1, most):
+            # g_{t-1} is g_{t-i-1} and the increments since.
+            sums = np.zeros(self.rows)
+            sums[i:] = own[: self.rows - i]
+            for k in range(1, i):
+                sums[i:] += self.band[i - k, i - k : self.rows - k]
+            table[:, 1, i + 1] = table[:, i + 1, 1] = sums
+        return table
+
+
+def _behind(values: Doubles) -> Doubles:
+    """Each row's value in the row before it, 0 in front."""
+    found = np.zeros_like(values)
+    found[1:] = values[:-1]
+    return found
