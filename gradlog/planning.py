@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .plan import Plan
-from .preparation import DEFAULT_MEMORY, Preparation, prepare
+from .preparation import DEFAULT_MEMORY, Preparation, check_settings, prepare
 from .projection import CHOSEN_DIMENSIONS
 from .ranges import ParameterRange
 from .result import LogWarning, Settings
@@ -60,9 +60,14 @@ def describe_plan(
     Raises what `analyze` raises before it reads gradients.
     """
     settings = settings or Settings()
-    if settings.project is not None:  # the pass that costs: what follows reads the sketch
-        settings = replace(settings, rank="sketch", sketch_dim=settings.project)
-    ready = prepare(run, settings, threads, memory)
+    beside = 0
+    if settings.project is not None:
+        from .sketch_writer import prepare_projected
+
+        check_settings(settings)
+        ready, beside = prepare_projected(run, settings, threads, memory)
+    else:
+        ready = prepare(run, settings, threads, memory)
     plan = ready.plan
     return PlanDescription(
         path=ready.log.path,
@@ -78,9 +83,9 @@ def describe_plan(
         basis_rows=plan.basis_rows,
         decoded_bytes=plan.decoded_bytes,
         decodes=plan.decodes,
-        memory=plan.memory,
-        seconds=_seconds(ready),
-        words=tuple(_words(ready, memory)),
+        memory=plan.memory + beside,
+        seconds=_seconds(ready) + beside / FUSED_RATE,
+        words=tuple(_words(ready, settings, memory, beside)),
         warnings=tuple(ready.warnings),
     )
 
@@ -108,9 +113,23 @@ def _seconds(ready: Preparation) -> float:
     return seconds
 
 
-def _words(ready: Preparation, memory: int) -> list[str]:
+def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> list[str]:
     plan = ready.plan
-    return [_method(ready, memory), _reading(ready), _decoding(plan), _memory(plan, memory)]
+    if settings.project is None:
+        return [_method(ready, memory), _reading(ready), _decoding(plan), _memory(plan, memory, 0)]
+    ranks = (
+        ""
+        if settings.rank == "none"
+        else f", with 95% intervals of r* up to {settings.project // SMALL_SHARE:,}"
+    )
+    return [
+        f"two passes: one writes a random projection of every gradient to {settings.project:,} dimensions a "
+        f"tensor, {format_size(beside)}, into memory",
+        f"the other analyzes that: path lengths and kappas with standard errors{ranks}",
+        _reading(ready),
+        _decoding(plan),
+        _memory(plan, memory, beside),
+    ]
 
 
 def _method(ready: Preparation, memory: int) -> str:
@@ -176,9 +195,9 @@ def _decoding(plan: Plan) -> str:
     )
 
 
-def _memory(plan: Plan, memory: int) -> str:
+def _memory(plan: Plan, memory: int, beside: int) -> str:
+    sketch = "the sketch, " if beside else ""
     blocks = "one block" if plan.buffers == 1 else f"{plan.buffers} blocks"
-    return (
-        f"about {format_size(plan.memory)} of the {format_size(memory)} granted: {blocks} of "
-        f"{format_size(plan.block_bytes)} in memory, {plan.workers} tiles in work"
-    )
+    taken = f"{format_size(plan.memory + beside)} of the {format_size(memory)} granted"
+    in_memory = f"{blocks} of {format_size(plan.block_bytes)} in memory"
+    return f"about {taken}: {sketch}{in_memory}, {plan.workers} tiles in work"

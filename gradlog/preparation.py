@@ -137,6 +137,15 @@ def prepare(
         plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
+    if sketched is None and plan.method != "sketch" and (settings.sketch_dim is not None or settings.seed):
+        given = "--seed" if settings.sketch_dim is None else "--sketch-dim"
+        warnings.append(
+            LogWarning(
+                "sketch-unused",
+                f"no sketch is made, and {given} serves nothing: the {plan.method} rank is affordable; "
+                "--rank sketch asks for a sketch",
+            )
+        )
     return Preparation(
         log,
         settings,
@@ -192,6 +201,14 @@ def check_settings(settings: Settings) -> None:
         what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
         raise UsageError(f"--project: {what} takes the gradients themselves")
     check_seed(settings.seed)
+    if settings.project is not None and settings.sketch_dim is not None:
+        raise UsageError("--project says the sketch's dimension itself: leave --sketch-dim away")
+    if settings.project is None and settings.rank not in ("auto", "sketch"):
+        given = "--sketch-dim" if settings.sketch_dim is not None else "--seed" if settings.seed else ""
+        if given:
+            raise UsageError(
+                f"{given}: no sketch is made with --rank {settings.rank}; it takes --rank sketch"
+            )
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 

@@ -110,16 +110,7 @@ def analyze_projected(
     tensor_steps: bool = False,
 ) -> Analysis:
     """Sketch a log to `settings.project` dimensions in memory and analyze that. Otherwise as `analyze`."""
-    ready = _prepared(run, replace(settings, sketch_dim=settings.project), threads, memory)
-    rows = ready.plan.rows[1] - ready.plan.rows[0]
-    dim = settings.project or 0
-    columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
-    size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
-    if size > memory // 2:
-        raise MemoryLimitError(
-            f"{ready.log.path}: its sketch of dimension {dim} takes {format_size(size)}: give --memory "
-            f"{format_size(2 * size)}, or write it with gradmf sketch --dim {dim} and analyze that"
-        )
+    ready, size = prepare_projected(run, settings, threads, memory)
     store = MemoryStore()
     _write(ready, store, progress)
     with codec_pipeline(ready.workers):
@@ -131,6 +122,28 @@ def analyze_projected(
     )
     found = analyze(sketched, inside, threads=threads, memory=memory - size, tensor_steps=tensor_steps)
     return replace(found, settings=settings, cost=ready.cost())
+
+
+def prepare_projected(
+    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
+) -> tuple[Preparation, int]:
+    """The pass that sketches a log to `settings.project` dimensions, and the bytes of the sketch.
+
+    Raises MemoryLimitError where the sketch takes more than half of `memory`.
+    """
+    dim = settings.project or 0
+    ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
+    rows = ready.plan.rows[1] - ready.plan.rows[0]
+    columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
+    size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
+    if size > memory // 2:
+        raise MemoryLimitError(
+            f"{ready.log.path}: its sketch of dimension {dim} takes {format_size(size)}: give --memory "
+            f"{format_size(2 * size)}, or write it with gradmf sketch --dim {dim} and analyze that"
+        )
+    if ready.plan.memory + size > memory:  # both are there at the end of the pass
+        ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory - size)
+    return ready, size
 
 
 def _prepared(

@@ -116,14 +116,14 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "analyze", logs.noise, "--format", "json",
         "--rows", "-20:", "--tensor", "layer.*", "--exclude", "*.bias",
         "--predictor", "mean:3", "--predictor", "ema-debiased:0.5", "--epsilon", "0.2", "--epsilon", "0",
-        "--rank", "exact", "--nonfinite", "drop", "--truncate", "--strict", "--threads", "2",
+        "--rank", "sketch", "--nonfinite", "drop", "--truncate", "--strict", "--threads", "2",
         "--sketch-dim", "256", "--seed", "3",
     )  # fmt: skip
     document = strict_json(ran.out)
     assert document["settings"] == {
         "predictors": ["mean:3", "ema-debiased:0.5"],
         "epsilons": [0.2, 0.0],
-        "rank": "exact",
+        "rank": "sketch",
         "tensors": ["layer.*"],
         "exclude": ["*.bias"],
         "rows": [-20, None],

@@ -269,3 +269,31 @@ def test_what_cannot_be_projected(store: Path) -> None:
         gradlog.analyze(store, gradlog.Settings(project=128), search=True)
     with pytest.raises(gradlog.MemoryLimitError, match=r"gradmf sketch --dim 1024|give --memory"):
         gradlog.analyze(store, gradlog.Settings(project=1024), memory=1 << 20)
+
+
+def test_the_plan_of_a_projection_tells_both_passes(store: Path) -> None:
+    plan = gradlog.describe_plan(store, gradlog.Settings(project=128), memory=64 << 20)
+    assert plan.words[0].startswith("two passes: one writes a random projection of every gradient to 128")
+    assert "standard errors, with 95% intervals of r* up to 32" in plan.words[1]
+    assert "the sketch, " in plan.words[-1]
+    size = ROWS * 4 * (128 * 2 + 3)
+    alone = gradlog.describe_plan(store, gradlog.Settings(rank="sketch", sketch_dim=128), memory=64 << 20)
+    assert plan.memory >= alone.memory // 2 + size
+    without = gradlog.describe_plan(store, gradlog.Settings(project=128, rank="none"), memory=64 << 20)
+    assert "r*" not in "".join(without.words)
+
+
+def test_what_serves_nothing_is_said(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, word in (
+        ({"rank": "exact", "sketch_dim": 64}, "--sketch-dim: no sketch is made with --rank exact"),
+        ({"rank": "none", "seed": 3}, "--seed: no sketch is made with --rank none"),
+        ({"project": 128, "sketch_dim": 64}, "leave --sketch-dim away"),
+    ):
+        with pytest.raises(gradlog.UsageError, match=word):
+            gradlog.analyze(store, gradlog.Settings(**options))  # type: ignore[arg-type]
+    for options, word in (({"sketch_dim": 64}, "--sketch-dim"), ({"seed": 3}, "--seed")):
+        [warning] = gradlog.analyze(store, gradlog.Settings(**options)).warnings  # type: ignore[arg-type]
+        assert warning.code == "sketch-unused"
+        assert f"no sketch is made, and {word} serves nothing" in warning.message
+    assert main(["analyze", str(store), "-q", "--seed", "3"]) == 0
+    assert "no sketch is made" in capsys.readouterr().err
