@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,51 @@ def test_what_serves_nothing_is_said(store: Path, capsys: pytest.CaptureFixture[
         assert f"no sketch is made, and {word} serves nothing" in warning.message
     assert main(["analyze", str(store), "-q", "--seed", "3"]) == 0
     assert "no sketch is made" in capsys.readouterr().err
+
+
+def test_layouts_give_the_same_sketch(tmp_path: Path) -> None:
+    """Sharded and zipped stores, and bfloat16, have the sketch of their values."""
+    rng = np.random.default_rng(8)
+    bits = (rng.standard_normal((30, 700)).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    values = (bits.astype(np.uint32) << 16).view(np.float32)
+    declared = {"gradlog": {"dtype": "bfloat16"}}
+
+    def written(place: Any, data: NDArray[Any], **layout: Any) -> None:
+        group = zarr.open_group(place, mode="w")
+        group.attrs["gradlog"] = {"version": 1}
+        group.create_array("grads/w", data=data, **layout)
+        group.create_array("step", data=np.arange(1, 31))
+
+    written(tmp_path / "plain", values, chunks=(10, 350))
+    written(tmp_path / "sharded", values, chunks=(5, 50), shards=(15, 350))
+    written(tmp_path / "bfloat16", bits, chunks=(30, 100), attributes=declared)
+    written(tmp_path / "folder", values, chunks=(7, 700))
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "folder")
+    found = {}
+    for name in ("plain", "sharded", "bfloat16", "zipped.zip"):
+        sketched = sketch(tmp_path / name, tmp_path / f"{name}.sketch", dim=64, seed=2)
+        found[name] = np.asarray(zarr.open_group(sketched)["grads/w"])
+        spectrum = gradlog.analyze(
+            tmp_path / name, gradlog.Settings(rank="sketch", sketch_dim=64)
+        ).total.spectrum
+        assert spectrum is not None
+        assert spectrum.method == "sketch"
+        assert spectrum.energy == pytest.approx(
+            float((np.diff(values.astype(float), axis=0) ** 2).sum()), rel=1e-9
+        )
+    for name, sums in found.items():
+        np.testing.assert_array_equal(sums, found["plain"], err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("columns", [1, 300])
+def test_the_shortest_and_narrowest_logs(tmp_path: Path, rows: int, columns: int) -> None:
+    values = np.random.default_rng(rows).standard_normal((rows, columns))
+    path = write_store(tmp_path / "run.zarr", {"w": values})
+    truth = min(rows - 1, columns)
+    for place in (path, sketch(path, tmp_path / "sketch.zarr", dim=64)):
+        spectrum = gradlog.analyze(place, gradlog.Settings(rank="sketch", epsilons=(0.01,))).total.spectrum
+        assert spectrum is not None
+        [rank] = spectrum.rank
+        assert rank.lower <= truth <= rank.upper
+        assert rank.rank == truth
