@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from gradmf import gradlog
 from gradmf.gradlog.projection import Projection, pieces, project_rows
-from gradmf.kernels import projection as kernels
 
 
 def projected(
@@ -43,17 +42,20 @@ def test_kernel_is_the_plain_projection(parameters: int, dim: int, dtype: str) -
 
 
 def test_interpreted_kernel_gives_the_same_bits() -> None:
-    if not hasattr(kernels.project, "py_func"):
+    kernels = pytest.importorskip("gradmf.kernels.projection_jit")
+    if not hasattr(kernels.projected_sums, "py_func"):
         pytest.skip("there is no JIT")
     rows = np.random.default_rng(0).standard_normal((2, 150)).astype(np.float32)
     projection = Projection(64)
     compiled = projected(rows, "w", projection)
     sums = np.zeros((2, 64))
+    signs = np.empty((256, 8, 8), np.int8)
+    room = signs, signs.ravel(), np.empty((256, 8), np.uint64), np.empty(32)
     names = ("_word", "_fill_signs", "_load_run", "_add_runs")
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         for name in names:
             patch.setattr(kernels, name, getattr(kernels, name).py_func)
-        kernels.project.py_func(rows, 0, 2, 0, 150, 0, *projection.bases("w"), 8, sums)
+        kernels.projected_sums.py_func(rows, 0, 2, 0, 150, 0, *projection.bases("w"), 8, sums, *room)
     assert sums.tobytes() == compiled.tobytes()
 
 
