@@ -6,16 +6,21 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+PIECE = 1 << 20
+"""Characters of a piece, about."""
+
 
 def write_json(documents: Iterable[dict[str, Any]], encoding: str, *, several: bool) -> Iterator[str]:
     """Pieces of indented JSON: a list of the documents when `several`, else the only one."""
     if not several:
         for document in documents:
-            yield _dump(document, encoding, indent=2) + "\n"
+            yield from _joined(_indented(document, 0, encoding))
+            yield "\n"
         return
     opening = "["
     for document in documents:
-        yield f"{opening}\n{_dump(document, encoding, indent=2)}"
+        yield f"{opening}\n"
+        yield from _joined(_indented(document, 0, encoding))
         opening = ","
     yield "\n]\n" if opening == "," else "[]\n"
 
@@ -23,15 +28,53 @@ def write_json(documents: Iterable[dict[str, Any]], encoding: str, *, several: b
 def write_json_lines(documents: Iterable[dict[str, Any]], encoding: str) -> Iterator[str]:
     """Each document on a line of its own."""
     for document in documents:
-        yield _dump(document, encoding, indent=None) + "\n"
+        yield _dump(document, encoding) + "\n"
 
 
-def _dump(document: dict[str, Any], encoding: str, indent: int | None) -> str:
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(document, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= PIECE:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _indented(value: Any, level: int, encoding: str) -> Iterator[str]:
+    """What `json.dumps(value, indent=2)` gives, in pieces: a long series never stands there whole as text
+    of single numbers, and is written by the module's fast encoder, which knows no indentation."""
+    inner, outer = "\n" + "  " * (level + 1), "\n" + "  " * level
+    if isinstance(value, dict) and value:
+        before = "{"
+        for key, item in value.items():
+            yield f"{before}{inner}{_dump(key, encoding)}: "
+            yield from _indented(item, level + 1, encoding)
+            before = ","
+        yield outer + "}"
+    elif isinstance(value, list) and value and {type(item) for item in value} <= _NUMBERS:
+        yield f"[{inner}{_dump(value, encoding, ',' + inner)[1:-1]}{outer}]"
+    elif isinstance(value, list) and value:
+        before = "["
+        for item in value:
+            yield before + inner
+            yield from _indented(item, level + 1, encoding)
+            before = ","
+        yield outer + "]"
+    else:
+        yield _dump(value, encoding)
+
+
+_NUMBERS = {int, float, type(None)}
+
+
+def _dump(value: Any, encoding: str, between: str = ",") -> str:
+    text = json.dumps(value, separators=(between, ":"), ensure_ascii=False, allow_nan=False)
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
         # Escapes say the same in any encoding.
-        return json.dumps(document, indent=indent, separators=separators, ensure_ascii=True, allow_nan=False)
+        return json.dumps(value, separators=(between, ":"), ensure_ascii=True, allow_nan=False)
     return text

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from .costs import exact_seconds, incremental_seconds
 from .errors import MemoryLimitError
 from .log import Tensor
 from .projection import CHOSEN_DIMENSIONS, Projection
@@ -25,8 +26,9 @@ from .sizes import format_size
 BASIS_LEAST = 64
 BASIS_MOST = 1024
 """Rows of the incremental method's basis: fewer would bound little, more would take longer than they tell."""
-EXACT_SECONDS = 30.0
-"""Under `auto`, an exact spectrum may take this long on one core, or four times the incremental one."""
+EXACT_SECONDS = 5.0
+EXACT_FACTOR = 4.0
+"""Under `auto`, an exact spectrum may take this long, or so many times as long as the incremental one."""
 NARROW = 512
 """Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
@@ -132,7 +134,7 @@ def _plan_for(request: Request, rank: str) -> Plan:
         exact = _plan_exact(request)
     except MemoryLimitError as error:
         return _plan_inexact(request, error)
-    if exact.decodes <= 2 and _affordable(request, exact):
+    if exact.decodes <= 2 and _affordable(request):
         return exact
     try:
         return _plan_inexact(request)
@@ -152,14 +154,11 @@ def _plan_inexact(request: Request, exact: MemoryLimitError | None = None) -> Pl
             raise MemoryLimitError(f"{before}incrementally, {error}; as a sketch, {other}") from None
 
 
-def _affordable(request: Request, plan: Plan) -> bool:
-    """Whether the exact spectrum's arithmetic is worth its time, at rough rates of one core."""
-    rows, parameters = float(request.count), float(request.parameters)
-    if plan.by_columns:
-        seconds = rows * parameters**2 / 5e10 + parameters**3 / 1e10
-    else:
-        seconds = rows**2 * parameters / 1e11 + rows**3 / 1e10
-    return seconds <= max(EXACT_SECONDS, 4 * 1000 * rows * parameters / 1e11)
+def _affordable(request: Request) -> bool:
+    """Whether the exact spectrum's arithmetic is worth its time."""
+    sizes = [tensor.parameters for tensor in request.tensors]
+    exact, incremental = exact_seconds(sizes, request.count), incremental_seconds(sizes, request.count)
+    return exact <= max(EXACT_SECONDS, EXACT_FACTOR * incremental)
 
 
 def _plan_without_spectrum(request: Request) -> Plan:

@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from .plan import Plan
+from .costs import exact_seconds, incremental_seconds, reading_seconds, sketch_seconds
+from .plan import BASIS_LEAST, EXACT_FACTOR, EXACT_SECONDS, Plan
 from .preparation import DEFAULT_MEMORY, Preparation, check_settings, prepare
 from .projection import CHOSEN_DIMENSIONS
 from .ranges import ParameterRange
 from .result import LogWarning, Settings
 from .sizes import format_size
 from .sketch_limits import SMALL_SHARE
-
-DECODE_RATE = 1.2e9
-FUSED_RATE = 2.0e9
-PROJECT_RATE = 6.0e9
-PRODUCT_RATE = 1.5e11
-EIGEN_RATE = 1.5e10
-STARTUP_SECONDS = 0.6
-"""Bytes and operations a second on two cores of a recent server; estimates are made of them."""
 
 
 @dataclass(frozen=True)
@@ -92,25 +85,14 @@ def describe_plan(
 
 def _seconds(ready: Preparation) -> float:
     plan = ready.plan
-    rows = float(plan.rows[1] - plan.rows[0])
-    parameters = float(sum(tensor.parameters for tensor in ready.tensors))
-    seconds = STARTUP_SECONDS + plan.decoded_bytes / DECODE_RATE + 4 * rows * parameters / FUSED_RATE
+    rows = plan.rows[1] - plan.rows[0]
+    sizes = [tensor.parameters for tensor in ready.tensors]
+    seconds = reading_seconds(ready.tensors, plan.ranges, plan.rows)
     if plan.method == "incremental":
-        basis = 96.0
-        seconds += (
-            8 * basis * rows * parameters / PRODUCT_RATE + rows / basis * (2 * basis) ** 3 * 10 / EIGEN_RATE
-        )
-    elif plan.projection is not None:
-        dim = float(plan.projection.dim)
-        seconds += 4 * rows * parameters / PROJECT_RATE
-        seconds += len(ready.tensors) * (
-            rows * dim**2 / PRODUCT_RATE * 2 + min(rows, dim) ** 3 * 10 / EIGEN_RATE
-        )
-    elif plan.by_columns:
-        seconds += rows * parameters**2 / (PRODUCT_RATE / 2) + parameters**3 / EIGEN_RATE
-    elif plan.method == "exact":
-        seconds += rows**2 * parameters / PRODUCT_RATE + len(ready.tensors) * rows**3 / EIGEN_RATE
-    return seconds
+        return seconds + incremental_seconds(sizes, rows)
+    if plan.projection is not None:
+        return seconds + sketch_seconds(sizes, rows, plan.projection.dim)
+    return seconds + (exact_seconds(sizes, rows) if plan.method == "exact" else 0.0)
 
 
 def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> list[str]:
@@ -141,21 +123,50 @@ def _method(ready: Preparation, memory: int) -> str:
     if plan.method == "exact":
         size = parameters if plan.by_columns else rows - 1
         side = "parameters" if plan.by_columns else "increments"
-        return f"exact rank: the Gram matrix of {size:,} {side} fits, and its arithmetic is affordable"
+        return (
+            f"exact rank ({_why_exact(ready)}): from the {size:,} x {size:,} matrix of inner products of "
+            f"{side}, which fits"
+        )
     if plan.projection is not None:
         return _sketch_words(ready, plan.projection.dim)
-    why = (
-        "asked for"
-        if ready.settings.rank == "incremental"
-        else (
-            f"the exact rank's {rows - 1:,} x {rows - 1:,} matrices would take more than "
-            f"{format_size(memory)}, or too long"
-        )
-    )
     return (
-        f"incremental rank ({why}): a basis of up to {plan.basis_rows:,} directions, with bounds on r* that "
-        "are certain"
+        f"incremental rank ({_why_incremental(ready, memory)}): a basis of {BASIS_LEAST} directions that "
+        f"grows to {plan.basis_rows:,} where that helps, with bounds on r* that are certain; they close to "
+        "one number where energies fall off, and stay wide where there is no low rank"
     )
+
+
+def _why_exact(ready: Preparation) -> str:
+    if ready.settings.rank == "exact":
+        return "asked for"
+    exact, _ = _spectra_seconds(ready)
+    if exact <= EXACT_SECONDS:
+        return f"its arithmetic takes {_about(exact)}"
+    return f"its arithmetic takes {_about(exact)}, not {EXACT_FACTOR:g} times the incremental method's"
+
+
+def _why_incremental(ready: Preparation, memory: int) -> str:
+    if ready.settings.rank == "incremental":
+        return "asked for"
+    plan = ready.plan
+    size = min(plan.rows[1] - plan.rows[0] - 1, sum(tensor.parameters for tensor in ready.tensors))
+    exact, incremental = _spectra_seconds(ready)
+    if 3 * 8 * size**2 > memory:  # what the exact method holds at least
+        return f"the exact rank's {size:,} x {size:,} matrices take more than {format_size(memory)}"
+    return (
+        f"the exact rank's {size:,} x {size:,} matrices take {_about(exact)}, this "
+        f"{_about(incremental)}; --rank exact asks for it all the same"
+    )
+
+
+def _spectra_seconds(ready: Preparation) -> tuple[float, float]:
+    rows = ready.plan.rows[1] - ready.plan.rows[0]
+    sizes = [tensor.parameters for tensor in ready.tensors]
+    return exact_seconds(sizes, rows), incremental_seconds(sizes, rows)
+
+
+def _about(seconds: float) -> str:
+    return "less than a second" if seconds < 1 else f"about {seconds:,.0f} s"
 
 
 def _sketch_words(ready: Preparation, dim: int) -> str:

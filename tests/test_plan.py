@@ -12,6 +12,9 @@ import zarr
 from conftest import write_store
 from documents import run
 from gradmf import gradlog
+from gradmf.gradlog import costs
+from gradmf.gradlog.incremental import BASIS_START
+from gradmf.gradlog.plan import BASIS_LEAST
 from gradmf.gradlog.preparation import prepare
 
 
@@ -45,7 +48,25 @@ def test_methods(tmp_path: Path) -> None:
     )
     few = bare(tmp_path / "few.zarr", 40_000, 100, (64, 100))
     assert plan(few).method == "exact"
-    assert "Gram matrix of 100 parameters" in plan(few).words[0]
+    assert "100 x 100 matrix of inner products of parameters" in plan(few).words[0]
+
+
+def test_auto_weighs_costs(tmp_path: Path) -> None:
+    """Exact for a few seconds, or where the incremental method is not much faster."""
+    assert costs.TYPICAL_BASIS == BASIS_START == BASIS_LEAST
+    short = plan(bare(tmp_path / "short.zarr", 2_000, 65_536, (64, 16_384)))
+    assert short.method == "exact"
+    assert "exact rank (its arithmetic takes" in short.words[0]
+    long = plan(bare(tmp_path / "long.zarr", 4_000, 65_536, (64, 16_384)))
+    assert long.method == "incremental"
+    assert "matrices take about 10 s, this less than a second; --rank exact" in long.words[0]
+    wide = plan(bare(tmp_path / "wide.zarr", 2_000, 4_000_000, (64, 16_384)))
+    assert wide.method == "exact"
+    assert "not 4 times the incremental method's" in wide.words[0]
+    asked = plan(tmp_path / "long.zarr", rank="exact")
+    assert asked.method == "exact"
+    assert "exact rank (asked for)" in asked.words[0]
+    assert asked.seconds > 3 * long.seconds
 
 
 @pytest.mark.parametrize("memory", ["64M", "200M", "512M", "1G", "3G"])

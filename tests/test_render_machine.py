@@ -86,6 +86,21 @@ def test_json_is_one_object_or_a_list() -> None:
         assert text.endswith("]\n")
 
 
+def test_json_is_indented_as_the_standard_encoder_does() -> None:
+    """Which the writer does by itself, in pieces: a long series takes little memory."""
+    series: list[float | None] = [None, 0.1, 3, -1e-300]
+    document = {
+        "empty": [[], {}], "mixed": [1, "x, y", True, {"é": None}], "matrix": [[1.5], [2]], "series": series,
+    }  # fmt: skip
+    for encoding, escaped in (("utf-8", False), ("ascii", True)):
+        (text, _) = as_json.write_json([document], encoding, several=False)
+        assert text == json.dumps(document, indent=2, ensure_ascii=escaped)
+    long = [{"a": {"series": series * 100_000}, "b": series}]
+    pieces = list(as_json.write_json(long, "utf-8", several=True))
+    assert len(pieces) > 3
+    assert "".join(pieces).replace(" ", "") == json.dumps(long, indent=2).replace(" ", "") + "\n"
+
+
 def test_json_escapes_only_what_the_encoding_lacks() -> None:
     document = {"path": "läufe/\udcff重み"}
     [fits] = as_json.write_json_lines([{"path": "läufe"}], "utf-8")
