@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from .costs import exact_seconds, incremental_seconds, reading_seconds, sketch_seconds
+from .costs import FUSED_RATE, exact_seconds, incremental_seconds, reading_seconds, sketch_seconds
 from .plan import BASIS_LEAST, EXACT_FACTOR, EXACT_SECONDS, Plan
 from .preparation import DEFAULT_MEMORY, Preparation, check_settings, prepare
 from .projection import CHOSEN_DIMENSIONS
