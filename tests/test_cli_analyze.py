@@ -219,7 +219,7 @@ def test_wrong_usage_is_told_once_and_before_any_run(run: Any, arguments: list[s
 
 def test_a_command_is_needed_and_must_exist(run: Any) -> None:
     assert run("analyze").code == 2
-    assert "No such command 'analyse'" in run("analyse").err
+    assert "no command 'analyse'" in run("analyse").err
     assert "gradmf analyze run.zarr" in run("--help").out
 
 
