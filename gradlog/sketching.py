@@ -27,7 +27,9 @@ from .sketch_spectrum import SketchedSpectrum
 from .spectrum import ExactEigenvalues, ExactSpectrum, Spectrum
 
 ROWS_AT_ONCE = 64
-"""Rows that a tile projects before the next tile may follow it."""
+"""Rows that a tile projects before the next tile may follow it, at most: blocks of few rows take fewer, so that
+there is work for all threads."""
+LEAST_ROWS = 8
 OPEN_UNITS = 2
 
 
@@ -35,7 +37,7 @@ OPEN_UNITS = 2
 class _Unit:
     """Tensors whose projections share an array (N, M): a wide tensor, or the small ones of a range.
 
-    latest : for each stretch of ROWS_AT_ONCE rows, when the last tile that has any of them is done with them
+    latest : for each stretch of rows, when the last tile that has any of them is done with them
     """
 
     tensor: int | None
@@ -74,6 +76,8 @@ class Sketcher:
         self._tensors = tensors
         self._plan = plan
         self._rows = rows
+        least = min((last - first for item in plan.ranges for first, last in item.row_blocks), default=1)
+        self._rows_at_once = max(LEAST_ROWS, min(ROWS_AT_ONCE, -(-least // plan.workers)))
         self._bases = [self.projection.bases(tensor.name) for tensor in tensors]
         self._units: dict[int, _Unit] = {}
         self._unit_of = [self._unit(index, item) for index, item in enumerate(plan.ranges)]
@@ -104,7 +108,7 @@ class Sketcher:
             unit.sums = np.zeros((self._rows, self.projection.dim))
             self._open += 1
         stop = block.start + block.values.shape[0]
-        stretches = range(block.start // ROWS_AT_ONCE, -(-stop // ROWS_AT_ONCE))
+        stretches = range(block.start // self._rows_at_once, -(-stop // self._rows_at_once))
         done = [threading.Event() for _ in stretches]
         turn = Turn(unit, stretches.start, [unit.latest.get(stretch) for stretch in stretches], done)
         unit.latest.update(zip(stretches, done, strict=True))
@@ -119,8 +123,8 @@ class Sketcher:
         for number, (before, done) in enumerate(zip(turn.before, turn.done, strict=True), turn.first):
             if before is not None:
                 before.wait()
-            first = number * ROWS_AT_ONCE - block.start
-            rows = max(0, first), min(first + ROWS_AT_ONCE, count)
+            first = number * self._rows_at_once - block.start
+            rows = max(0, first), min(first + self._rows_at_once, count)
             for tensor, found in stretches:
                 self._add(tensor, block.values, rows, found, sums)
             done.set()
