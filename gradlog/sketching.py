@@ -27,8 +27,8 @@ from .sketch_spectrum import SketchedSpectrum
 from .spectrum import ExactEigenvalues, ExactSpectrum, Spectrum
 
 ROWS_AT_ONCE = 64
-"""Rows that a tile projects before the next tile may follow it, at most: blocks of few rows take fewer, so that
-there is work for all threads."""
+"""Rows that a tile projects before the next tile may follow it, at most: blocks of few rows take fewer, so
+that there is work for all threads."""
 LEAST_ROWS = 8
 OPEN_UNITS = 2
 
