@@ -22,6 +22,7 @@ SHORT = {
     "slow_share": "share",
     "level_at_end": "level left",
     "bound_ratio": "bound x",
+    "largest_gap": "gap up to",
 }
 
 
@@ -98,8 +99,9 @@ def _figure(decision: Decision) -> Figure | None:
 def _figure_text(figure: Figure | None) -> str:
     if figure is None:
         return NOTHING
-    name = figure.name.partition("[")[0]
-    return f"{SHORT.get(name, name)} {_number(figure.value)}"
+    name, _, argument = figure.name.rstrip("]").partition("[")
+    most = f" of {argument}" if name == "alpha" else ""
+    return f"{SHORT.get(name, name)} {_number(figure.value)}{most}"
 
 
 def _range(figure: Figure | None) -> str:

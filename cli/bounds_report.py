@@ -129,6 +129,8 @@ def _short(spec: str) -> str:
     if name == "lags":
         weights = argument.count(",") + 1
         return f"{counted(weights, 'lag')}" if weights > 1 else f"lags:{float(argument):.4g}"
+    if spec in ("ema:0.0", "mean:1"):
+        return f"{spec.removesuffix('.0')} (one-step)"
     return spec or NOTHING
 
 

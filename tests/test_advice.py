@@ -297,6 +297,17 @@ def test_predictions_and_windows_against_plain_sums(tmp_path: Path) -> None:
     assert figure(hint, "bound") == pytest.approx(np.sqrt(best.kappa))
 
 
+def test_a_few_parameters_that_keep_their_sign_are_no_coherence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    steady = {"bias": 1 + 0.1 * rng.standard_normal((200, 1)), "w": 1 + 0.1 * rng.standard_normal((200, 40))}
+    advice = advise(tmp_path / "run.zarr", steady, only=("coherence",))
+    few = told(advice, "coherence", "bias")
+    assert few.verdict == "keep"
+    assert "fewer than 32" in few.text
+    assert few.figures[0].value == pytest.approx(5, rel=0.02)
+    assert told(advice, "coherence", "w").verdict == "note"
+
+
 def test_what_the_search_found_takes_the_place_of_listed_predictors(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     values = np.cumsum(rng.standard_normal((120, 200)), axis=0) / 4 + rng.standard_normal((120, 200))

@@ -5,7 +5,8 @@ orthogonal, as independent noise is in many dimensions, and m where they are the
 examples; these are of the K logged rows before t, whose mean is the predictor mean:K: alpha = K sum_t
 ||m_t||^2 / sum_t E_t, E_t the mean of ||g||^2 over the window, t >= K, for the largest K that was measured.
 Without units. Near K, rows repeat one another and a smaller batch would do; near 1 noise rules and
-averaging pays.
+averaging pays. In few dimensions a gradient that keeps its sign looks like repetition: tensors of fewer than
+LEAST_PARAMETERS are told of and decide nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .missing import of_each_scope, unknown
 
 NAME = "coherence"
 SOURCE = "Chatterjee and Zielinski, arXiv 2008.01217"
+LEAST_PARAMETERS = 32
+"""Directions of independent noise have cosines of about 1 / sqrt(D): below 0.2 from here on."""
 
 
 def decide(evidence: Evidence) -> list[Decision]:
@@ -46,6 +49,9 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP
     figure = Figure(f"alpha[{window}]", found.value, found.lower, found.upper, basis)
+    if scope.result.parameters < LEAST_PARAMETERS:
+        text = f"nothing to change: tells little in fewer than {LEAST_PARAMETERS} parameters"
+        return Decision(NAME, scope.name, KEEP, text, (figure,), WEAK, SOURCE)
     if found.lower is not None and found.lower > window / 2:
         text = "rows repeat: try smaller batches"
         return Decision(NAME, scope.name, NOTE, text, (figure,), CLEAR, SOURCE, 15)

@@ -44,7 +44,7 @@ def decide(evidence: Evidence) -> list[Decision]:
         return [Decision(NAME, None, KEEP, text, (middle, largest), CERTAIN, SOURCE)]
     told = [_told(evidence, evidence.window_rows, places, span) for span in spans[:SHOWN]]
     more = f" and {len(spans) - SHOWN} more" if len(spans) > SHOWN else ""
-    figures = (middle, largest, Figure("openings", float(len(spans))))
+    figures = (largest, middle, Figure("openings", float(len(spans))))
     return [Decision(NAME, None, NOTE, "gap open " + ", ".join(told) + more, figures, CERTAIN, SOURCE, 10)]
 
 

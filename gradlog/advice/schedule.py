@@ -1,9 +1,10 @@
 """A learning-rate schedule refined from the observed gradient norms, and a bound of it and of the logged one.
 
 Refinement (Defazio et al., "When, Why and How Much?", algorithm for SGD): G_t = running median of ||g_t||
-over a tenth of the run, reflected at the ends; w_t = G_t^-2; eta_t = w_t sum_{p>t} w_p, divided by its
-largest value. Without units, in [0, 1], 0 at the last row: it is what a run of as many steps would take
-next time.
+over a tenth of the run (an odd number of rows), reflected at both ends; w_t = G_t^-2; eta_t = w_t
+sum_{p>t} w_p, divided by its largest value. Without units, in [0, 1], 0 at the last row: it is what a run of
+as many steps would take next time. The authors' scripts have the same window, reflect at the end, and repeat
+the first norm in front, which lets a single gradient decide the start.
 
 Bound of a schedule eta (Schaipp et al., "The Surprising Agreement", theorem 1), for convex losses, SGD with
 steps gamma eta_t, D = ||x_1 - x*||, and E ||g_t||^2 <= G_t^2:
