@@ -108,10 +108,9 @@ class BlockReader:
         count = rows[1] - rows[0]
         values = buffer[: count * item.width * dtype.itemsize].view(dtype).reshape(count, item.width)
         stored = 0
-        stops = list(itertools.accumulate(segment.width for segment in item.segments))
-        for segment, stop in zip(item.segments, stops, strict=True):
+        for segment, first, last in item.columns():
             tensor = self._tensors[segment.tensor]
-            self._read_segment(tensor, segment, rows, values[:, stop - segment.width : stop])
+            self._read_segment(tensor, segment, rows, values[:, first:last])
             stored += item.decodes * count * segment.width * tensor.array.dtype.itemsize
         if self._keep is not None:
             offset = self._plan.rows[0]

@@ -81,6 +81,17 @@ class ParameterRange:
         """Number of columns."""
         return sum(segment.width for segment in self.segments)
 
+    def columns(self) -> Iterator[tuple[Segment, int, int]]:
+        """Each segment with its first column and last + 1."""
+        last = 0
+        for segment in self.segments:
+            first, last = last, last + segment.width
+            yield segment, first, last
+
+    def segment_of(self, part: Part) -> tuple[Segment, int]:
+        """The segment that a part lies in, and its first column."""
+        return next((item, first) for item, first, last in self.columns() if first <= part.first < last)
+
     @property
     def block_rows(self) -> int:
         """Rows of the largest block."""

@@ -28,11 +28,7 @@ def by_groups(
         if part.tensor not in stored:
             yield part
             return
-        offset = 0
-        for segment in item.segments:
-            if offset <= part.first < offset + segment.width:
-                break
-            offset += segment.width
+        segment, offset = item.segment_of(part)
         for piece in pieces(tensors[part.tensor].shape, segment.box, part.first, part.last, offset):
             first, index = piece.first, piece.index
             while first < piece.last:

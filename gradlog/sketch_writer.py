@@ -24,7 +24,6 @@ from .errors import DataError, MemoryLimitError, UsageError
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
 from .preparation import DEFAULT_MEMORY, Preparation, Progress, prepare
 from .projection import Projection
-from .ranges import ParameterRange
 from .result import Analysis, LogWarning, Settings
 from .sizes import format_size
 from .store import codec_pipeline, plain_array
@@ -239,22 +238,14 @@ def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None
 
 def _copy_small(ready: Preparation, arrays: Sequence[zarr.Array[Any]], block: Block) -> None:
     stop = block.start + block.values.shape[0]
-    for index, first, last in _columns(block.range):
+    for segment, first, last in block.range.columns():
+        index = segment.tensor
         if ready.plan.is_wide(ready.tensors[index]):
             continue
         values = block.values[:, first:last]
         _check_finite(ready, index, values, block.start)
         array = arrays[index]
         array[block.start : stop] = values.reshape(-1, *array.shape[1:]).astype(array.dtype)
-
-
-def _columns(item: ParameterRange) -> list[tuple[int, int, int]]:
-    """(tensor, first column, last + 1) of each segment."""
-    found, first = [], 0
-    for segment in item.segments:
-        found.append((segment.tensor, first, first + segment.width))
-        first += segment.width
-    return found
 
 
 def _write_sketch(ready: Preparation, index: int, array: zarr.Array[Any], sums: NDArray[np.float64]) -> None:

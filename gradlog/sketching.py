@@ -131,13 +131,9 @@ class Sketcher:
 
     def pieces_of(self, item: ParameterRange, part: Part) -> list[Piece]:
         """A part's columns as stretches of its tensor's coordinates."""
-        offset = 0
-        for segment in item.segments:
-            if offset <= part.first < offset + segment.width:
-                shape = self._tensors[part.tensor].shape
-                return list(pieces(shape, segment.box, part.first, part.last, offset))
-            offset += segment.width
-        raise AssertionError("a part outside of its range")
+        segment, offset = item.segment_of(part)
+        shape = self._tensors[part.tensor].shape
+        return list(pieces(shape, segment.box, part.first, part.last, offset))
 
     def _add(
         self,

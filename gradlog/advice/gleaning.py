@@ -90,9 +90,7 @@ class Gleaning:
     def take(self, block: Block, pool: ThreadPoolExecutor) -> None:
         """Copy the sampled rows of a block; spectra start as soon as a tensor's matrices are whole."""
         stop = block.start + block.values.shape[0]
-        column = 0
-        for segment in block.range.segments:
-            first, column = column, column + segment.width
+        for segment, first, last in block.range.columns():
             size = self.sizes.get(segment.tensor)
             if not isinstance(size, int):
                 continue
@@ -106,7 +104,7 @@ class Gleaning:
                 self._open[segment.tensor] = _Matrices(values, values.size)
             held = self._open[segment.tensor]
             for at in inside:
-                row = block.values[wanted[at] - block.start, first:column]
+                row = block.values[wanted[at] - block.start, first:last]
                 held.values[at][segment.box] = row.reshape(segment.shape)
             held.missing -= inside.size * segment.width
             if not held.missing:
