@@ -16,6 +16,8 @@ TILE_WIDTH = 4096
 """Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
+TALL_WIDTH = 8 * TILE_WIDTH
+"""Columns of a block that leave enough tiles to share, where it could be wider and less tall."""
 BLOCK_ROWS = 1 << 13
 """Rows of a block at most, where the chunk grid leaves the choice."""
 
@@ -241,6 +243,9 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
     else:
         per_column = entry * height + limits.state
         wanted = min(limits.block_bytes // (entry * height), limits.room // 4 // max(1, limits.state))
+        # Tall blocks: whole chunks land in one piece, and fewer columns carry their state along.
+        tall = limits.block_bytes // (entry * min(limits.count, max(height, limits.block_rows)))
+        wanted = min(wanted, max(tall, TALL_WIDTH))
     most = limits.room // per_column
     if most < 1:
         raise MemoryLimitError(
