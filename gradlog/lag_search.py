@@ -25,12 +25,10 @@ def best_lags(products: Doubles) -> Candidate | None:
         return None
     sums = block_sums(products)
     whole = sums.sum(axis=0)
-    choices = [[_least_squares(whole - part, p) for p in range(1, most + 1)] for part in sums]
-    left = np.array(
-        [[_quadratic(part, c) for c in of_block] for part, of_block in zip(sums, choices, strict=True)]
-    )  # (BLOCKS, most)
+    choices = [_least_squares(whole - sums, p) for p in range(1, most + 1)]  # (BLOCKS, p + 1) each
+    left = np.stack([_quadratic(sums, choice) for choice in choices], axis=1)  # (BLOCKS, most)
     order = _smallest_good(left.sum(axis=0)) + 1
-    weights = _lag_weights(_least_squares(whole, order))
+    weights = _lag_weights(_least_squares(whole[None], order)[0])
     if not np.isfinite(weights).all():
         return None
     weights = np.array([float(f"{weight:.9g}") for weight in weights])
@@ -42,7 +40,7 @@ def best_lags(products: Doubles) -> Candidate | None:
         held_out = np.empty(rows)
         for block, inside in enumerate(block_rows(rows)):
             pick = _smallest_good(left.sum(axis=0) - left[block])
-            held_out[inside] = quadratics(products[inside], choices[block][pick])
+            held_out[inside] = quadratics(products[inside], choices[pick][block])
     spec = "lags:" + ",".join(map(str, weights.tolist()))
     return Candidate("lags", spec, hindsight, product, held_out, float(order))
 
@@ -53,12 +51,16 @@ def _smallest_good(left: Doubles) -> int:
 
 
 def _least_squares(products: Doubles, order: int) -> Doubles:
-    """(order + 1,): 1 and minus the coefficients of g_{t-1}, h_{t-1}, ... that leave least of h_t."""
-    inside, target = products[1 : order + 1, 1 : order + 1], products[1 : order + 1, 0]
-    scale = np.sqrt(np.maximum(inside.diagonal(), 0.0))
+    """(k, order + 1): 1 and minus the coefficients of g_{t-1}, h_{t-1}, ... that leave least of h_t.
+
+    products : (k, P + 1, P + 1), each solved for itself
+    """
+    inside, target = products[:, 1 : order + 1, 1 : order + 1], products[:, 1 : order + 1, 0]
+    scale = np.sqrt(np.maximum(np.einsum("kii->ki", inside), 0.0))
     scale = np.where(scale > 0, scale, 1.0)
-    solved = np.linalg.lstsq(inside / scale / scale[:, None], target / scale, rcond=1e-12)[0] / scale
-    return np.append(1.0, -solved)
+    inverse = np.linalg.pinv(inside / scale[:, None, :] / scale[:, :, None], rcond=1e-12, hermitian=True)
+    solved = np.einsum("kij,kj->ki", inverse, target / scale) / scale
+    return np.concatenate([np.ones((solved.shape[0], 1)), -solved], axis=1)
 
 
 def _lag_weights(combination: Doubles) -> Doubles:
@@ -73,9 +75,11 @@ def combination_of(weights: Doubles) -> Doubles:
     return np.append([1.0, 1.0 - weights.sum()], np.cumsum(weights[:0:-1])[::-1])
 
 
-def _quadratic(products: Doubles, combination: Doubles) -> float:
-    size = combination.size
-    return max(0.0, float(combination @ products[:size, :size] @ combination))
+def _quadratic(products: Doubles, combinations: Doubles) -> Doubles:
+    """(k,): ||e||^2 of each of k combinations (k, p + 1), in its own products (k, P + 1, P + 1)."""
+    size = combinations.shape[1]
+    inside = products[:, :size, :size]
+    return np.asarray(np.maximum(np.einsum("ki,kij,kj->k", combinations, inside, combinations), 0.0))
 
 
 def quadratics(products: Doubles, combination: Doubles) -> Doubles:
