@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradmf.gradlog import share_by_chance
+
 from .comparison_words import letter
 from .figures import NOTHING, counted, percent, significant
 from .report import Column, Series, Table
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 def relation_table(relation: Relation, parameters: int, number: int) -> Table:
     """The whole model. number : of the run, 1 for the first one after the baseline"""
     total, dimensions = relation.total, relation.dimensions
-    chance = percent(min(1.0, dimensions / parameters) if parameters else None)
+    chance = percent(share_by_chance(dimensions, parameters))
     return Table(
         f"{letter(0)} and {letter(number)} at {counted(relation.step.size, 'equal step')}",
         (

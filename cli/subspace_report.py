@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradmf.gradlog import share_by_chance
+
 from .figures import NOTHING, count, percent
 from .report import Column, Series, Table
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:
     """Gradients and increments of the whole model, a row each."""
     parameters, dimensions = analysis.run.parameters, subspace.dimensions
-    chance = percent(min(1.0, dimensions / parameters) if parameters else None)
+    chance = percent(share_by_chance(dimensions, parameters))
     kinds = {"gradients": subspace.gradients, "increments": subspace.increments}
     return Table(
         f"In the leading {count(dimensions)} directions of the {count(subspace.window)} rows before",
@@ -33,7 +35,18 @@ def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:
             )
             for kind, measure in kinds.items()
         ),
-        note=f"mean share of each, and overlap of consecutive windows; noise would have {chance} inside",
+        note=_note(analysis, subspace, chance),
+    )
+
+
+def _note(analysis: Analysis, subspace: SubspaceResult, chance: str) -> str:
+    if analysis.run.rows <= subspace.window:
+        rows, window = count(analysis.run.rows), count(subspace.window)
+        return (
+            f"nothing to compare: {rows} rows are no more than a window of {window}; give a shorter --window"
+        )
+    return (
+        f"mean share of each, and overlap of consecutive windows; white gradients would have {chance} inside"
     )
 
 

@@ -2,6 +2,7 @@ from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .advice_document import advice_document
 from .analysis import analyze
 from .bounding import analyze_for_bounds, bounds, check_bounds
+from .chance import share_by_chance
 from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparison_gates import comparison_vocabulary, judge_comparison
 from .description import LogDescription, TensorDescription, describe
@@ -138,6 +139,7 @@ __all__ = [
     "plan_document",
     "read_analyses",
     "relate",
+    "share_by_chance",
     "shared_rows",
     "sketch_log",
     "take_inventory",

@@ -22,6 +22,9 @@ WITHIN, ACROSS = 0, 1
 FLOOR = 1e-10
 """Directions with less than this share of the largest sigma^2 are not used: divided by sigma, the rounding of
 the Gram matrix (about 1e-16 of the largest sigma^2) would turn them by more than 1e-5 or so."""
+ONE_DIGIT = 10.0
+HALF_OF_DIGITS = 1e7
+"""By how much energies of gradients may exceed those of increments that are read off their products."""
 
 
 def window_grams(
@@ -39,28 +42,66 @@ def window_grams(
     -------
     (last - first, 2, 2, window, window) float64; zeros behind the end of a short window
 
-    Increments are formed in float64 before they are multiplied: a difference of Gram entries would cancel.
-    There is no increment at row 0, which counts as zero.
+    Where a difference of Gram entries would cancel, increments are formed in float64 before they are
+    multiplied. There is no increment at row 0, which counts as zero.
     """
     out = np.zeros((last - first, 2, 2, window, window))
-    before: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    before: NDArray[np.float64] | None = None
+    exact_before = True
     for number in range(max(0, first - 1), last):
         begin, end = number * window, min((number + 1) * window, stop)
-        above = rows[begin - start - 1 : end - start] if begin else rows[: end - start]
-        doubles = above.astype(np.float64)
-        increments = np.diff(doubles, axis=0)
-        if begin:
-            doubles = doubles[1:]
-        else:
-            increments = np.concatenate([np.zeros((1, doubles.shape[1])), increments])
+        own = _with_row_before(rows, begin - start, end - start)
+        gram = own @ own.T
+        exact = _differences_are_exact(gram)
         if number >= first:
             height = end - begin
-            for kind, values in enumerate((doubles, increments)):
-                out[number - first, kind, WITHIN, :height, :height] = values @ values.T
-                if before is not None:
-                    out[number - first, kind, ACROSS, :, :height] = before[kind] @ values.T
-        before = doubles, increments
+            pairs = [(WITHIN, own, gram)]
+            if before is not None:
+                pairs.append((ACROSS, before, before @ own.T))
+            for at, left, products in pairs:
+                into = out[number - first, :, at, : left.shape[0] - 1, :height]
+                into[GRADIENTS] = products[1:, 1:]
+                if exact and (at == WITHIN or exact_before):
+                    into[INCREMENTS] = _of_increments(products)
+                else:
+                    into[INCREMENTS] = np.diff(left, axis=0) @ np.diff(own, axis=0).T
+                # The first row of all stands twice.
+                if begin == (window if at == ACROSS else 0):
+                    into[INCREMENTS, 0] = 0.0
+                if not begin:
+                    into[INCREMENTS, :, 0] = 0.0
+        before, exact_before = own, exact
     return out
+
+
+def _with_row_before(rows: NDArray[np.floating[Any]], begin: int, end: int) -> NDArray[np.float64]:
+    """(end - begin + 1, W) float64: rows begin - 1 .. end - 1; a first row without any before it twice."""
+    out = np.empty((end - begin + 1, rows.shape[1]))
+    out[1:] = rows[begin:end]
+    out[0] = rows[max(0, begin - 1)]
+    return out
+
+
+def _differences_are_exact(gram: NDArray[np.float64]) -> bool:
+    """Whether products of increments can be read off those of gradients, g_i g_j - g_i g_{j-1} - ....
+
+    A difference of large numbers loses digits: it must not lose more than one of the largest increment's
+    energy, nor more than half of those of any increment's.
+    """
+    squares = gram.diagonal()
+    pairs = np.maximum(squares[1:], squares[:-1])
+    energies = _of_increments(gram).diagonal()
+    # The first row may stand twice, and then counts for nothing.
+    energies, pairs = energies[1:], pairs[1:]
+    if not energies.size or not np.isfinite(gram).all():
+        return False
+    return bool(ONE_DIGIT * energies.max() >= squares.max() and (HALF_OF_DIGITS * energies >= pairs).all())
+
+
+def _of_increments(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Products of increments (R - 1, S - 1) from those of gradients (R, S)."""
+    by_rows = gram[1:] - gram[:-1]
+    return np.asarray(by_rows[:, 1:] - by_rows[:, :-1])
 
 
 @dataclass(frozen=True)
@@ -148,16 +189,19 @@ def paired_grams(
     out = np.zeros((-(-rows // window), 2, 3, window, window))
     for number, begin in enumerate(range(0, rows, window)):
         end = min(begin + window, rows)
-        sides = []
-        for values in (first, second):
-            above = values[max(0, begin - 1) : end].astype(np.float64)
-            increments = np.diff(above, axis=0)
-            if not begin:
-                increments = np.concatenate([np.zeros((1, above.shape[1])), increments])
-            sides.append((above[1:] if begin else above, increments))
         height = end - begin
-        for kind in (GRADIENTS, INCREMENTS):
-            a, b = sides[0][kind], sides[1][kind]
-            for at, (left, right) in ((FIRST, (a, a)), (SECOND, (b, b)), (BETWEEN, (a, b))):
-                out[number, kind, at, :height, :height] = left @ right.T
+        both = np.concatenate([_with_row_before(values, begin, end) for values in (first, second)])
+        gram = both @ both.T
+        parts = (slice(0, height + 1), slice(height + 1, None))
+        places = ((FIRST, 0, 0), (SECOND, 1, 1), (BETWEEN, 0, 1))
+        derived = all(_differences_are_exact(gram[part, part]) for part in parts)
+        if not derived:
+            sides = [np.diff(both[part], axis=0) for part in parts]
+        for at, i, j in places:
+            block = gram[parts[i], parts[j]]
+            out[number, GRADIENTS, at, :height, :height] = block[1:, 1:]
+            products = _of_increments(block) if derived else sides[i] @ sides[j].T
+            if not begin:
+                products[0] = products[:, 0] = 0.0
+            out[number, INCREMENTS, at, :height, :height] = products
     return out

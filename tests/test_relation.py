@@ -22,6 +22,7 @@ from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.gradlog import ranges
+from gradmf.gradlog.relation import relate
 
 Doubles = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ Doubles = NDArray[np.float64]
 def related(first: Path, second: Path, k: int, window: int, **resources: Any) -> gradlog.Relation:
     options = gradlog.Settings(subspace=k, window=window)
     steps = tuple(gradlog.open_log(path).step for path in (first, second))
-    return gradlog.relate(first, second, steps, options, **resources)  # type: ignore[arg-type]
+    return relate(first, second, steps, options, **resources)  # type: ignore[arg-type]
 
 
 def overlap(a: Doubles, b: Doubles, k: int, window: int) -> tuple[list[float | None], bool]:

@@ -317,3 +317,26 @@ def test_memory_counts_the_windows(tmp_path: Path) -> None:
         assert more - plain > 8 * 4 * 200 * 400
         with pytest.raises(gradlog.MemoryLimitError, match="give --memory"):
             gradlog.describe_plan(path, gradlog.Settings(rank=rank, subspace=50), memory=3 << 20)
+
+
+def test_chance_is_what_white_gradients_show(tmp_path: Path) -> None:
+    """Of gradients; increments of white gradients share one of their two with the row before."""
+    white = np.random.default_rng(5).standard_normal((240, 200))
+    path = format1_store(tmp_path / "white.zarr", {"w": white})
+    total = gradlog.analyze(path, gradlog.Settings(subspace=4, window=8)).total
+    assert total.subspace is not None
+    chance = gradlog.share_by_chance(4, 200)
+    assert chance == 0.02
+    assert total.subspace.gradients.fraction == pytest.approx(chance, rel=0.15)
+    assert total.subspace.increments.fraction is not None
+    assert total.subspace.increments.fraction > 1.2 * chance
+    assert gradlog.share_by_chance(4, 2) == 1.0
+    assert gradlog.share_by_chance(4, 0) is None
+
+
+def test_a_window_of_all_rows_says_why_nothing_is_compared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = format1_store(tmp_path / "short.zarr", {"w": walk(20, (30,), 1)})
+    assert main(["analyze", str(path), "-q", "--subspace", "5"]) == 0
+    assert "20 rows are no more than a window of 20" in capfd.readouterr().out
