@@ -22,7 +22,7 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
-        if word not in _COMMANDS and not word.startswith("-"):
+        if not ctx.resilient_parsing and word not in _COMMANDS and not word.startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(word, _COMMANDS, 1)

@@ -171,6 +171,7 @@ def read_log(name: str, node: zarr.Group | zarr.Array[Any], *, truncate: bool = 
         dtype = _gradient_dtype(node)
         if dtype is None or node.ndim == 0:
             raise DataError(f"{name}: one array of {node.dtype}, shape {node.shape}: not gradients (N, D)")
+        _check_chunk_grid(name, "", node)
         tensors = [Tensor(BARE_ARRAY, node, dtype)]
         version, series, steps = None, {}, None
     else:
@@ -261,7 +262,18 @@ def _arrays(name: str, group: zarr.Group) -> tuple[dict[str, zarr.Array[Any]], l
         if (path := f"{above}/{key}".lstrip("/")) not in members and _may_have_been_data(node, key)
     ]
     arrays = {path: node for path, node in members.items() if isinstance(node, zarr.Array)}
+    for path, array in arrays.items():
+        _check_chunk_grid(name, f" '{path.removeprefix(GRADS + '/')}'", array)
     return dict(sorted(arrays.items())), sorted(unknown)
+
+
+def _check_chunk_grid(name: str, which: str, array: zarr.Array[Any]) -> None:
+    try:
+        _ = array.chunks
+    except NotImplementedError as error:
+        raise DataError(
+            f"{name}: array{which}: chunks of uneven sizes are not read: write it anew"
+        ) from error
 
 
 def _may_have_been_data(group: zarr.Group, key: str) -> bool:

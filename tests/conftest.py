@@ -33,7 +33,7 @@ def write_store(
         array = group.create_array(
             f"grads/{name}" if marked else name,
             shape=values.shape,
-            chunks=(chunks or {}).get(name, values.shape),
+            chunks=(chunks or {}).get(name, tuple(max(1, extent) for extent in values.shape)),
             dtype=values.dtype,
             config={"write_empty_chunks": marked},
             **options,
