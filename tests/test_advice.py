@@ -393,7 +393,7 @@ def test_sampled_matrices_are_the_logged_ones(tmp_path: Path, rank: str, rows: i
 
 
 def test_samples_are_bounded_by_work_and_memory(tmp_path: Path) -> None:
-    tensors = {"a": white(20, 64, 80), "b": white(20, 8)}
+    tensors = {"a": white(20, 640, 800), "b": white(20, 8)}
     write_store(tmp_path / "run.zarr", tensors)
     log = gradlog.open_log(tmp_path / "run.zarr")
 
@@ -404,10 +404,12 @@ def test_samples_are_bounded_by_work_and_memory(tmp_path: Path) -> None:
     assert size(20, 1 << 30) == TOO_MUCH_WORK
     assert size(20, 1 << 30, 3) == 3
     assert size(2, 1 << 30, 9) == 2
+    small = gradlog.open_log(write_store(tmp_path / "small.zarr", {"a": white(2, 6, 8)}))
+    assert sample_sizes(small.tensors, 2, whole_rows=True, room=1 << 30, asked=None)[0] == 2
     assert size(10**6, 1 << 10) == TOO_LARGE
-    assert isinstance(size(10**6, 5 * 3 * 64 * 80 * 4 + 16 * 64**2), int)
-    assert size(10**6, 5 * 3 * 64 * 80 * 4 + 16 * 64**2) == 5
-    assert size(10**6, 5 * 3 * 64 * 80 * 4 + 16 * 64**2, whole=True) == 15
+    assert isinstance(size(10**6, 5 * 3 * 640 * 800 * 4 + 16 * 640**2), int)
+    assert size(10**6, 5 * 3 * 640 * 800 * 4 + 16 * 640**2) == 5
+    assert size(10**6, 5 * 3 * 640 * 800 * 4 + 16 * 640**2, whole=True) == 15
 
 
 def test_the_same_advice_for_any_number_of_threads(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from .evidence import matrix_shape
 MOST_SAMPLES = 16
 WORK_SHARE = 16.0
 """Floating-point operations of sampled spectra for each logged number: a tenth of what the pass takes."""
+LEAST_WORK = 1e8
+"""Operations that are always affordable: hundredths of a second."""
 MEMORY_SHARE = 8
 """Sampled matrices may take this part of the memory."""
 TOO_MUCH_WORK = "its spectra cost too much beside the pass: give --samples K"
@@ -49,7 +51,7 @@ def sample_sizes(
     shapes = {at: shape for at, t in enumerate(tensors) if (shape := _matrix(t)) is not None}
     work = sum(_operations(shape) for shape in shapes.values())
     logged = float(rows) * sum(t.parameters for t in tensors)
-    affordable = int(min(MOST_SAMPLES, WORK_SHARE * logged / work)) if work else 0
+    affordable = int(min(MOST_SAMPLES, max(WORK_SHARE * logged, LEAST_WORK) / work)) if work else 0
     most = min(rows, affordable if asked is None else asked)
     sizes: dict[int, int | str] = {}
     together = sum(tensors[at].parameters * tensors[at].compute_dtype.itemsize for at in shapes)

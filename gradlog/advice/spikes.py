@@ -42,7 +42,9 @@ def decide(evidence: Evidence) -> list[Decision]:
 def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     level = scope.level
     if level.size <= WARM:
-        return unknown(NAME, scope.name, f"{level.size} rows: a level takes {WARM} first", SOURCE)
+        return unknown(
+            NAME, scope.name, f"fewer than {WARM + 1} rows: there is no level before a row", SOURCE
+        )
     scores = spike_scores(level**2)
     top = Figure("score", float(scores.max()))
     spikes = passing(np.flatnonzero(scores > THETA), level)
