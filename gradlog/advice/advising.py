@@ -121,7 +121,7 @@ def _gather(
     log = open_for_pass(run, settings, threads)
     from .gleaning import Gleaning, reserved_bytes, sample_sizes
 
-    room = reserved_bytes(log.tensors, memory) if matrices else 0
+    room = reserved_bytes(log.tensors, log.rows, memory, samples) if matrices else 0
 
     def glean(ready: Preparation, rows: int) -> Gleaning:
         whole = len(ready.plan.ranges) == 1

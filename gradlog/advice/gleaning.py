@@ -34,10 +34,13 @@ TOO_MUCH_WORK = "its spectra cost too much beside the pass: give --samples K"
 TOO_LARGE = "its matrices take too much memory: give more --memory"
 
 
-def reserved_bytes(tensors: Sequence[Tensor], memory: int) -> int:
-    """Bytes to keep for sampled matrices, at most an eighth of `memory`."""
-    wanted = sum(t.parameters * t.compute_dtype.itemsize for t in tensors if _matrix(t))
-    return min(memory // MEMORY_SHARE, 3 * MOST_SAMPLES * wanted)
+def reserved_bytes(tensors: Sequence[Tensor], rows: int, memory: int, asked: int | None) -> int:
+    """Bytes to keep for sampled matrices, at most an eighth of `memory`. asked : as of `sample_sizes`"""
+    matrices = [(t.parameters * t.compute_dtype.itemsize, shape) for t in tensors if (shape := _matrix(t))]
+    samples = 3 * min(rows, asked or MOST_SAMPLES) * sum(size for size, _ in matrices)
+    return min(
+        memory // MEMORY_SHARE, samples + max((_gram_bytes(shape) for _, shape in matrices), default=0)
+    )
 
 
 def sample_sizes(
@@ -57,7 +60,7 @@ def sample_sizes(
     together = sum(tensors[at].parameters * tensors[at].compute_dtype.itemsize for at in shapes)
     for at, shape in shapes.items():
         alone = 3 * tensors[at].parameters * tensors[at].compute_dtype.itemsize
-        fits = (room - 16 * min(shape) ** 2) // (together if whole_rows else alone)
+        fits = (room - _gram_bytes(shape)) // (together if whole_rows else alone)
         size = min(most, max(0, fits))
         sizes[at] = size or (TOO_MUCH_WORK if most == 0 else TOO_LARGE)
     return sizes
@@ -66,6 +69,11 @@ def sample_sizes(
 def _matrix(tensor: Tensor) -> tuple[int, int] | None:
     """The shape of a tensor taken as a matrix; None for vectors, and for sums that a sketch holds instead."""
     return None if tensor.made_of else matrix_shape(tensor.shape)
+
+
+def _gram_bytes(shape: tuple[int, int]) -> int:
+    """Of the Gram matrix of the smaller side, and a copy."""
+    return 16 * min(shape) ** 2
 
 
 def _operations(shape: tuple[int, int]) -> float:
