@@ -10,12 +10,12 @@ square is not in float32; a residual of 1e-4 of the gradient would drown in floa
 from __future__ import annotations
 
 import ctypes
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .c_function import WITHOUT_JIT, c_function
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
@@ -114,27 +114,11 @@ def compile_fused_pass(dtype: np.dtype[np.floating[Any]] | type[np.floating[Any]
     """The C function for blocks of `dtype`, from the cache or compiled: once for all processes."""
     if WITHOUT_JIT:
         return None
-    dtype = np.dtype(dtype)
-    if dtype not in _compiled:
-        from .machine_code import address_of
-
-        def compiled() -> tuple[str, str]:
-            from .fused_pass_jit import c_module
-
-            return c_module(np.dtype(dtype))
-
-        here = Path(__file__)
-        names = ("fused_pass_jit.py", "row_sums.py", "prefetch.py", "jit.py")
-        sources = (here, *map(here.with_name, names))
-        address = address_of(f"fused_pass-{dtype}", sources, compiled)
-        pointer, size = ctypes.c_void_p, ctypes.c_int64
-        # Like all functions of ctypes, it lets the GIL go.
-        _compiled[dtype] = ctypes.CFUNCTYPE(
-            None, pointer, size, size, size, size, size, pointer, size, size, size,
-            pointer, size, pointer, size, pointer, size, pointer, size,
-        )(address)  # fmt: skip
-    return _compiled[dtype]
+    return c_function("fused_pass", np.dtype(dtype), _ARGUMENTS, ("row_sums", "prefetch"))
 
 
-WITHOUT_JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
-_compiled: dict[np.dtype[Any], Any] = {}
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
+_ARGUMENTS = (
+    _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _SIZE,
+    _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE,
+)  # fmt: skip

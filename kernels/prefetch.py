@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from .fused_pass import WITHOUT_JIT
+from .c_function import WITHOUT_JIT
 
 LINE = 64
 """Bytes that memory hands over at once."""

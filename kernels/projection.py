@@ -13,13 +13,12 @@ base and a counter, the same on every machine and in any order.
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .fused_pass import WITHOUT_JIT
+from .c_function import WITHOUT_JIT, c_function
 
 Doubles = NDArray[np.float64]
 
@@ -85,24 +84,11 @@ def compile_projection(dtype: np.dtype[np.floating[Any]] | type[np.floating[Any]
     """The C function for blocks of `dtype`, from the cache or compiled: once for all processes."""
     if WITHOUT_JIT:
         return None
-    dtype = np.dtype(dtype)
-    if dtype not in _compiled:
-        from .machine_code import address_of
-
-        def compiled() -> tuple[str, str]:
-            from .projection_jit import c_module
-
-            return c_module(np.dtype(dtype))
-
-        here = Path(__file__)
-        sources = (here, here.with_name("projection_jit.py"), here.with_name("jit.py"))
-        address = address_of(f"projection-{dtype}", sources, compiled)
-        pointer, size, word = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
-        _compiled[dtype] = ctypes.CFUNCTYPE(
-            None, pointer, size, size, size, size, size, size, size, word, word, size,
-            pointer, size, pointer, pointer, size, pointer,
-        )(address)  # fmt: skip
-    return _compiled[dtype]
+    return c_function("projection", np.dtype(dtype), _ARGUMENTS, ())
 
 
-_compiled: dict[np.dtype[Any], Any] = {}
+_POINTER, _SIZE, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
+_ARGUMENTS = (
+    _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _WORD, _WORD, _SIZE,
+    _POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER,
+)  # fmt: skip
