@@ -13,12 +13,12 @@ from .candidates import (
     Candidate,
     best_share,
     held_out,
-    held_out_mixture,
     mixed,
+    mixture_candidate,
     nothing_to_search,
     scope_search,
 )
-from .held_out import block_sums, enough_rows
+from .held_out import block_sums
 from .history_band import STEPS, BandLayout, HistoryTables, row_tables
 from .lag_search import best_lags, combination_of, quadratics
 from .search_result import FoundPredictor, ScopeSearch
@@ -69,16 +69,16 @@ def _best_mixture(
     blocks = np.stack([block_sums(part) for part in (one, joint, other)])
     whole = blocks.sum(axis=1)
     at = int(mixed(best_share(*whole), *whole).argmin())
-    weight = round(float(best_share(*whole[:, at])), 3)
-    hindsight = mixed(weight, one[:, at], joint[:, at], other[:, at])
-    if not 0.0 < weight < 1.0 or hindsight.sum() >= average.residuals.sum():
-        return None
-    decays = layout.decays[first[at]], layout.decays[second[at]]
-    products = sums.average_products[0, [first[at], second[at]]]
-    product = float(weight * products[0] + (1 - weight) * products[1])
-    left_out = held_out_mixture(blocks, one, joint, other) if enough_rows(one.shape[0]) else hindsight
-    spec = f"mixture:{decays[0]},{decays[1]},{weight}"
-    return Candidate("mixture", spec, hindsight, product, left_out, 2 * scale / (1 - decays[1]))
+    decays = float(layout.decays[first[at]]), float(layout.decays[second[at]])
+    return mixture_candidate(
+        decays,
+        float(best_share(*whole[:, at])),
+        (one[:, at], joint[:, at], other[:, at]),
+        sums.average_products[0, [first[at], second[at]]],
+        average,
+        (blocks, one, joint, other),
+        2 * scale / (1 - decays[1]),
+    )
 
 
 def steps_of(layout: BandLayout, rows: Doubles, found: ScopeSearch) -> dict[str, Doubles]:

@@ -94,6 +94,30 @@ def mixed(share: Doubles | float, one: Doubles, joint: Doubles, other: Doubles) 
     return np.asarray(share * share * one + 2 * share * (1 - share) * joint + (1 - share) ** 2 * other)
 
 
+def mixture_candidate(
+    decays: tuple[float, float],
+    share: float,
+    own: tuple[Doubles, Doubles, Doubles],
+    products: Doubles,
+    average: Candidate,
+    tried: tuple[Doubles, Doubles, Doubles, Doubles],
+    memory: float,
+) -> Candidate | None:
+    """The mixture of two averages, None where `average` alone is as good.
+
+    share : of the first, taken to three places; own : (n,) each, the pair's as of `best_share`
+    products : (2,), sums of <g_t, g_t - m_t> of both; tried : what `held_out_mixture` chooses among
+    """
+    share = round(share, 3)
+    hindsight = mixed(share, *own)
+    if not 0.0 < share < 1.0 or hindsight.sum() >= average.residuals.sum():
+        return None
+    product = float(share * products[0] + (1 - share) * products[1])
+    left_out = held_out_mixture(*tried) if enough_rows(hindsight.size) else hindsight
+    spec = f"mixture:{decays[0]},{decays[1]},{share}"
+    return Candidate("mixture", spec, hindsight, product, left_out, memory)
+
+
 def held_out_mixture(sums: Doubles, one: Doubles, joint: Doubles, other: Doubles) -> Doubles:
     """(n,) residuals, each block's of the pair and share that leave least of the other blocks.
 

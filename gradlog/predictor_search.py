@@ -23,12 +23,12 @@ from .candidates import (
     Candidate,
     best_share,
     held_out,
-    held_out_mixture,
     mixed,
+    mixture_candidate,
     nothing_to_search,
     scope_search,
 )
-from .held_out import block_sums, enough_rows
+from .held_out import block_sums
 from .history_gram import HistoryGram, StepProducts
 from .history_lags import LONGEST_MEAN, MOST_LAGS
 from .lag_search import best_lags
@@ -138,15 +138,15 @@ def _best_mixture(
     both, crossing = np.array(decays), table.crossings(np.array(decays))
     own = table.average_residuals(both, crossing)
     cross = table.pair_residuals(both[:1], both[1:], crossing[:, :1], crossing[:, 1:])[:, 0]
-    weight = round(float(best_share(own[:, 0].sum(), cross.sum(), own[:, 1].sum())), 3)
-    hindsight = mixed(weight, own[:, 0], cross, own[:, 1])
-    if not 0.0 < weight < 1.0 or hindsight.sum() >= average.residuals.sum():
-        return None
-    products = table.average_products(both, crossing).sum(axis=0)
-    product = float(weight * products[0] + (1 - weight) * products[1])
-    left_out = held_out_mixture(sums, one, joint, other) if enough_rows(table.rows) else hindsight
-    spec = f"mixture:{decays[0]},{decays[1]},{weight}"
-    return Candidate("mixture", spec, hindsight, product, left_out, 2 / (1 - decays[1]))
+    return mixture_candidate(
+        (decays[0], decays[1]),
+        float(best_share(own[:, 0].sum(), cross.sum(), own[:, 1].sum())),
+        (own[:, 0], cross, own[:, 1]),
+        table.average_products(both, crossing).sum(axis=0),
+        average,
+        (sums, one, joint, other),
+        2 / (1 - decays[1]),
+    )
 
 
 def _refined_partner(table: HistoryGram, fixed: float, start: float) -> float:
