@@ -99,7 +99,7 @@ def _gather(
         raise DataError(
             f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
         )
-    keep = np.ones(plan.rows[1] - plan.rows[0], dtype=bool)
+    keep = np.ones(plan.count, dtype=bool)
     keep[[bad.row for bad in result.nonfinite]] = False
     if not keep.any():
         raise DataError(f"{log.path}: {told}; no row is left once those steps are dropped")
@@ -122,7 +122,7 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
             from .subspace import ModelSubspaces
 
             compile_kernels(tensors)
-        rows = plan.rows[1] - plan.rows[0] if keep is None else int(keep.sum())
+        rows = plan.count if keep is None else int(keep.sum())
         try:
             with one_blas_thread():
                 return run_pass(

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from .long_run_variance import last_correlated_lag
+from .long_run_variance import autocovariances, lags_looked_at, last_correlated_lag
 
 Doubles = NDArray[np.float64]
 
@@ -36,12 +36,11 @@ def block_lengths(influence: Doubles, memory: Doubles) -> NDArray[np.int64]:
     n / 10; rounded to a power of the root of 2 so that figures share their draws.
     """
     count, n = influence.shape
-    most = min(math.ceil(math.sqrt(n)) + max(5, math.ceil(math.sqrt(math.log10(n)))), n // 2)
+    _, most = lags_looked_at(n)
     centred = influence - influence.mean(axis=1, keepdims=True)
     scale = np.abs(centred).max(axis=1, keepdims=True)
     centred = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
-    spectrum = np.fft.rfft(centred, 1 << (2 * n - 1).bit_length(), axis=1)
-    covariance = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)[:, : most + 1] / n
+    covariance = autocovariances(centred, most)
     last = last_correlated_lag(covariance, n)
     lags = np.arange(most + 1)
     window = np.clip(2 * (1 - lags / np.clip(2 * last, 1, most)[:, None]), 0.0, 1.0)

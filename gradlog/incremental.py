@@ -119,9 +119,10 @@ class IncrementalSpectrum:
         """B <- W [B; X] in one cell."""
         self._basis[cell] = self._renewal.apply(self._basis[cell], increments)
 
-    def _envelope(self) -> Envelope:
-        dimension = min(self._rows, self._columns)
-        return Envelope.of(self._state, self._energy, dimension)
+    def _envelope(self, factor: float = 1.0) -> Envelope:
+        """What is certain; or would be, had `factor` times as much been cut off."""
+        state = replace(self._state, shift=factor * self._state.shift)
+        return Envelope.of(state, self._energy, min(self._rows, self._columns))
 
     def _growth_would_tell(self, bounds: tuple[tuple[int, int], ...]) -> bool:
         """Whether a basis four times as large from here on would leave an interval half as wide or less.
@@ -145,9 +146,8 @@ class IncrementalSpectrum:
         return self._bounds_at(SHRINK_MARGIN) == bounds
 
     def _bounds_at(self, factor: float) -> tuple[tuple[int, int], ...]:
-        """The bounds, had `factor` times as much been cut off."""
-        state = replace(self._state, shift=factor * self._state.shift)
-        envelope = Envelope.of(state, self._energy, min(self._rows, self._columns))
+        """The bounds of `_envelope`."""
+        envelope = self._envelope(factor)
         return tuple(envelope.bounds(epsilon) for epsilon in self._epsilons)
 
     def result(self, energy: float) -> SpectrumResult:

@@ -86,9 +86,7 @@ def flat_top_variance(series: Doubles, lags: Doubles) -> tuple[Doubles, Doubles]
     """
     n = series.shape[1]
     most = n // 2
-    centred = series - series.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 1 << (2 * n - 1).bit_length(), axis=1)
-    covariance = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)[:, : most + 1] / n
+    covariance = autocovariances(series - series.mean(axis=1, keepdims=True), most)
     least = np.clip(lags, LEAST_LAGS, max(LEAST_LAGS, n / 10))
     width = np.minimum(2 * np.maximum(last_correlated_lag(covariance, n), least) + 1, most)
     window = np.clip(2 * (1 - np.arange(most + 1) / width[:, None]), 0.0, 1.0)
@@ -100,13 +98,28 @@ def flat_top_variance(series: Doubles, lags: Doubles) -> tuple[Doubles, Doubles]
     return np.maximum(variance, LEAST_SHARE * covariance[:, 0]), freedom
 
 
+def autocovariances(centred: Doubles, most: int) -> Doubles:
+    """(Q, most + 1): sum over t of x_t x_{t+lag}, over n, for lags 0 .. most.
+
+    centred : (Q, n) float64 series without their means
+    """
+    n = centred.shape[1]
+    spectrum = np.fft.rfft(centred, 1 << (2 * n - 1).bit_length(), axis=1)
+    return np.asarray(np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)[:, : most + 1] / n)
+
+
+def lags_looked_at(n: int) -> tuple[int, int]:
+    """How many lags in a row tell that correlation has ended, and how many are looked at, of n values."""
+    calm = max(5, math.ceil(math.sqrt(math.log10(n))))
+    return calm, min(math.ceil(math.sqrt(n)) + calm, n // 2)
+
+
 def last_correlated_lag(covariance: Doubles, n: int) -> NDArray[np.int64]:
     """The last lag before a run of lags without correlation; where there is none, the last with some.
 
     covariance : (Q, lags + 1) autocovariances of series of n values. The rule of Politis and White (2004).
     """
-    calm_lags = max(5, math.ceil(math.sqrt(math.log10(n))))
-    most = min(math.ceil(math.sqrt(n)) + calm_lags, n // 2)
+    calm_lags, most = lags_looked_at(n)
     small = np.abs(covariance[:, 1 : most + 1]) <= 2 * math.sqrt(math.log10(n) / n) * covariance[:, :1]
     start = np.zeros((covariance.shape[0], 1), dtype=np.int64)
     seen = np.concatenate([start, small.cumsum(axis=1)], axis=1)

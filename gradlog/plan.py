@@ -67,6 +67,11 @@ class Plan:
     projection: Projection | None = None
     stored: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.rows[1] - self.rows[0]
+
     def parameters_of(self, index: int, tensor: Tensor) -> int:
         """Number of parameters of tensor `index`, before it was sketched."""
         return self.stored.get(index, tensor.parameters)
@@ -163,7 +168,7 @@ def _affordable(request: Request) -> bool:
 
 def _plan_without_spectrum(request: Request) -> Plan:
     fixed = request.series_bytes(request.threads, False) + request.window_bytes(request.threads, False)
-    state = 8 * request.history_rows + request.carried_bytes
+    state = request.state_bytes
     if fixed > request.room * 7 // 8:
         raise request.too_many_rows(fixed)
     grouped = WINDOWED_GROUP if request.window else None
@@ -193,7 +198,7 @@ def _plan_exact(request: Request) -> Plan:
             f"--memory {format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or "
             "fewer rows with --rows, or --rank none for path lengths alone"
         )
-    state = 8 * request.history_rows + request.carried_bytes if by_columns else 0
+    state = request.state_bytes if by_columns else 0
     limits = Limits(request.rows, request.room - fixed, state, not by_columns, request.block_rows)
     if by_columns:
         only = rowwise_range(request.tensors, limits, divided=False)
@@ -205,7 +210,7 @@ def _plan_exact(request: Request) -> Plan:
 
 def _plan_incremental(request: Request) -> Plan:
     fixed = request.series_bytes(request.threads, False) + request.rowwise_window_bytes(request.threads)
-    state = 8 * request.history_rows + request.carried_bytes
+    state = request.state_bytes
     # One basis for the whole model and one for each tensor that has no spectrum of its own otherwise.
     wide = [tensor for tensor in request.tensors if tensor.parameters > NARROW]
     alone = len(request.tensors) == 1
@@ -246,7 +251,7 @@ def _plan_sketch(request: Request) -> Plan:
             f"{format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or a smaller "
             "--sketch-dim, or fewer rows with --rows, or --rank none for path lengths alone"
         )
-    state = 8 * request.history_rows + request.carried_bytes
+    state = request.state_bytes
     grouped = WINDOWED_GROUP if request.window else None
     limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
     plan = _plan(

@@ -65,7 +65,7 @@ def describe_plan(
     return PlanDescription(
         path=ready.log.path,
         method=plan.method,
-        rows=plan.rows[1] - plan.rows[0],
+        rows=plan.count,
         parameters=sum(tensor.parameters for tensor in ready.tensors),
         tensors=len(ready.tensors),
         ranges=len(plan.ranges),
@@ -85,7 +85,7 @@ def describe_plan(
 
 def _seconds(ready: Preparation) -> float:
     plan = ready.plan
-    rows = plan.rows[1] - plan.rows[0]
+    rows = plan.count
     sizes = [tensor.parameters for tensor in ready.tensors]
     seconds = reading_seconds(ready.tensors, plan.ranges, plan.rows)
     if plan.method == "incremental":
@@ -116,7 +116,7 @@ def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> 
 
 def _method(ready: Preparation, memory: int) -> str:
     plan = ready.plan
-    rows = plan.rows[1] - plan.rows[0]
+    rows = plan.count
     parameters = sum(tensor.parameters for tensor in ready.tensors)
     if plan.method == "none":
         return "no rank: path lengths alone were asked for"
@@ -149,7 +149,7 @@ def _why_incremental(ready: Preparation, memory: int) -> str:
     if ready.settings.rank == "incremental":
         return "asked for"
     plan = ready.plan
-    size = min(plan.rows[1] - plan.rows[0] - 1, sum(tensor.parameters for tensor in ready.tensors))
+    size = min(plan.count - 1, sum(tensor.parameters for tensor in ready.tensors))
     exact, incremental = _spectra_seconds(ready)
     if 3 * 8 * size**2 > memory:  # what the exact method holds at least
         return f"the exact rank's {size:,} x {size:,} matrices take more than {format_size(memory)}"
@@ -160,7 +160,7 @@ def _why_incremental(ready: Preparation, memory: int) -> str:
 
 
 def _spectra_seconds(ready: Preparation) -> tuple[float, float]:
-    rows = ready.plan.rows[1] - ready.plan.rows[0]
+    rows = ready.plan.count
     sizes = [tensor.parameters for tensor in ready.tensors]
     return exact_seconds(sizes, rows), incremental_seconds(sizes, rows)
 
@@ -184,7 +184,7 @@ def _reading(ready: Preparation) -> str:
     if not plan.ranges:
         return "there are no parameters to read"
     widest = max(plan.ranges, key=lambda item: item.width)
-    rows = plan.rows[1] - plan.rows[0]
+    rows = plan.count
     blocks = _row_words(widest, rows)
     if len(plan.ranges) == 1:
         return f"all {widest.width:,} parameters are read together, {blocks}"

@@ -243,7 +243,7 @@ def _pass(
     window, dimensions = settings.window_rows, settings.subspace
     masks = []
     for plan, found in zip(plans, kept, strict=True):
-        mask = np.zeros(plan.rows[1] - plan.rows[0], dtype=bool)
+        mask = np.zeros(plan.count, dtype=bool)
         mask[found - plan.rows[0]] = True
         masks.append(None if mask.all() else mask)
     scopes = [_Pair(rows, dimensions) for _ in range(len(chosen[0]) + 1)]

@@ -95,6 +95,11 @@ class Request:
         entry = max((tensor.compute_dtype.itemsize for tensor in self.tensors), default=4)
         return 2 * self.window * entry + (0 if self.band is None else self.band.column_bytes(entry))
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that stand beside each column while its rows are read a block at a time."""
+        return 8 * self.history_rows + self.carried_bytes
+
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""
         return MemoryLimitError(

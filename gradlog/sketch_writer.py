@@ -90,7 +90,7 @@ def sketch_log(
         path=ready.log.path,
         out=os.fspath(out),
         projection=ready.plan.projection,
-        rows=ready.plan.rows[1] - ready.plan.rows[0],
+        rows=ready.plan.count,
         tensors=len(ready.tensors),
         projected=sum(ready.plan.is_wide(tensor) for tensor in ready.tensors),
         bytes_read=ready.plan.decoded_bytes,
@@ -132,7 +132,7 @@ def prepare_projected(
     """
     dim = settings.project or 0
     ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
-    rows = ready.plan.rows[1] - ready.plan.rows[0]
+    rows = ready.plan.count
     columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
     size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
     if size > memory // 2:
@@ -171,7 +171,7 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
     from .sketching import Sketcher
 
     log, plan = ready.log, ready.plan
-    rows = plan.rows[1] - plan.rows[0]
+    rows = plan.count
     assert plan.projection is not None
     with codec_pipeline(ready.workers):
         group = zarr.open_group(store, mode="w", zarr_format=3)
