@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
 
 MOST_TENSORS = 6
-LONGEST_SPEC = 24
 _WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",

@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import os
-import warnings as python_warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -16,11 +15,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from .array_listing import check_chunk_grid, list_arrays
 from .errors import DataError
 from .inventory import take_inventory
 from .projection import Projection
 from .result import LogWarning
-from .store import child_names, first_line, open_node, plain_array, reader_name
+from .store import first_line, open_node, plain_array, reader_name
 
 FORMAT_VERSION = 1
 GRADS = "grads"
@@ -171,12 +171,14 @@ def read_log(name: str, node: zarr.Group | zarr.Array[Any], *, truncate: bool = 
         dtype = _gradient_dtype(node)
         if dtype is None or node.ndim == 0:
             raise DataError(f"{name}: one array of {node.dtype}, shape {node.shape}: not gradients (N, D)")
-        _check_chunk_grid(name, "", node)
+        check_chunk_grid(name, "", node)
         tensors = [Tensor(BARE_ARRAY, node, dtype)]
         version, series, steps = None, {}, None
     else:
         version = _format_version(name, attributes)
-        arrays, unknown = _arrays(name, node)
+        arrays, unknown = list_arrays(name, node)
+        for path, array in arrays.items():
+            check_chunk_grid(name, f" '{path.removeprefix(GRADS + '/')}'", array)
         if unknown and version is not None:
             raise DataError(
                 f"{name}: '{unknown[0]}' has no metadata that Zarr can read: the log lost a part, or holds "
@@ -243,56 +245,6 @@ def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:
             "update gradmf, or mend the `gradlog` attribute"
         )
     return FORMAT_VERSION
-
-
-def _arrays(name: str, group: zarr.Group) -> tuple[dict[str, zarr.Array[Any]], list[str]]:
-    """All arrays below the group by path, in the order of their names, and what zarr made nothing of."""
-    try:
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")  # of what has no metadata: it is looked for below
-            members = dict(group.members(max_depth=None))
-    except Exception as error:
-        where = _unreadable(group) or "a part"
-        raise DataError(f"{name}: the metadata of {where} cannot be read: {first_line(error)}") from error
-    groups = {"": group} | {path: node for path, node in members.items() if isinstance(node, zarr.Group)}
-    unknown = [
-        path
-        for above, node in groups.items()
-        for key in child_names(node)
-        if (path := f"{above}/{key}".lstrip("/")) not in members and _may_have_been_data(node, key)
-    ]
-    arrays = {path: node for path, node in members.items() if isinstance(node, zarr.Array)}
-    for path, array in arrays.items():
-        _check_chunk_grid(name, f" '{path.removeprefix(GRADS + '/')}'", array)
-    return dict(sorted(arrays.items())), sorted(unknown)
-
-
-def _check_chunk_grid(name: str, which: str, array: zarr.Array[Any]) -> None:
-    try:
-        _ = array.chunks
-    except NotImplementedError as error:
-        raise DataError(
-            f"{name}: array{which}: chunks of uneven sizes are not read: write it anew"
-        ) from error
-
-
-def _may_have_been_data(group: zarr.Group, key: str) -> bool:
-    """A folder of chunks without metadata was an array; other files and folders are nobody's data."""
-    return any(name == "c" or name.replace(".", "").isdigit() for name in child_names(group, key))
-
-
-def _unreadable(group: zarr.Group) -> str | None:
-    """Path of the first node below the group whose metadata cannot be read."""
-    for key in child_names(group):
-        try:
-            node = group[key]
-        except KeyError:
-            continue
-        except Exception:
-            return f"'{group.path}/{key}'".replace("'/", "'")
-        if isinstance(node, zarr.Group) and (found := _unreadable(node)):
-            return found
-    return None
 
 
 def _gradient_dtype(array: zarr.Array[Any]) -> str | None:
