@@ -11,8 +11,9 @@ from .report import Column, Report, Series, Table
 if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
 
-MOST_TENSORS = 6
-_WORDS = {
+MOST_TENSORS = 4
+"""Json has all of them."""
+WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",
     "regret[best average]": "regret, best average",
@@ -51,7 +52,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
 def _guarantees(bounds: Bounds) -> Table:
     rows = bounds.rows
     columns: list[tuple[Column, Sequence[str]]] = [
-        (Column("guarantee", "left"), [_WORDS[row.name] for row in rows]),
+        (Column("guarantee", "left"), [WORDS[row.name] for row in rows]),
         (Column("hint", "left", shrinks=True), [_short(row.hint) for row in rows]),
         (Column("this run", "decimal"), numbers([row.value for row in rows])),
         (Column("worst case", "decimal"), numbers([row.worst for row in rows])),
@@ -62,7 +63,7 @@ def _guarantees(bounds: Bounds) -> Table:
     notes: dict[str, list[str]] = {}
     for row in rows:
         if row.why:
-            notes.setdefault(row.why, []).append(_WORDS[row.name].strip())
+            notes.setdefault(row.why, []).append(WORDS[row.name].strip())
     note = "; ".join(f"{', '.join(names)}: {why}" for why, names in notes.items())
     return Table.of("Guarantees", columns, note=note)
 
@@ -97,7 +98,6 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
     energies = [tensor.energy for tensor in bounds.analysis.tensors]
     order = sorted(range(len(scopes)), key=lambda at: -energies[at])
     shown = [scopes[at] for at in order[:MOST_TENSORS]]
-    best = [scope.best for scope in shown]
     likely = [scope.best or scope.least for scope in shown]
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("tensor", "left", shrinks=True), [str(scope.name) for scope in shown]),
@@ -106,14 +106,12 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
         (Column("held out", "decimal"), numbers([item.held_out if item else None for item in likely])),
         (Column("interval", dim=True, yields=3), [_interval(item) if item else NOTHING for item in likely]),
     ]
-    note = "nothing: no family beats zero beyond noise; figures are then of the best in hindsight"
     rest = len(scopes) - len(shown)
-    if rest:
-        silent = sum(scope.best is None for scope in scopes)
-        note = f"and {count(rest)} more; nothing predicts {count(silent)} of all {count(len(scopes))}"
-    elif all(best):
-        note = ""
-    return Table.of("Tensors by gradient energy", columns, note=note)
+    silent = sum(scope.decided and scope.best is None for scope in scopes)
+    notes = [f"and {count(rest)} more in --format json"] if rest else []
+    if silent:
+        notes.append(f"{count(silent)} of {count(len(scopes))}: nothing (kappa: the least found)")
+    return Table.of("Tensors by gradient energy", columns, note="; ".join(notes))
 
 
 def _named(scope: ScopeSearch) -> str:
@@ -142,37 +140,34 @@ def _series(bounds: Bounds) -> tuple[Series, ...]:
         float(b / z) if z > 0 else float("nan")
         for b, z in zip(anytime.bounds[anytime.hint], zero, strict=True)
     )
-    return (
-        Series(f"Regret bound with {_short(anytime.hint)}, of the one without hints, at every step", ratios),
-    )
+    hint = _short(anytime.hint)
+    title = f"Regret bound with {hint}, of that without hints, at every step"
+    if anytime.pays_from is not None and anytime.pays_from < bounds.analysis.run.rows:
+        step = int(bounds.analysis.steps.step[anytime.pays_from])
+        title = f"Regret bound with {hint}, of that without hints: it pays from step {count(step)} on"
+    return (Series(title, ratios),)
 
 
 def _words(bounds: Bounds) -> list[str]:
-    analysis, anytime = bounds.analysis, bounds.anytime
     words = []
-    search = analysis.search
+    search = bounds.analysis.search
     if search is not None and search.total.found:
         best = search.total.best
         if best is not None:
-            told = (
-                f"{_short(best.predictor)} predicts the whole model: it leaves {_percent(best.held_out)} of"
+            left = _percent(best.held_out)
+            words.append(
+                f"{_short(best.predictor)} predicts the whole model: {left} of energy left, held out."
             )
-            words.append(f"{told} the gradient energy where it was not chosen on.")
         elif search.total.decided:
             words.append("Nothing predicts the whole model beyond noise: hints are not sure to help.")
         else:
             words.append("Too few rows to tell prediction from noise.")
     elif search is not None and search.total.why:
         words.append(f"No predictors: {search.total.why}.")
-    if anytime.hint is not None and anytime.pays_from is not None and anytime.pays_from < analysis.run.rows:
-        step = int(analysis.steps.step[anytime.pays_from])
-        words.append(f"In hindsight, hints from {_short(anytime.hint)} pay from step {count(step)} on.")
-    meetings = [_meeting(item) for item in bounds.meeting if item.upper != 0]
-    if meetings:
-        words.append(f"Ranks at which increments could leave as little: {', '.join(meetings)}.")
-    words.append(
-        "Gradients are stochastic and taken as logged; docs/guarantees.md has what each bound assumes."
-    )
+    meeting = meeting_ranks(bounds.meeting)
+    if meeting:
+        words.append(f"Rank-r increments meet {meeting}.")
+    words.append("Gradients are stochastic, as logged; docs/guarantees.md has what bounds assume.")
     return words
 
 
@@ -180,7 +175,17 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.3g}%"
 
 
-def _meeting(item: MeetingRank) -> str:
-    if item.upper is None:
-        return f"{item.predictor} {item.lower} or more"
-    return f"{item.predictor} {item.lower if item.lower == item.upper else f'{item.lower}-{item.upper}'}"
+def meeting_ranks(found: Sequence[MeetingRank]) -> str:
+    """Predictors by the rank that meets them, the lowest first; those that rank 0 meets say nothing."""
+    by_rank: dict[str, list[str]] = {}
+    for item in sorted(found, key=lambda item: (item.lower, item.upper is None, item.upper)):
+        if item.upper != 0:
+            by_rank.setdefault(_ranks(item.lower, item.upper), []).append(item.predictor)
+    met = [f"{', '.join(specs)} at {ranks}" for ranks, specs in by_rank.items()]
+    return "; ".join(met).replace(" at ", " at r = ", 1)
+
+
+def _ranks(lower: int, upper: int | None) -> str:
+    if upper is None:
+        return f"{lower} or more"
+    return f"{lower}" if lower == upper else f"{lower}-{upper}"

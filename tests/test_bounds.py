@@ -21,8 +21,11 @@ from stores import foreign_store, walk
 
 from documents import Example, examples, masked, run
 from gradmf import gradlog
+from gradmf.cli.as_table import draw_table
+from gradmf.cli.bounds_report import WORDS, bounds_report, meeting_ranks
 from gradmf.cli.main import main
-from gradmf.gradlog import Analysis, Bounds, RankResult, Settings, SpectrumResult, UsageError
+from gradmf.cli.terminal import Terminal
+from gradmf.gradlog import Analysis, Bounds, MeetingRank, RankResult, Settings, SpectrumResult, UsageError
 from reference import Array
 
 SPECS = ("one-step", "ema:0.5", "mean:5")
@@ -321,6 +324,25 @@ def test_every_format_from_a_store_and_from_json(tmp_path: Path, command: Comman
     assert {row["curve"] for row in curves} == {"anytime", "residual"}
     assert "| guarantee" in command("bounds", held, "--format", "markdown")
     assert "predicts the whole model" not in command("bounds", held, "-q")
+
+
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("name", ["charlm-adamw", "mlp-gd", "mlp-sgd"])
+def test_the_table_of_a_sample_fits_one_screen(name: str, width: int) -> None:
+    found = gradlog.bounds(gradlog.analyze(ROOT / "sample_logs" / f"{name}.zarr", search=True))
+    table = draw_table(bounds_report(found), Terminal(width=width, rules=True))
+    assert len(table.splitlines()) <= 46
+    assert max(map(len, table.splitlines())) <= width
+    for words in WORDS.values():  # shortening never takes one away
+        assert f"\n{words}" in table
+    assert ("R sqrt(2 E)" in table) == (width == 160)
+    assert "Rank-r increments meet" in table
+
+
+def test_ranks_that_meet_predictors_are_told_once_each() -> None:
+    found = (MeetingRank("zero", 3, 3), MeetingRank("one-step", 0, 0), MeetingRank("linear", 2, None),
+             MeetingRank("ema:0.5", 2, 4), MeetingRank("mean:5", 3, 3))  # fmt: skip
+    assert meeting_ranks(found) == "ema:0.5 at r = 2-4; linear at 2 or more; zero, mean:5 at 3"
 
 
 def test_wrong_usage_is_one_line(tmp_path: Path, command: Command) -> None:
