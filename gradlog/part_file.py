@@ -29,6 +29,7 @@ from .assembly import Read, Scope
 from .errors import DataError, StoreNotFoundError
 from .partial import PartialAnalysis
 from .result import Cost, LogWarning, Settings
+from .root_keys import PART_HEADER
 from .splitting import PartNumber
 from .store import first_line
 from .typed_fields import check_fields
@@ -36,7 +37,6 @@ from .whole_file import whole_file
 
 FORMAT = "gradmf.part"
 FORMAT_VERSION = 2
-HEADER = "part.json"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that a file depends on what it says only."""
 
@@ -67,7 +67,7 @@ def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
             grams["gram/total"] = partial.spectra.total
     header = {**_header(partial), "arrays": [*arrays, *grams]}
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(HEADER, _DATE), json.dumps(header, indent=1))
+        archive.writestr(zipfile.ZipInfo(PART_HEADER, _DATE), json.dumps(header, indent=1))
         for name, array in arrays.items():
             _add(archive, name, array)
         for name, gram in grams.items():
@@ -133,7 +133,7 @@ class PartFile:
         if Path(path).is_dir():
             raise DataError(f"{self.path}: a folder: give the part files themselves, such as {self.path}/*")
         with self._blaming(), zipfile.ZipFile(self.path) as self._archive:
-            header = json.loads(self._archive.read(HEADER))
+            header = json.loads(self._archive.read(PART_HEADER))
             self._check_format(header)
             self.version = str(header["gradmf"])
             self.part = PartNumber(*map(int, header["part"]))

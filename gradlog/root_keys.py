@@ -1,4 +1,4 @@
-"""How Zarr stores are told from other folders, without opening any."""
+"""How Zarr stores and parts of analyses are told from other files, without opening any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 
 ROOT_KEYS = ("zarr.json", ".zgroup", ".zarray")
 """The files that hold the metadata of a group or an array, of which a store's root has one."""
+
+PART_HEADER = "part.json"
+"""The member that tells the zip archive of a part's sums from that of a store."""
 
 
 def is_zarr_node(folder: str | os.PathLike[str]) -> bool:

@@ -19,7 +19,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ZipStore
 
 from .errors import DataError, StoreNotFoundError
-from .root_keys import ROOT_KEYS, is_zarr_node
+from .root_keys import PART_HEADER, ROOT_KEYS, is_zarr_node
 
 ZARRS_PIPELINE = "zarrs.ZarrsCodecPipeline"
 
@@ -148,9 +148,7 @@ def _zip_root(place: Path) -> str:
     if len(tops) == 1:
         return tops[0].rstrip("/")
     if not tops:
-        from .part_file import HEADER
-
-        if HEADER in names:
+        if PART_HEADER in names:
             raise DataError(f"{place}: part of an analysis: gradmf merge makes results of all its parts")
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         raise DataError(f"{place}: not a Zarr store: a zip archive that holds {shown or 'nothing'}")
