@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .errors import DataError
 from .predictors import parse_predictors
+from .read import Read
 from .result import (
     Analysis,
     Cost,
@@ -32,35 +28,6 @@ if TYPE_CHECKING:
     from .pass_result import PassResult
     from .path_length import PathLengthTotals
     from .spectrum import Spectrum
-
-
-@dataclass(frozen=True)
-class Scope:
-    """A tensor by name, parameter shape and stored type."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Read:
-    """What was read. step : (N,) int64, training step of each row that entered the analysis"""
-
-    path: str
-    attributes: Mapping[str, Any]
-    tensors: Sequence[Scope]
-    step: NDArray[np.int64]
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of all tensors."""
-        return sum(tensor.parameters for tensor in self.tensors)
 
 
 def assemble(

@@ -12,7 +12,8 @@ from .analysis import analyze
 from .errors import UsageError
 from .guarantee import Bounds
 from .log import sketch_of
-from .preparation import Progress, open_for_pass
+from .preparation import open_for_pass
+from .progress import Progress
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import anytime, regret_rows
 from .result import Analysis, Settings

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .held_out import block_rows, enough_rows, held_out_column, ratio_intervals
-from .path_length import predictor_result
+from .kappa import predictor_result
 from .reasons import ALL_ZERO
 from .search_result import FAMILIES, FoundPredictor, ScopeSearch
 

@@ -25,9 +25,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .assembly import Read, Scope
 from .errors import DataError, StoreNotFoundError
 from .partial import PartialAnalysis
+from .read import Read, Scope
 from .result import Cost, LogWarning, Settings
 from .root_keys import PART_HEADER
 from .splitting import PartNumber

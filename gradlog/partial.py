@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import nonfinite_text, take_pass
-from .assembly import Read
 from .errors import DataError, UsageError
 from .log import GradientLog
-from .preparation import DEFAULT_MEMORY, Progress, prepare
+from .preparation import DEFAULT_MEMORY, prepare
+from .prepared_pass import nonfinite_text, take_pass
+from .progress import Progress
+from .read import Read
 from .result import Cost, LogWarning, Settings
 from .splitting import PartNumber
 from .store import codec_pipeline

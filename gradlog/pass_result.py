@@ -15,7 +15,7 @@ from .spectrum import PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
 if TYPE_CHECKING:
-    from .advice.gleaning import Gleaning
+    from .side_work import SideWork
     from .subspace import ModelSubspaces
     from .windows import WindowGrams
 
@@ -37,7 +37,7 @@ class PassResult:
     for, or where entries are not finite
     tensor_series : per-step sums of each tensor, where asked for
     subspaces : of windows of training, where asked for; search : the best predictors, likewise
-    gleaning : what was taken on the side, where asked for
+    side_work : what was taken on the side, where asked for
     partial : instead of spectra, where only a part of the parameters was read
     """
 
@@ -50,7 +50,7 @@ class PassResult:
     tensor_series: TensorSeries | None = None
     subspaces: ModelSubspaces | None = None
     search: PredictorSearch | None = None
-    gleaning: Gleaning | None = None
+    side_work: SideWork | None = None
 
 
 @dataclass

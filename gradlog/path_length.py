@@ -21,8 +21,9 @@ from ..kernels.fused_pass import (
     TINY,
     sum_columns,
 )
+from .jackknife import standard_errors
+from .kappa import predictor_result
 from .result import PredictorResult, Steps
-from .sketch_groups import standard_errors
 
 FIGURES = ("path_length", "kappa", "scaled_kappa", "scale")
 """Of a `PredictorResult`."""
@@ -166,20 +167,3 @@ def _columns(predictor: int) -> slice:
 
 
 assert (RESIDUAL, PRODUCT, PREDICTION) == (0, 1, 2)
-
-
-def predictor_result(
-    spec: str, energy: float, residual: float, product: float, prediction: float
-) -> PredictorResult:
-    """The figures of one predictor, from sum ||g||^2, sum ||g - m||^2, sum <g, m> and sum ||m||^2."""
-    if energy == 0.0:
-        return PredictorResult(spec, residual, None, None, None)
-    if prediction == 0.0:
-        return PredictorResult(spec, residual, residual / energy, 1.0, None)
-    # Two forms of the same number; each is the one without cancellation on its side of kappa = 1.
-    if residual < energy:
-        excess = product - prediction
-        left = residual / energy - excess / prediction * (excess / energy)
-    else:
-        left = 1.0 - product / prediction * (product / energy)
-    return PredictorResult(spec, residual, residual / energy, min(1.0, max(0.0, left)), product / prediction)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .assembly import Read, Scope
 from .errors import DataError, MemoryLimitError, UsageError
 from .history_band import NARROW_WIDTH, WIDTH, BandLayout
 from .inventory import take_inventory
@@ -20,6 +18,7 @@ from .log import GradientLog, Tensor, open_log
 from .plan import Plan, make_plan
 from .predictors import HistoryBank, parse_predictors
 from .projection import check_dimension, check_seed
+from .read import Read, Scope
 from .request import Request
 from .result import Cost, LogWarning, Settings
 from .sketched import Sketched
@@ -27,15 +26,9 @@ from .splitting import PartNumber, PartPlan, plan_part
 from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
-if TYPE_CHECKING:
-    from .advice.gleaning import Gleaning
-
 DEFAULT_MEMORY = 1 << 30
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 NONFINITE_POLICIES = ("fail", "drop")
-
-Progress = Callable[[int, int], None]
-"""Is told bytes done, and bytes in all."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,6 @@ class Preparation:
     """All that is settled before the first gradient is read.
 
     began : when; band : of the Gram matrix, where it is what predictors are searched from
-    glean : makes what takes more from a pass over so many rows, for `advise`
     """
 
     log: GradientLog
@@ -58,7 +50,6 @@ class Preparation:
     tensor_steps: bool = False
     search: bool = False
     band: BandLayout | None = None
-    glean: Callable[[Preparation, int], Gleaning] | None = None
 
     def cost(self, passes: int = 1) -> Cost:
         """What it has cost since it began, after as many passes."""

@@ -1,4 +1,4 @@
-"""Random projection of a tensor's rows: which words decide on signs and shifts, and what the sketch promises.
+"""Random projections: what describes one, which words decide on signs and shifts, and what a sketch promises.
 
 For a fixed vector x of D coordinates and S x in R^M, S as in `kernels/projection.py`:
 
@@ -13,18 +13,13 @@ and angles exactly, and one of at most M is not projected at all where its rows 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from .ranges import Box
 
 KIND = "sparse-sign"
 GROUPS = 8
@@ -99,55 +94,3 @@ def check_seed(seed: int) -> None:
     """Raise UsageError for a seed that does not fit."""
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"seed {seed}: must be from 0 to 2^64 - 1")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Columns first .. last - 1 of a block are coordinates index, index + 1, ... of their tensor."""
-
-    first: int
-    last: int
-    index: int
-
-
-def pieces(shape: Sequence[int], box: Box, first: int, last: int, offset: int) -> Iterator[Piece]:
-    """Columns first .. last - 1 of a block as stretches of neighbouring coordinates, in C order.
-
-    shape : of the tensor; box : its part in the block; offset : the column where the box begins
-    """
-    extents = [part.stop - part.start for part in box]
-    # The last axes that the box holds whole, and the one before them, make one stretch.
-    axis = len(shape)
-    while axis > 0 and extents[axis - 1] == shape[axis - 1]:
-        axis -= 1
-    stretch = math.prod(extents[max(0, axis - 1) :])
-    inner = math.prod(shape[axis:])
-    begin = first - offset
-    stop = last - offset
-    while begin < stop:
-        number, inside = divmod(begin, stretch)
-        place = np.unravel_index(number, extents[: axis - 1]) if axis > 1 else ()
-        corner = [int(at) + part.start for at, part in zip(place, box, strict=False)]
-        if axis > 0:
-            corner.append(box[axis - 1].start)
-        index = 0
-        for at, extent in zip(corner, shape, strict=False):
-            index = index * extent + at
-        end = min(stop, begin + stretch - inside)
-        yield Piece(begin + offset, end + offset, index * inner + inside)
-        begin = end
-
-
-def project_rows(
-    values: NDArray[np.floating[Any]],
-    rows: tuple[int, int],
-    stretches: Sequence[Piece],
-    bases: tuple[np.uint64, np.uint64],
-    groups: int,
-    sums: NDArray[np.float64],
-) -> None:
-    """Add the unscaled projections of some columns of rows rows[0] .. rows[1] - 1 to `sums` (T, M)."""
-    from ..kernels.projection import project  # deferred: it imports Numba
-
-    for piece in stretches:
-        project(values, *rows, piece.first, piece.last, piece.index, *bases, groups, sums)

@@ -16,7 +16,8 @@ from .errors import DataError, UsageError
 from .known_values import mean_of_known
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan
-from .preparation import DEFAULT_MEMORY, Progress, available_processors, check_settings, select_tensors
+from .preparation import DEFAULT_MEMORY, available_processors, check_settings, select_tensors
+from .progress import Progress
 from .ranges import Tile, parts_of_tensors
 from .request import Request
 from .result import Settings

@@ -1,22 +1,14 @@
-"""Groups of a sketch's sums: cut apart before the pass, and what their scatter says of errors.
-
-Each of the s groups is an independent sketch: leaving one out in turn gives jackknife standard errors of sums
-and of their ratios (Efron, Tibshirani 1993, chapter 11), for heavy coordinates too.
-"""
+"""Cut the parts of stored sketches at the borders of their groups of sums, each an independent sketch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .log import Tensor
-from .projection import Projection, pieces
+from .projected_rows import pieces
+from .projection import Projection
 from .ranges import ParameterRange, Part
-
-Doubles = NDArray[np.float64]
 
 
 def by_groups(
@@ -40,17 +32,3 @@ def by_groups(
 
     tiles = tuple(tuple(small for part in tile for small in cut(part)) for tile in item.tiles)
     return replace(item, tiles=tiles)
-
-
-def standard_errors(totals: Doubles, groups: Doubles, figures: Callable[[Doubles], Doubles]) -> Doubles:
-    """Jackknife standard errors of `figures(totals)`; NaN where one is.
-
-    totals : (columns,) sums; groups : (s, columns), each group's share of what is estimated of them
-    """
-    count = len(groups)
-    estimated = groups.sum(axis=0)
-    left_out = totals - estimated + (estimated - groups) * (count / (count - 1))
-    values = np.stack([figures(row) for row in left_out])
-    spread = values - values.mean(axis=0)
-    errors: Doubles = np.sqrt((count - 1) / count * np.sum(spread**2, axis=0))
-    return errors

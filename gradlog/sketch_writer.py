@@ -18,11 +18,12 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from .analysis import analyze
 from .blocks import Block, BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
-from .preparation import DEFAULT_MEMORY, Preparation, Progress, prepare
+from .preparation import DEFAULT_MEMORY, Preparation, prepare
+from .prepared_pass import run_analysis
+from .progress import Progress
 from .projection import Projection
 from .result import Analysis, LogWarning, Settings
 from .sizes import format_size
@@ -119,7 +120,11 @@ def analyze_projected(
     inside = replace(
         settings, project=None, sketch_dim=None, seed=0, tensors=(), exclude=(), rows=(None, None)
     )
-    found = analyze(sketched, inside, threads=threads, memory=memory - size, tensor_steps=tensor_steps)
+    found, *_ = run_analysis(
+        prepare(sketched, inside, threads, memory - size, tensor_steps=tensor_steps),
+        None,
+        tensor_steps=tensor_steps,
+    )
     return replace(found, settings=settings, cost=ready.cost())
 
 

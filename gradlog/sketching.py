@@ -21,7 +21,8 @@ from ..kernels.projection import compile_projection
 from .blocks import Block
 from .log import Tensor
 from .plan import Plan
-from .projection import Piece, Projection, pieces, project_rows
+from .projected_rows import Piece, pieces, project_rows
+from .projection import Projection
 from .ranges import ParameterRange, Part
 from .sketch_spectrum import SketchedSpectrum
 from .spectrum import ExactEigenvalues, ExactSpectrum, Spectrum

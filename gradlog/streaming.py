@@ -33,8 +33,8 @@ from .tile_merger import TileMerger
 from .windows import TileWindows
 
 if TYPE_CHECKING:
-    from .advice.gleaning import Gleaning
-    from .preparation import Progress
+    from .progress import Progress
+    from .side_work import SideWork
     from .sketching import SketchSpectra, Turn
 
 
@@ -66,7 +66,7 @@ def run_pass(
     subspaces: ModelSubspaces | None = None,
     search: bool = False,
     band: BandLayout | None = None,
-    gleaning: Gleaning | None = None,
+    side_work: SideWork | None = None,
 ) -> PassResult:
     """Take every block of the reader once and gather path lengths and spectra.
 
@@ -80,7 +80,7 @@ def run_pass(
     subspaces : takes in the windows of training, where they were asked for
     search : search for the best predictors, where the plan forms Gram matrices over rows
     band : of these, from which predictors are searched otherwise
-    gleaning : takes more on the side, for `advise`
+    side_work : takes more on the side, for `advise`
 
     Raises what the reader raises.
     """
@@ -97,7 +97,7 @@ def run_pass(
         band = replace(band, rows=rows)
     tiles = _TileWork(tensors, plan, bank, reader, sketches, search, precise, band)
     merger = TileMerger(tensors, plan, bank, rows, epsilons, pool, part_of, sketches)
-    merger.gleaning = gleaning
+    merger.side_work = side_work
     if tensor_steps:
         merger.keep_tensor_steps(rows)
     if search:
@@ -133,8 +133,8 @@ def run_pass(
 
             before: tuple[Block, list[NDArray[np.float64]]] | None = None
             for block in reader:
-                if gleaning is not None:
-                    gleaning.take(block, pool)
+                if side_work is not None:
+                    side_work.take(block, pool)
                 waiting.extend(tiles.submitted(pool, task) for task in tiles.tasks(block))
                 # With two buffers only, nothing could be read while two blocks are in work.
                 if before is not None and plan.buffers > 2:
@@ -145,10 +145,10 @@ def run_pass(
                     take_in(*before)
             if before is not None and plan.buffers > 2:
                 take_in(*before)
-            return replace(merger.result(rowwise), subspaces=subspaces, gleaning=gleaning)
+            return replace(merger.result(rowwise), subspaces=subspaces, side_work=side_work)
         for block in reader:
-            if gleaning is not None:
-                gleaning.take(block, pool)
+            if side_work is not None:
+                side_work.take(block, pool)
             for task in tiles.tasks(block):
                 while len(waiting) > plan.workers or (waiting and sketches and not sketches.has_room(block)):
                     merge_next()
@@ -156,7 +156,7 @@ def run_pass(
         while waiting:
             merge_next()
         gathered = merger.result() if part_of is None else merger.partial_result()
-        return replace(gathered, subspaces=subspaces, gleaning=gleaning)
+        return replace(gathered, subspaces=subspaces, side_work=side_work)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         if bases is not None:

@@ -24,8 +24,8 @@ from .spectrum import ExactEigenvalues, ExactSpectrum, PartialSpectra, Spectrum
 from .tensor_series import TensorSeries
 
 if TYPE_CHECKING:
-    from .advice.gleaning import Gleaning
     from .searching import SearchWork
+    from .side_work import SideWork
     from .sketching import SketchSpectra
 
 
@@ -53,7 +53,7 @@ class TileMerger:
         self._tensor_series: TensorSeries | None = None
         self._search: SearchWork | None = None
         self._band: BandWork | None = None
-        self.gleaning: Gleaning | None = None
+        self.side_work: SideWork | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
         self._open: dict[int, ExactSpectrum] = {}
@@ -118,8 +118,8 @@ class TileMerger:
             del self._open[tensor]
             if not self._alone:
                 self._total.merge(spectrum)
-            elif self.gleaning is not None:
-                self.gleaning.take_gram(self._of_increments(spectrum.gram))
+            elif self.side_work is not None:
+                self.side_work.take_gram(self._of_increments(spectrum.gram))
             self._start(tensor, self._of_increments(spectrum.gram))
             if self._search is not None:
                 self._search.start(tensor, spectrum.gram)
@@ -158,8 +158,8 @@ class TileMerger:
             total = only.result()
         else:
             of_increments = self._of_increments(self._total.gram)
-            if self.gleaning is not None and not self._plan.by_columns:
-                self.gleaning.take_gram(of_increments)
+            if self.side_work is not None and not self._plan.by_columns:
+                self.side_work.take_gram(of_increments)
             total = squared_singular_values(of_increments)
         if self._search is not None:
             gathered.search = self._search.result(self._series.sums, self._total.gram)

@@ -18,7 +18,8 @@ from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.gradlog import ranges
 from gradmf.gradlog.preparation import prepare
-from gradmf.gradlog.projection import Piece, Projection, project_rows
+from gradmf.gradlog.projected_rows import Piece, project_rows
+from gradmf.gradlog.projection import Projection
 from gradmf.gradlog.sketch_spectrum import CONFIDENCE, SketchedSpectrum
 from gradmf.kernels.cross_fit import cross_fit
 

@@ -17,8 +17,9 @@ import reference
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.projection import DEVIATIONS, Piece, Projection, project_rows
-from gradmf.gradlog.sketch_groups import standard_errors
+from gradmf.gradlog.jackknife import standard_errors
+from gradmf.gradlog.projected_rows import Piece, project_rows
+from gradmf.gradlog.projection import DEVIATIONS, Projection
 
 ROWS, DIM, SEEDS = 40, 64, 200
 

@@ -6,15 +6,15 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import run_analysis
 from ..errors import UsageError
 from ..log import GradientLog, sketch_of
-from ..preparation import DEFAULT_MEMORY, Preparation, Progress, open_for_pass, prepare
+from ..preparation import DEFAULT_MEMORY, open_for_pass, prepare
+from ..prepared_pass import run_analysis
+from ..progress import Progress
 from ..result import Analysis, Settings
 from ..series import RATES, series_of_rows
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
@@ -22,9 +22,6 @@ from .evidence import Evidence
 from .quantities import QUANTITIES
 from .schedule import NAME as SCHEDULE
 from .schedule import schedule_of
-
-if TYPE_CHECKING:
-    from .gleaning import Gleaning
 
 SKETCHED = "a sketch holds no gradient matrices: give the log of gradients"
 NO_ROW_GRAM = "windows of increments come with the exact rank, of fewer rows than parameters"
@@ -122,21 +119,20 @@ def _gather(
     from .gleaning import Gleaning, reserved_bytes, sample_sizes
 
     room = reserved_bytes(log.tensors, log.rows, memory, samples) if matrices else 0
+    if settings.project is not None:
+        raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
+    search = search and sketch_of(log) is None
+    ready = prepare(log, settings, threads, memory, tensor_steps=True, search=search, beside=room)
 
-    def glean(ready: Preparation, rows: int) -> Gleaning:
+    def glean(rows: int) -> Gleaning:
         whole = len(ready.plan.ranges) == 1
         sizes = (
             sample_sizes(ready.tensors, rows, whole_rows=whole, room=room, asked=samples) if matrices else {}
         )
         return Gleaning(ready.tensors, rows, sizes, windows)
 
-    if settings.project is not None:
-        raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
-    search = search and sketch_of(log) is None
-    ready = prepare(log, settings, threads, memory, tensor_steps=True, search=search, beside=room)
-    ready = dataclasses.replace(ready, glean=glean)
-    analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True)
-    assert gleaning is not None
+    analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True, make_side_work=glean)
+    assert isinstance(gleaning, Gleaning)
     return Evidence(
         analysis,
         series=series_of_rows(log, RATES, ready.plan.rows, keep),

@@ -1,0 +1,40 @@
+"""What a pass reads: the log, its tensors, and the training step of each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A tensor by name, parameter shape and stored type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read. step : (N,) int64, training step of each row that entered the analysis"""
+
+    path: str
+    attributes: Mapping[str, Any]
+    tensors: Sequence[Scope]
+    step: NDArray[np.int64]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
