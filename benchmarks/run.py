@@ -89,7 +89,7 @@ def _make(store: Store, folder: Path) -> None:
     if is_made(store, folder):
         return
     _say(f"{store.label}: making it")
-    script = Path(__file__).with_name("stores.py")
+    script = Path(__file__).with_name("make_store.py")
     subprocess.run([sys.executable, script, store.name, str(store.size), folder], check=True)
 
 

@@ -16,8 +16,6 @@ from .messages import exit_code, tell_error, tell_warning, told
 if TYPE_CHECKING:
     from gradmf.gradlog import LogWarning
 
-    from .sources import Source
-
 STDIN = "-"
 _SILENT = logging.NullHandler()
 
@@ -27,7 +25,13 @@ class _Result(Protocol):
     def warnings(self) -> tuple[LogWarning, ...]: ...
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
 _R = TypeVar("_R", bound=_Result)
+_S = TypeVar("_S", bound=_Named)
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Batch:
         """What `work` makes of each run, as they come; warnings and errors go to stderr."""
         return self._results((run, partial(work, run)) for run in paths_of(self.words))
 
-    def results_of(self, sources: Iterable[Source], work: Callable[[Source], _R]) -> Iterator[_R]:
+    def results_of(self, sources: Iterable[_S], work: Callable[[_S], _R]) -> Iterator[_R]:
         """What `work` makes of each source, as they come; warnings and errors go to stderr."""
         return self._results((source.name, partial(work, source)) for source in sources)
 

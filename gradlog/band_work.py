@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import ENERGY, INCREMENT, LAG_PRODUCT
 from ..kernels.lagged_products import LaggedProducts
+from ..kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
 from .band_search import search_band, steps_of
 from .candidates import CONFIDENCE
 from .held_out import BLOCKS

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import (
+from ..kernels.pass_layout import (
     ENERGY,
     INCREMENT,
     LAG_PRODUCT,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import ENERGY, INCREMENT, LAG_PRODUCT
+from ..kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
 from .candidates import CONFIDENCE
 from .held_out import BLOCKS
 from .history_gram import StepProducts

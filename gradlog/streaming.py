@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import ENERGY, INCREMENT, compile_fused_pass, fused_pass, new_history, sum_columns
+from ..kernels.fused_pass import compile_fused_pass, fused_pass
 from ..kernels.gram import column_gram, row_gram
+from ..kernels.pass_layout import ENERGY, INCREMENT, new_history, sum_columns
 from .band_work import TileBands
 from .blocks import Block, BlockReader
 from .history_band import BandLayout

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.fused_pass import ENERGY, PREDICTORS, PRODUCT, RESIDUAL
+from ..kernels.pass_layout import ENERGY, PREDICTORS, PRODUCT, RESIDUAL
 from .result import TensorSteps
 from .step_bins import bin_edges
 

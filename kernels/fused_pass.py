@@ -16,44 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_function import WITHOUT_JIT, c_function
+from .pass_layout import TILE, history_rows, sum_columns
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
-
-TILE = 1024
-"""Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
-
-ENERGY = 0
-"""Column of `sums`: ||g_t||^2."""
-LAG_PRODUCT = 1
-"""Column of `sums`: <g_t, g_{t-1}>, 0 at t = 0."""
-INCREMENT = 2
-"""Column of `sums`: ||g_t - g_{t-1}||^2, 0 at t = 0."""
-NONFINITE = 3
-"""Column of `sums`: number of entries that are NaN or infinite."""
-NONZERO_TINY = 4
-"""Column of `sums`: nonzero entries of rows with ||g_t||^2 below TINY, whose squares may have lost digits."""
-TINY = 1e-280
-PREDICTORS = 5
-"""First column of `sums` that belongs to predictors: three each, see the next constants."""
-RESIDUAL, PRODUCT, PREDICTION = 0, 1, 2
-"""Offsets in a predictor's three columns: ||g_t - m_t||^2, <g_t, m_t>, ||m_t||^2."""
-
-
-def sum_columns(predictors: int) -> int:
-    """Number of columns of `sums` for that many predictors."""
-    return PREDICTORS + 3 * predictors
-
-
-def history_rows(lags: int, averages: int) -> int:
-    """Rows of `history` for L lags and E averages: a ring of L + 1 gradients, E averages, one scratch row."""
-    return lags + 1 + averages + 1
-
-
-def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
-    """Empty history (tiles, L + 1 + E + 1, TILE) float64 for `columns` parameters, at t = 0."""
-    tiles = -(-columns // TILE)
-    return np.zeros((tiles, history_rows(lags, averages), TILE))
 
 
 def fused_pass(
@@ -81,7 +47,7 @@ def fused_pass(
     decays : (E,) float64, decay B of each average
     weights : (P, T, L + E) float64: m_t of predictor p is the sum of its weights times the history vectors
         (g_{t-1}, ..., g_{t-L}, s_1, ..., s_E)
-    sums : (T, PREDICTORS + 3 P) float64, added to; the columns are this module's constants
+    sums : (T, PREDICTORS + 3 P) float64, added to; the columns are those of `pass_layout`
     """
     owners = np.full(decays.size, -1)
     if WITHOUT_JIT:
@@ -114,7 +80,7 @@ def compile_fused_pass(dtype: np.dtype[np.floating[Any]] | type[np.floating[Any]
     """The C function for blocks of `dtype`, from the cache or compiled: once for all processes."""
     if WITHOUT_JIT:
         return None
-    return c_function("fused_pass", np.dtype(dtype), _ARGUMENTS, ("row_sums", "prefetch"))
+    return c_function("fused_pass", np.dtype(dtype), _ARGUMENTS, ("pass_layout", "row_sums", "prefetch"))
 
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64

@@ -9,7 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .fused_pass import (
+from .jit import kernel
+from .pass_layout import (
     ENERGY,
     INCREMENT,
     LAG_PRODUCT,
@@ -22,7 +23,6 @@ from .fused_pass import (
     TILE,
     TINY,
 )
-from .jit import kernel
 from .prefetch import LINE, prefetch
 from .row_sums import (
     average_sums,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import reference
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
-from gradmf.kernels import bfloat16, fused_pass, gram
+from gradmf.kernels import bfloat16, fused_pass, gram, pass_layout
 
 SPECS = (
     "one-step",
@@ -37,7 +37,7 @@ def run_kernel(
     """`sums` and the block after the pass, with blocks of rows that end at `cuts`."""
     bank = HistoryBank.of(parse_predictors(specs), gradients.shape[0])
     width = gradients.shape[1] - first
-    history = fused_pass.new_history(width, bank.lags, len(bank.decays))
+    history = pass_layout.new_history(width, bank.lags, len(bank.decays))
     sums = np.zeros((gradients.shape[0], bank.sum_columns))
     done = gradients.copy()
     for start, stop in zip([0, *cuts], [*cuts, gradients.shape[0]], strict=True):
@@ -71,14 +71,14 @@ def test_fused_pass(
     sums, block = run_kernel(gradients, tuple(specs), cuts, first, replace)
     part = gradients[:, first:].astype(np.float64)
     increments = np.diff(part, axis=0, prepend=part[:1])
-    np.testing.assert_allclose(sums[:, fused_pass.ENERGY], (part**2).sum(1), rtol=1e-12)
-    np.testing.assert_allclose(sums[:, fused_pass.INCREMENT], (increments**2).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(sums[:, pass_layout.ENERGY], (part**2).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(sums[:, pass_layout.INCREMENT], (increments**2).sum(1), rtol=1e-12)
     lagged = np.concatenate([[0.0], (part[1:] * part[:-1]).sum(1)])
-    np.testing.assert_allclose(sums[:, fused_pass.LAG_PRODUCT], lagged, rtol=1e-9, atol=1e-12)
-    assert not sums[:, fused_pass.NONFINITE].any()
+    np.testing.assert_allclose(sums[:, pass_layout.LAG_PRODUCT], lagged, rtol=1e-9, atol=1e-12)
+    assert not sums[:, pass_layout.NONFINITE].any()
     for p, predictor in enumerate(parse_predictors(specs)):
         m = reference.predictions(part, predictor.spec)
-        columns = sums[:, fused_pass.PREDICTORS + 3 * p :][:, :3]
+        columns = sums[:, pass_layout.PREDICTORS + 3 * p :][:, :3]
         expected = np.stack([((part - m) ** 2).sum(1), (part * m).sum(1), (m**2).sum(1)], axis=1)
         np.testing.assert_allclose(columns, expected, rtol=1e-9, atol=1e-11, err_msg=predictor.spec)
     np.testing.assert_array_equal(block[:, :first], gradients[:, :first])
@@ -92,20 +92,20 @@ def test_fused_pass_counts_nonfinite_entries(dtype: type) -> None:
     gradients[1, [3, 599]] = np.nan
     gradients[3, 512] = -np.inf
     sums, _ = run_kernel(gradients, ("ema:0.9",), [2], 0, False)
-    assert sums[:, fused_pass.NONFINITE].tolist() == [0, 2, 0, 1]
+    assert sums[:, pass_layout.NONFINITE].tolist() == [0, 2, 0, 1]
 
 
 def test_squares_past_float32_are_finite() -> None:
     sums, _ = run_kernel(np.full((2, 5), 7e37, np.float32), ("one-step",), [], 0, True)
-    assert sums[:, fused_pass.ENERGY] == pytest.approx(5 * float(np.float32(7e37)) ** 2, rel=1e-12)
-    assert not sums[:, fused_pass.NONFINITE].any()
+    assert sums[:, pass_layout.ENERGY] == pytest.approx(5 * float(np.float32(7e37)) ** 2, rel=1e-12)
+    assert not sums[:, pass_layout.NONFINITE].any()
 
 
 def test_average_state_keeps_double_precision() -> None:
     """After g settles, ema:0.5 halves its residual every step, far below float32's rounding of the state."""
     gradients = np.ones((40, 3), np.float32)
     sums, _ = run_kernel(gradients, ("ema:0.5",), [17], 0, False)
-    residual = sums[:, fused_pass.PREDICTORS + 3 + fused_pass.RESIDUAL]
+    residual = sums[:, pass_layout.PREDICTORS + 3 + pass_layout.RESIDUAL]
     np.testing.assert_allclose(residual, 3 * 0.25 ** np.arange(40), rtol=1e-9)
 
 

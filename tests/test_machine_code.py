@@ -12,9 +12,9 @@ import pytest
 SCRIPT = """
 import sys
 import numpy as np
-from gradmf.kernels import fused_pass as f
-history = f.new_history(3, 1, 0)
-sums = np.zeros((2, f.sum_columns(0)))
+from gradmf.kernels import fused_pass as f, pass_layout
+history = pass_layout.new_history(3, 1, 0)
+sums = np.zeros((2, pass_layout.sum_columns(0)))
 block = np.array([[1, 2, 3], [2, 4, 6]], {dtype!r})
 f.fused_pass(block, 0, 3, 0, history, 1, np.zeros(0), np.zeros((0, 2, 1)), sums, True)
 print(sums[:, :3].tolist(), block.tolist(), "numba" in sys.modules)
