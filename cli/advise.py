@@ -49,6 +49,7 @@ Examples:
     help="Write the refined learning-rate schedule beside the logged one to FILE, as csv.",
 )
 @options.settings
+@options.band
 @options.resources
 @options.presentation
 def command(
@@ -57,6 +58,7 @@ def command(
     samples: int | None,
     schedule: Path | None,
     settings: Settings,
+    band: int | None,
     resources: Resources,
     shown: Presentation,
 ) -> int:
@@ -82,6 +84,7 @@ def command(
     if schedule is not None and only and "schedule" not in only:
         raise click.UsageError("--schedule goes with --only schedule, or without --only.")
     columns = chosen_columns(shown.columns, ADVICE_COLUMNS, shown.format)
+    settings = options.with_band(settings, band)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 

@@ -37,6 +37,7 @@ Examples:
     is_flag=True,
     help="With --format json or jsonl: the best predictors of each tensor too, as bounds needs them.",
 )
+@options.band
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
 @options.subspace
 @options.window
@@ -50,6 +51,7 @@ def command(
     steps: bool,
     tensor_steps: bool,
     search: bool,
+    band: int | None,
     plan: bool,
     subspace: int | None,
     window: int | None,
@@ -64,11 +66,13 @@ def command(
     for option, asked in (("--tensor-steps", tensor_steps), ("--search", search)):
         if part is None and asked and not shown.format.startswith("json"):
             raise click.UsageError(f"{option} goes with --format json or jsonl, not with {shown.format}.")
+    if band is not None and not search:
+        raise click.UsageError("--band goes with --search.")
     if plan and shown.format == "csv":
         raise click.UsageError("--plan goes with any --format but csv.")
     if plan and fail_if:
         raise click.UsageError("--plan stops before there is anything to hold --fail-if against.")
-    settings = options.with_subspace(settings, subspace, window)
+    settings = options.with_band(options.with_subspace(settings, subspace, window), band)
     if part is not None:
         from .partial import write_partial_analysis
 

@@ -38,6 +38,7 @@ Examples:
     "--floor", type=float, default=0.0, show_default=True, metavar="F", help="What no loss is below."
 )
 @click.option("--curves", is_flag=True, help="With --format csv or jsonl: the curves over rows and ranks.")
+@options.band
 @options.resources
 @options.presentation
 def command(
@@ -48,6 +49,7 @@ def command(
     lr: float | None,
     floor: float,
     curves: bool,
+    band: int | None,
     resources: Resources,
     shown: Presentation,
 ) -> int:
@@ -70,6 +72,7 @@ def command(
     if curves and shown.format not in ("csv", "jsonl", "json"):
         raise click.UsageError(f"--curves goes with --format csv or jsonl, not with {shown.format}.")
     columns = chosen_columns(shown.columns, CURVE_COLUMNS if curves else BOUNDS_COLUMNS, shown.format)
+    settings = options.with_band(settings, band)
     gradlog.check_bounds(radius, smoothness, lr, floor)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)

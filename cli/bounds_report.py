@@ -9,7 +9,7 @@ from .figures import NOTHING, count, counted, numbers, run_size, significant
 from .report import Column, Report, Series, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, ScopeSearch
+    from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, PredictorSearch, ScopeSearch
 
 MOST_TENSORS = 4
 """Json has all of them."""
@@ -37,7 +37,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
     size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
     tables = [_guarantees(bounds)]
     if analysis.search is not None and analysis.search.total.found:
-        tables.append(_found(analysis.search.total.found, analysis.search.confidence))
+        tables.append(_found(analysis.search))
     if analysis.search is not None and len(analysis.search.tensors) > 1:
         tables.append(_tensors(bounds, analysis.search.tensors))
     return Report(
@@ -72,16 +72,18 @@ def _ratio(row: Guarantee) -> str:
     return NOTHING if row.ratio is None else f"{row.ratio:.4f}" if row.ratio >= 1e-3 else f"{row.ratio:.1e}"
 
 
-def _found(found: Sequence[FoundPredictor], confidence: float) -> Table:
+def _found(search: PredictorSearch) -> Table:
+    found = search.total.found
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("best in hindsight", "left", shrinks=True), [_short(item.predictor) for item in found]),
         (Column("kappa", "decimal"), numbers([item.kappa for item in found])),
         (Column("scaled", "decimal", yields=2), numbers([item.scaled_kappa for item in found])),
         (Column("held out", "decimal"), numbers([item.held_out for item in found])),
-        (Column(f"{100 * confidence:g}% interval"), [_interval(item) for item in found]),
+        (Column(f"{100 * search.confidence:g}% interval"), [_interval(item) for item in found]),
         (Column("verdict", "left"), [_verdict(item) for item in found]),
     ]
-    return Table.of("Predictor search, whole model", columns)
+    band = f", band of {search.width} rows" if search.width and search.width > 1 else ""
+    return Table.of(f"Predictor search, whole model{band}", columns)
 
 
 def _interval(item: FoundPredictor) -> str:

@@ -331,6 +331,14 @@ relation = _leading_directions(
     "runs' leading K directions of gradients and of increments overlap, window by window."
 )
 
+band = click.option(
+    "--band",
+    type=click.IntRange(2, 256),
+    metavar="W",
+    help="Lags up to W - 1 whose products predictors are searched from, means up to W among them, in logs "
+    "too long to multiply all pairs of rows.  [default: 64]",
+)
+
 window = click.option(
     "--window",
     type=click.IntRange(min=2),
@@ -348,3 +356,8 @@ def with_subspace(settings: Settings, dimensions: int | None, rows: int | None) 
     if rows is not None and rows < dimensions:
         raise click.UsageError(f"--window {rows} is shorter than the {dimensions} directions of --subspace.")
     return dataclasses.replace(settings, subspace=dimensions, window=rows)
+
+
+def with_band(settings: Settings, width: int | None) -> Settings:
+    """The settings with --band."""
+    return settings if width is None else dataclasses.replace(settings, band=width)

@@ -42,6 +42,12 @@ class Source:
                 asked, held = getattr(self.settings, word), getattr(self.analysis.settings, word)
                 if asked not in ((), (None, None), held):
                     raise UsageError(f"{self.name}: {option} cannot change finished results: give the store")
+            held = self.analysis.search
+            if self.settings.band is not None and (
+                held is None or held.width not in (None, self.settings.band)
+            ):
+                band = "no search" if held is None else f"a search with --band {held.width}"
+                raise UsageError(f"{self.name}: holds {band}, which --band cannot change: give the store")
         return self.analysis
 
 

@@ -88,8 +88,7 @@ def steps_of(layout: BandLayout, rows: Doubles, found: ScopeSearch) -> dict[str,
         decay for item in found.found if item.family in ("ema", "mixture") for decay in _numbers(item)[:2]
     }
     layout, kept = layout.only(used)
-    rows = rows[:, [*range(STEPS), *(STEPS + kept)]]
-    for tables in row_tables(layout, rows):
+    for tables in row_tables(layout, rows, [*range(STEPS), *(STEPS + kept)]):
         inside = slice(tables.start, tables.start + tables.energy.size)
         for item in found.found:
             steps[item.predictor][inside] = _residuals(layout, tables, item)

@@ -15,7 +15,7 @@ from ..kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
 from .band_search import search_band, steps_of
 from .candidates import CONFIDENCE
 from .held_out import BLOCKS
-from .history_band import MODEL_BINS, TENSOR_BINS, BandLayout, BinnedBand
+from .history_band import MODEL_BINS, STEPS, TENSOR_BINS, BandLayout, BinnedBand
 from .pass_result import TileResult
 from .ranges import Part
 from .search_result import PredictorSearch, ScopeSearch
@@ -77,7 +77,7 @@ class BandWork:
         self._layout = layout
         self._pool = pool
         self._alone = alone
-        self._model = np.zeros((layout.rows, layout.columns))
+        self._model = np.zeros((layout.rows, STEPS + layout.columns))
         self._tensors: dict[int, BinnedBand] = {}
         self._block: dict[int, Doubles] = {}
         self._place = (0, 0)
@@ -91,7 +91,7 @@ class BandWork:
                 self._end_range()
             self._place = place
         for part, sums, lagged in zip(result.parts, result.sums, result.lagged, strict=True):
-            self._model[result.start : result.start + lagged.shape[0]] += lagged
+            self._model[result.start : result.start + lagged.shape[0], STEPS:] += lagged
             if part.tensor not in self._tensors:
                 self._tensors[part.tensor] = BinnedBand(self._layout, TENSOR_BINS)
             if self._alone:
@@ -116,7 +116,8 @@ class BandWork:
         self._end_block()
         self._end_range()
         layout = self._layout
-        rows = np.concatenate([sums[:, _COLUMNS], self._model], axis=1)
+        rows = self._model
+        rows[:, :STEPS] = sums[:, _COLUMNS]
         model = BinnedBand(layout, MODEL_BINS)
         model.take(rows)
         model.end()
@@ -134,4 +135,4 @@ class BandWork:
 
         tensors = tuple(self._pool.map(search, range(len(self._names))))
         total = replace(total, steps=steps_of(layout, rows, total))
-        return PredictorSearch("band", CONFIDENCE, BLOCKS, total, tensors)
+        return PredictorSearch("band", CONFIDENCE, BLOCKS, total, tensors, layout.width)

@@ -147,6 +147,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
     document = dataclasses.asdict(settings)
     if settings.subspace is None:
         del document["subspace"], document["window"]
+    if settings.band is None:
+        del document["band"]
     return document
 
 
@@ -248,6 +250,7 @@ def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:
 def _search(search: PredictorSearch) -> dict[str, Any]:
     return {
         "method": search.method,
+        "width": search.width,
         "confidence": search.confidence,
         "blocks": search.blocks,
         "total": _found(search.total),

@@ -224,6 +224,7 @@ def _search(held: Mapping[str, Any]) -> PredictorSearch:
         blocks=int(held["blocks"]),
         total=_found(None, held["total"]),
         tensors=tuple(_found(str(item["name"]), item) for item in held["tensors"]),
+        width=held.get("width"),
     )
 
 

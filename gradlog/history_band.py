@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .history_gram import average_products, average_residuals, pair_residuals
-from .history_lags import MOST_LAGS, HistoryLags
+from .history_lags import LONGEST_MEAN, MOST_LAGS, HistoryLags
 from .predictor_search import DECAYS, MIXED
 from .ranges import TILE_WIDTH
 from .step_bins import bin_edges
@@ -25,9 +25,11 @@ from .step_bins import bin_edges
 Doubles = NDArray[np.float64]
 
 WIDTH = 64
-"""Lags of increments whose products are kept."""
+"""Lags of increments whose products are kept, unless another width is asked for."""
 NEAR = 0.7
-"""Averages up to this decay forget within WIDTH: 0.7^63 is below 2e-10."""
+"""Averages up to this decay forget within WIDTH: 0.7^63 is below 2e-10. Other widths have others."""
+LEAST_WIDTH, MOST_WIDTH = 2, LONGEST_MEAN
+"""Widths that can be asked for: a mean takes 2 gradients at least, and longer ones are not searched."""
 NARROW_WIDTH = 1
 """Where memory holds no more: averages and their mixtures alone."""
 MODEL_BINS = 512
@@ -57,7 +59,8 @@ class BandLayout:
     def of(cls, rows: int, width: int, measured: Sequence[float]) -> BandLayout:
         """Of the decays of a grid, and those of averages that are measured anyway."""
         decays = {*DECAYS.tolist(), *(step / 20 for step in range(20) if step / 20 <= NEAR), *measured}
-        near = sorted(decay for decay in decays if decay <= NEAR) if width >= WIDTH else []
+        forgotten = NEAR ** ((WIDTH - 1) / (width - 1)) if width > 1 else -1.0
+        near = sorted(decay for decay in decays if decay <= forgotten)
         return cls(rows, width, tuple(near), tuple(sorted(decays - {*near})))
 
     @property
@@ -102,7 +105,7 @@ class BandLayout:
         table = 1 + len(self.decays) + len(self.pairs) + self.longest_mean + (self.lags + 1) ** 2
         bins = tensors * min(self.rows, TENSOR_BINS + 1) + 2 * min(self.rows, MODEL_BINS + 1)
         open_rows = 4 * (AT_ONCE + self.width) * (table + self.columns)
-        model = self.rows * self.columns
+        model = self.rows * (STEPS + self.columns)
         in_work = workers * TILE_WIDTH * (2 * self.width + 3 * len(self.followed))
         return 8 * (bins * table + open_rows + model + in_work)
 
@@ -240,12 +243,14 @@ class BinnedBand:
         sums.mean_products[0] += tables.mean_products.sum(axis=0)
 
 
-def row_tables(layout: BandLayout, rows: Doubles) -> Iterator[HistoryTables]:
-    """The tables of all rows of a scope (N, STEPS + columns), some at a time."""
+def row_tables(
+    layout: BandLayout, rows: Doubles, columns: Sequence[int] | slice = slice(None)
+) -> Iterator[HistoryTables]:
+    """The tables of all rows of a scope, some at a time. columns : of `rows`, the STEPS + columns to take"""
     found: list[HistoryTables] = []
     band = HistoryBand(layout, found.append)
     for at in range(0, rows.shape[0], AT_ONCE):
-        band.take(rows[at : at + AT_ONCE])
+        band.take(rows[at : at + AT_ONCE, columns])
         band.finish()
         yield from found
         found.clear()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, MemoryLimitError, UsageError
-from .history_band import NARROW_WIDTH, WIDTH, BandLayout
+from .history_band import LEAST_WIDTH, MOST_WIDTH, NARROW_WIDTH, WIDTH, BandLayout
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan, make_plan
@@ -116,7 +116,7 @@ def prepare(
         plan, of_part = planned(settings.rank)
         if search and (plan.method != "exact" or plan.by_columns):
             # Inner products of all pairs of rows are not formed: those of rows nearby are.
-            band = BandLayout.of(rows[1] - rows[0], WIDTH, bank.decays)
+            band = BandLayout.of(rows[1] - rows[0], settings.band or WIDTH, bank.decays)
             try:
                 plan, of_part = planned(plan.method, band)
             except MemoryLimitError:
@@ -128,6 +128,8 @@ def prepare(
         plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
+    if settings.band is not None and band is None:
+        warnings.append(_band_warning(search))
     if sketched is None and plan.method != "sketch" and (settings.sketch_dim is not None or settings.seed):
         given = "--seed" if settings.sketch_dim is None else "--sketch-dim"
         warnings.append(
@@ -183,6 +185,8 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"window {settings.window}: must have at least {least} rows")
     if settings.window is not None and settings.subspace is None:
         raise UsageError("window: goes with subspace only")
+    if settings.band is not None and not LEAST_WIDTH <= settings.band <= MOST_WIDTH:
+        raise UsageError(f"band {settings.band}: must be from {LEAST_WIDTH} to {MOST_WIDTH} lags")
     for dim in (settings.sketch_dim, settings.project):
         if dim is not None:
             check_dimension(dim)
@@ -264,6 +268,11 @@ def _check_chunks(
             "chunks-absent", f"{told}; read as the store's fill value (Zarr writers skip all-zero chunks)"
         )
     ]
+
+
+def _band_warning(search: bool) -> LogWarning:
+    why = "all pairs of rows are multiplied" if search else "no predictors are searched"
+    return LogWarning("band-unused", f"{why}, and --band serves nothing")
 
 
 def _decodes_warning(plan: Plan) -> LogWarning:

@@ -234,6 +234,8 @@ class Settings:
     window : rows of a window of training for that; None for 4 times as many as dimensions
     sketch_dim, seed : M and the seed of the sketch method's projection; None for an M that memory allows
     project : M of a projection that path lengths are estimated from too; None for exact ones
+    band : lags of the band that predictors are searched from where not all pairs of rows are multiplied,
+    2 to 256; None for 64
     """
 
     predictors: tuple[str, ...] = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
@@ -250,6 +252,7 @@ class Settings:
     sketch_dim: int | None = None
     seed: int = 0
     project: int | None = None
+    band: int | None = None
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:

@@ -83,6 +83,7 @@ class PredictorSearch:
 
     method : "gram", from inner products of all pairs of rows, or "band", from those of rows nearby, with
     averages of a grid of decays; every candidate's path length is exact
+    width : of the band, 1 where memory held averages alone; None with "gram"
     confidence : of the intervals, of all families together; blocks : of rows that were held out in turn
     """
 
@@ -91,3 +92,4 @@ class PredictorSearch:
     blocks: int
     total: ScopeSearch
     tensors: tuple[ScopeSearch, ...]
+    width: int | None = None

@@ -345,6 +345,23 @@ def test_ranks_that_meet_predictors_are_told_once_each() -> None:
     assert meeting_ranks(found) == "ema:0.5 at r = 2-4; linear at 2 or more; zero, mean:5 at 3"
 
 
+def test_a_band_of_another_width(tmp_path: Path, command: Command) -> None:
+    log, held = "sample_logs/mlp-gd.zarr", str(tmp_path / "held.json")
+    command("analyze", log, "--rank", "none", "--search", "--band", "16", "--format", "json", "-o", held)
+    found = json.loads(command("bounds", log, "--rank", "none", "--band", "16", "--format", "json"))
+    assert (found["search"]["width"], found["settings"]["band"]) == (16, 16)
+    assert "band of 16 rows" in command("bounds", held)
+    assert command("bounds", held, "--band", "16") == command("bounds", held)
+    assert "a search with --band 16" in command("bounds", held, "--band", "32", expect=2)
+    assert "a search with --band 16" in command("advise", held, "--band", "32", expect=2)
+    command("analyze", log, "--format", "json", "-o", held)
+    assert "no search" in command("advise", held, "--band", "32", expect=2)
+    command("advise", log, "--rank", "none", "--band", "2", "-q")
+    for width in ("1", "257"):
+        assert "range" in command("bounds", log, "--band", width, expect=2)
+    assert "--search" in command("analyze", log, "--band", "4", expect=2)
+
+
 def test_wrong_usage_is_one_line(tmp_path: Path, command: Command) -> None:
     log = "sample_logs/mlp-gd.zarr"
     assert "radius" in command("bounds", log, "--radius", "-1", expect=2)

@@ -51,7 +51,7 @@ cut_lists = st.lists(st.integers(1, 290), max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kind=st.sampled_from(KINDS), rows=st.integers(1, 300), width=st.sampled_from([1, 2, 5, 64]),
+    kind=st.sampled_from(KINDS), rows=st.integers(1, 300), width=st.sampled_from([1, 2, 5, 64, 65, 200]),
     cuts=cut_lists, seed=st.integers(0, 99),
 )  # fmt: skip
 def test_lagged_products_are_brute_force(
@@ -89,7 +89,7 @@ def test_single_precision_is_good_enough_or_given_up() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(KINDS), rows=st.integers(2, 700), cuts=cut_lists, seed=st.integers(0, 99),
-    width=st.sampled_from([1, 8, 64]),
+    width=st.sampled_from([1, 2, 8, 64, 100, 256]),
 )  # fmt: skip
 def test_what_is_found_has_the_figures_of_its_spec(
     kind: str, rows: int, cuts: list[int], seed: int, width: int
@@ -117,10 +117,13 @@ def test_what_is_found_has_the_figures_of_its_spec(
             assert found.scaled_kappa == pytest.approx(scaled, rel=1e-5, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_best_of_each_family_is_found(kind: str) -> None:
-    g = gradients(kind, 900, 3, 5)
-    layout = BandLayout.of(900, WIDTH, (0.5,))
+@pytest.mark.parametrize(
+    ("kind", "rows", "width"),
+    [*((kind, 900, WIDTH) for kind in KINDS), ("walk", 30, 64), ("noise", 300, 3), ("noise", 300, 150)],
+)
+def test_the_best_of_each_family_is_found(kind: str, rows: int, width: int) -> None:
+    g = gradients(kind, rows, 3, 5)
+    layout = BandLayout.of(rows, width, (0.5,))
     binned = BinnedBand(layout, MODEL_BINS)
     binned.take(gathered(g, layout, [200, 333]))
     binned.end()
@@ -130,7 +133,7 @@ def test_the_best_of_each_family_is_found(kind: str) -> None:
         return float(((g - predicted(g, spec)) ** 2).sum())
 
     averages = [left(f"ema:{decay}") for decay in layout.decays]
-    means = [left(f"mean:{k}") for k in range(1, WIDTH + 1)]
+    means = [left(f"mean:{k}") for k in range(1, width + 1)]
     for family, held in (("ema", averages), ("mean", means)):
         found = search.of(family)
         assert found is not None
@@ -143,6 +146,16 @@ def test_the_best_of_each_family_is_found(kind: str) -> None:
     mixed = search.of("mixture") or search.of("ema")
     assert mixed is not None
     assert mixed.path_length <= least * (1 + 1e-4) + 1e-9
+
+
+def test_averages_that_a_band_holds_are_not_followed() -> None:
+    grid = BandLayout.of(900, 64, ()).decays
+    for width in (1, 2, 16, 64, 256):
+        layout = BandLayout.of(900, width, ())
+        assert layout.decays == grid
+        assert all(decay ** (width - 1) <= 2e-10 for decay in layout.near if decay)
+        assert len(layout.followed) + width == layout.columns
+    assert max(BandLayout.of(900, 64, ()).near) == 0.7
 
 
 def test_tables_of_disjoint_parameters_add_and_bins_are_sums_of_rows() -> None:

@@ -159,6 +159,41 @@ def test_band_and_whole_gram_agree(tmp_path: Path) -> None:
     assert near.kappa == pytest.approx(ema.kappa, rel=5e-3)
 
 
+def test_a_band_of_another_width(tmp_path: Path) -> None:
+    path = foreign_store(tmp_path / "w.zarr", {"w": walk(90, (200,), 1)}, chunks=(7, 200))
+
+    def searched(band: int | None, rank: str = "none") -> gradlog.Analysis:
+        return gradlog.analyze(path, Settings(rank=rank, band=band), search=True)
+
+    wide = searched(256)  # wider than the log is long
+    whole = searched(None, "exact")
+    for family in ("mean", "lags"):
+        assert wide.search is not None
+        assert whole.search is not None
+        one, other = wide.search.total.of(family), whole.search.total.of(family)
+        assert one is not None
+        assert other is not None
+        assert one.predictor == other.predictor
+        assert one.held_out == pytest.approx(other.held_out, rel=1e-9)
+    narrow = searched(4)
+    assert narrow.search is not None
+    specs = [f"mean:{k}" for k in (1, 2, 3, 4)]
+    measured = gradlog.analyze(path, Settings(predictors=tuple(specs), rank="none")).total.predictors
+    mean = narrow.search.total.of("mean")
+    assert mean is not None
+    assert mean.kappa == pytest.approx(min(p.kappa or 0 for p in measured if p.predictor in specs), rel=1e-6)
+    widths = [run.search.width if run.search else 0 for run in (wide, whole, narrow, searched(None))]
+    assert widths == [256, None, 4, 64]
+    (read,) = gradlog.read_analyses(json.dumps(gradlog.analysis_document(narrow)), "x.json")
+    assert read.search is not None
+    assert (read.search.width, read.settings.band) == (4, 4)
+    assert [w.code for w in searched(4, "exact").warnings] == ["band-unused"]
+    assert [w.code for w in gradlog.analyze(path, Settings(band=4)).warnings] == ["band-unused"]
+    for width in (1, 257):
+        with pytest.raises(gradlog.UsageError, match="from 2 to 256"):
+            searched(width)
+
+
 def test_where_memory_is_scarce_averages_alone_are_searched(tmp_path: Path) -> None:
     path = foreign_store(tmp_path / "long.zarr", {"w": walk(90, (80_000,), 1)}, chunks=(30, 80_000))
 
