@@ -42,6 +42,9 @@ def plan_side_by_side(
         ranges = tuple(replace(item, row_blocks=(span,)) for item in columns)
         block = max((block_bytes(own, item) for item in ranges), default=0)
         beside = max((reading_bytes(own, item) for item in ranges), default=0)
+        # Blocks larger than aimed at have work for all threads while they are read, and then again while they
+        # are multiplied: four of them at once would only take memory.
+        buffers = 2 if block <= limits.block_bytes and 2 * block + beside <= room else 1
         plans.append(
             Plan(
                 rows=span,
@@ -50,9 +53,9 @@ def plan_side_by_side(
                 by_columns=False,
                 basis_rows=0,
                 block_bytes=block,
-                buffers=2 if 2 * block + beside <= room else 1,
+                buffers=buffers,
                 workers=min(request.threads, planned),
-                memory=fixed // len(tensors) + 2 * block + beside,
+                memory=fixed // len(tensors) + buffers * block + beside,
                 decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
                 window=request.window,
             )

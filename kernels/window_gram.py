@@ -7,6 +7,8 @@ cosines between two such bases are V_1 V_2^T = S_1^-1 U_1^T (X_1 X_2^T) U_2 S_2^
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .scaling import binary_exponent, binary_exponents
+from .window_rows import WindowRows, of_both_kinds, windows_of
 
 GRADIENTS, INCREMENTS = 0, 1
 """First index of a window's matrices: of gradients g_t, or of increments g_t - g_{t-1}."""
@@ -22,9 +25,6 @@ WITHIN, ACROSS = 0, 1
 FLOOR = 1e-10
 """Directions with less than this share of the largest sigma^2 are not used: divided by sigma, the rounding of
 the Gram matrix (about 1e-16 of the largest sigma^2) would turn them by more than 1e-5 or so."""
-ONE_DIGIT = 10.0
-HALF_OF_DIGITS = 1e7
-"""By how much energies of gradients may exceed those of increments that are read off their products."""
 
 
 def window_grams(
@@ -46,62 +46,48 @@ def window_grams(
     multiplied. There is no increment at row 0, which counts as zero.
     """
     out = np.zeros((last - first, 2, 2, window, window))
-    before: NDArray[np.float64] | None = None
-    exact_before = True
-    for number in range(max(0, first - 1), last):
-        begin, end = number * window, min((number + 1) * window, stop)
-        own = _with_row_before(rows, begin - start, end - start)
-        gram = own @ own.T
-        exact = _differences_are_exact(gram)
+    numbers = range(max(0, first - 1), last)
+    bounds = [(number * window - start, min((number + 1) * window, stop) - start) for number in numbers]
+    buffers = np.empty((2, 2 * window, rows.shape[1]))
+    before: tuple[WindowRows, NDArray[np.float64]] | None = None
+    for number, own in zip(numbers, windows_of(rows, bounds) if bounds else (), strict=True):
+        values, (own,), (within,) = _multiplied((own,), ((0, 0),), buffers[number % 2])
         if number >= first:
-            height = end - begin
-            pairs = [(WITHIN, own, gram)]
+            height = own.end - own.begin
+            into = out[number - first, :, :, :, :height]
+            into[:, WITHIN, :height] = within
             if before is not None:
-                pairs.append((ACROSS, before, before @ own.T))
-            for at, left, products in pairs:
-                into = out[number - first, :, at, : left.shape[0] - 1, :height]
-                into[GRADIENTS] = products[1:, 1:]
-                if exact and (at == WITHIN or exact_before):
-                    into[INCREMENTS] = _of_increments(products)
-                else:
-                    into[INCREMENTS] = np.diff(left, axis=0) @ np.diff(own, axis=0).T
-                # The first row of all stands twice.
-                if begin == (window if at == ACROSS else 0):
-                    into[INCREMENTS, 0] = 0.0
-                if not begin:
-                    into[INCREMENTS, :, 0] = 0.0
-        before, exact_before = own, exact
+                into[:, ACROSS] = of_both_kinds(before[0], own, before[1] @ values.T)
+        before = own, values
     return out
 
 
-def _with_row_before(rows: NDArray[np.floating[Any]], begin: int, end: int) -> NDArray[np.float64]:
-    """(end - begin + 1, W) float64: rows begin - 1 .. end - 1; a first row without any before it twice."""
-    out = np.empty((end - begin + 1, rows.shape[1]))
-    out[1:] = rows[begin:end]
-    out[0] = rows[max(0, begin - 1)]
-    return out
+def _multiplied(
+    windows: Sequence[WindowRows], pairs: Sequence[tuple[int, int]], buffer: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], Sequence[WindowRows], list[NDArray[np.float64]]]:
+    """Windows over the same columns, in forms that keep their digits, and their products.
 
+    pairs : of windows whose products are returned, (i, i) of each window i first; buffer : for their rows
 
-def _differences_are_exact(gram: NDArray[np.float64]) -> bool:
-    """Whether products of increments can be read off those of gradients, g_i g_j - g_i g_{j-1} - ....
-
-    A difference of large numbers loses digits: it must not lose more than one of the largest increment's
-    energy, nor more than half of those of any increment's.
+    Returns the rows that were multiplied, the windows, and (2, rows of i, rows of j) for each pair
     """
-    squares = gram.diagonal()
-    pairs = np.maximum(squares[1:], squares[:-1])
-    energies = _of_increments(gram).diagonal()
-    # The first row may stand twice, and then counts for nothing.
-    energies, pairs = energies[1:], pairs[1:]
-    if not energies.size or not np.isfinite(gram).all():
-        return False
-    return bool(ONE_DIGIT * energies.max() >= squares.max() and (HALF_OF_DIGITS * energies >= pairs).all())
-
-
-def _of_increments(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Products of increments (R - 1, S - 1) from those of gradients (R, S)."""
-    by_rows = gram[1:] - gram[:-1]
-    return np.asarray(by_rows[:, 1:] - by_rows[:, :-1])
+    while True:
+        stops = list(itertools.accumulate((window.count for window in windows), initial=0))
+        values = buffer[: stops[-1]]
+        for at, window in zip(stops, windows, strict=False):
+            window.write(values[at:])
+        gram = values @ values.T
+        both = [
+            of_both_kinds(windows[i], windows[j], gram[stops[i] : stops[i + 1], stops[j] : stops[j + 1]])
+            for i, j in pairs
+        ]
+        checked = [
+            window.checked(float(gram[at, at]), own)
+            for window, at, own in zip(windows, stops, both, strict=False)
+        ]
+        if all(one is other for one, other in zip(checked, windows, strict=True)):
+            return values, windows, both
+        windows = checked
 
 
 @dataclass(frozen=True)
@@ -185,23 +171,14 @@ def paired_grams(
     (windows, 2, 3, window, window) float64: of gradients and increments, A A^T, B B^T and A B^T of each
     window; zeros behind the end of a short last window. Increments as in `window_grams`.
     """
-    rows = first.shape[0]
-    out = np.zeros((-(-rows // window), 2, 3, window, window))
-    for number, begin in enumerate(range(0, rows, window)):
-        end = min(begin + window, rows)
-        height = end - begin
-        both = np.concatenate([_with_row_before(values, begin, end) for values in (first, second)])
-        gram = both @ both.T
-        parts = (slice(0, height + 1), slice(height + 1, None))
-        places = ((FIRST, 0, 0), (SECOND, 1, 1), (BETWEEN, 0, 1))
-        derived = all(_differences_are_exact(gram[part, part]) for part in parts)
-        if not derived:
-            sides = [np.diff(both[part], axis=0) for part in parts]
-        for at, i, j in places:
-            block = gram[parts[i], parts[j]]
-            out[number, GRADIENTS, at, :height, :height] = block[1:, 1:]
-            products = _of_increments(block) if derived else sides[i] @ sides[j].T
-            if not begin:
-                products[0] = products[:, 0] = 0.0
-            out[number, INCREMENTS, at, :height, :height] = products
+    rows, columns = first.shape
+    bounds = [(begin, min(begin + window, rows)) for begin in range(0, rows, window)]
+    out = np.zeros((len(bounds), 2, 3, window, window))
+    buffer = np.empty((4 * window, columns))
+    sides = (windows_of(values, bounds) for values in (first, second))
+    for into, (begin, end), windows in zip(out, bounds, zip(*sides, strict=True), strict=True):
+        # One product of both runs' rows together, of which BLAS forms half.
+        _, _, products = _multiplied(windows, ((0, 0), (1, 1), (0, 1)), buffer)
+        for place, both in zip((FIRST, SECOND, BETWEEN), products, strict=True):
+            into[:, place, : end - begin, : end - begin] = both
     return out
