@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .figures import NOTHING
@@ -24,12 +25,14 @@ def interval_text(change: Change) -> str:
     """Both ends in the unit of the change itself, such as ``+1.2 to +5.3%``; ``exact`` where it is a fact."""
     if change.interval is None or change.relative is None:
         return "exact" if change.basis == "exact" else NOTHING
-    low, high = change.interval
-    if _in_percent(change.relative):
+    return ends_text(*change.interval, change.relative)
+
+
+def ends_text(low: float, high: float, unit: float) -> str:
+    """Two relative changes in the unit that fits the relative change `unit`, said once."""
+    if _in_percent(unit):
         return f"{_percent(low)} to {_percent(high)}%"
-    if change.relative > 0:
-        return f"{relative_text(low, change.relative)} to {_times(1 + high)}"
-    return f"{relative_text(low, change.relative)} to {_parts(high)}"
+    return f"{relative_text(low, unit)} to {_times(1 + high) if unit > 0 else _parts(high)}"
 
 
 def relative_text(value: float, unit: float) -> str:
@@ -39,8 +42,30 @@ def relative_text(value: float, unit: float) -> str:
     return f"x{_times(1 + value)}" if unit > 0 else f"/{_parts(value)}"
 
 
+def sided_text(relative: float, limit: float) -> str:
+    """``relative_text`` with as many digits as say on which side of the relative change `limit` it lies."""
+    in_unit, sign, unit = _figure_in_unit(relative)
+    figure, edge = in_unit(relative), in_unit(limit)
+    for digits in ("", *(f"+.{count}g" if unit else f".{count}g" for count in (4, 6, 9, 12, 17))):
+        text = relative_text(relative, relative) if not digits else f"{sign}{figure:{digits}}{unit}"
+        shown = float(text.removeprefix(sign).removesuffix(unit).replace(",", ""))
+        if (shown > edge, shown < edge) == (figure > edge, figure < edge):
+            break
+    return text
+
+
+def _figure_in_unit(relative: float) -> tuple[Callable[[float], float], str, str]:
+    """How a relative change becomes the figure that is shown, and what stands before and behind it."""
+    if _in_percent(relative):
+        return lambda value: 100 * value, "", "%"
+    if relative > 0:
+        return lambda value: 1 + value, "x", ""
+    return lambda value: 1 / (1 + value) if value > -1 else float("inf"), "/", ""
+
+
 def _in_percent(relative: float) -> bool:
-    return 1 / TIMES < 1 + relative < TIMES
+    """Also where nothing is left, or the sign has changed: that is no part of what was there."""
+    return not 0 < 1 + relative <= 1 / TIMES and 1 + relative < TIMES
 
 
 def _percent(relative: float) -> str:

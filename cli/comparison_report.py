@@ -115,7 +115,7 @@ def _tensors(comparison: Comparison, number: int) -> Table:
     middle = _middle_rank(comparison)
     if middle is not None:
         of_rank = [scope.change(middle) for scope in shown]
-        title = middle.replace("rank[", "r*(").replace("]", ")")
+        title = f"{middle.replace('rank[', 'r*(').replace(']', ')')} {letter(0)} to {letter(number)}"
         columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
     columns.append((Column("norm change", yields=4), [_beyond_noise(c) for c in norms]))
     noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
@@ -167,4 +167,6 @@ def _unmatched(comparison: Comparison, number: int) -> list[str]:
             more = f" and {count(len(names) - MOST_NAMES)} more" if len(names) > MOST_NAMES else ""
             told = ", ".join(names[:MOST_NAMES]) + more
             lines.append(f"Only in {letter(run)}, {counted(len(names), 'tensor')}: {told}.")
+    if lines:
+        lines.append("Whole-model figures count them too; --tensor and --exclude leave them out.")
     return lines

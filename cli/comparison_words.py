@@ -22,8 +22,10 @@ def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
     """Which run is more predictable, whether that is noise, and what to mind."""
     a, b = letter(0), letter(number)
     change = comparison.total.change("kappa[best]")
-    if change is None or change.baseline is None or change.value is None:
-        return (f"All gradients of {a} or {b} are zero: there is nothing to compare.",)
+    assert change is not None
+    zero = [run for run, kappa in ((a, change.baseline), (b, change.value)) if kappa is None]
+    if zero:
+        return (f"All gradients of {' and '.join(zero)} are zero: there is nothing to compare.",)
     lines = [_more_predictable(comparison, change, a, b), _noise(comparison, change)]
     if not comparison.no_interval[1] and len(comparison.tensors) > 1:
         lines.append(_in_tensors(comparison, a, b))
@@ -32,8 +34,8 @@ def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
     rows = comparison.baseline.run.rows, comparison.run.run.rows
     if rows[0] != rows[1]:
         lines.append(
-            f"{a} has {count(rows[0])} rows and {b} {count(rows[1])}: path lengths and ranks grow with rows; "
-            "compare kappas."
+            f"{a} has {counted(rows[0], 'row')} and {b} {count(rows[1])}: path lengths and ranks grow "
+            "with rows; compare kappas."
         )
     return tuple(lines)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from .changes import ends_text, sided_text
 from .figures import count, significant
 from .messages import printable, tell_violation
 
@@ -83,10 +85,8 @@ def _place(finding: Finding, rule: Rule) -> str:
     name = rule.subject if finding.tensor is None else finding.tensor
     if finding.reading.value is None and (finding.before is None or finding.after is None):
         return f"{name} has no value"
-    if isinstance(rule.condition, str):
-        return f"{name} {_changed(finding, rule, '%')}"
-    if rule.condition.kind != "value":
-        return f"{name} {_changed(finding, rule, '%' if rule.condition.kind == 'percent' else '')}"
+    if isinstance(rule.condition, str) or rule.condition.kind != "value":
+        return f"{name} {_changed(finding, rule, rule.condition)}"
     return f"{name} {_is(finding.reading, rule)}"
 
 
@@ -100,19 +100,23 @@ def _is(reading: Reading, rule: Rule) -> str:
     return f"is about {_figure(reading.value, '')}, between {bounds}"
 
 
-def _changed(finding: Finding, rule: Rule, unit: str) -> str:
-    """By how much, within which bounds, from what to what."""
-    reading = finding.reading
-    text = "changed"
-    if reading.value is not None:
-        text += f" by {_figure(reading.value, rule.condition, '+')}{unit}"
-    if reading.value is not None and reading.lower < reading.upper:
-        low, high = (_figure(end, "", "+") for end in (reading.lower, reading.upper))
-        text += f" ({low}{unit} to {high}{unit})"
+def _changed(finding: Finding, rule: Rule, condition: Limit | str) -> str:
+    """By how much, within which bounds, from what to what: as the tables of a comparison say it."""
+    told = []
+    value, low, high = finding.reading.value, finding.reading.lower, finding.reading.upper
+    if value is not None and math.isfinite(value):
+        if isinstance(condition, str) or condition.kind == "percent":
+            # Readings of relative changes are in percent.
+            limit = math.nan if isinstance(condition, str) else condition.number / 100
+            told.append(sided_text(value / 100, limit))
+            told += [f"({ends_text(low / 100, high / 100, value / 100)})"] * (low < high)
+        else:
+            told.append(_figure(value, condition, "+"))
+            told += [f"({_figure(low, '', '+')} to {_figure(high, '', '+')})"] * (low < high)
     if finding.before is not None and finding.after is not None:
         show = significant if rule.quantity != "rank" else lambda rank: count(int(rank))
-        text += f" from {show(finding.before)} to {show(finding.after)}"
-    return text
+        told.append(f"from {show(finding.before)} to {show(finding.after)}")
+    return " ".join(told)
 
 
 def _figure(value: float, limit: Limit | str, sign: str = "") -> str:

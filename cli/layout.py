@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 
@@ -19,9 +20,28 @@ LEAST_WIDTH = 6
 
 
 def fit(table: Table, terminal: Terminal) -> tuple[list[Column], list[list[str]]]:
-    """Columns that fit, and for each its heading and cells, all of one width."""
+    """Columns that fit, and for each its heading and cells, all of one width.
+
+    Decimal points that stand under one another take room: they don't where a column would go for it.
+    """
     columns = table.columns
     texts = [[printable(row[at]) for row in table.rows] for at in range(len(columns))]
+    fitted = _fit(columns, texts, terminal)
+    if len(fitted[0]) < len(columns):
+        closer = [
+            replace(column, align="right") if column.align == "decimal" else column for column in columns
+        ]
+        narrow = _fit(closer, texts, terminal)
+        if len(narrow[0]) > len(fitted[0]):
+            fitted = narrow
+    shown, cells = fitted
+    return [columns[at] for at in shown], [cells[at] for at in shown]
+
+
+def _fit(
+    columns: Sequence[Column], texts: Sequence[list[str]], terminal: Terminal
+) -> tuple[list[int], list[list[str]]]:
+    """Which columns fit, and the cells of all, aligned."""
     cells = [_align(column, of_column) for column, of_column in zip(columns, texts, strict=True)]
     shown = list(range(len(columns)))
     if terminal.width is not None:
@@ -38,7 +58,7 @@ def fit(table: Table, terminal: Terminal) -> tuple[list[Column], list[list[str]]
         if room < wanted and columns[shrinking].shrinks:
             short = shorten_all(texts[shrinking], max(LEAST_WIDTH, room), unicode=terminal.unicode)
             cells[shrinking] = _align(columns[shrinking], short)
-    return [columns[at] for at in shown], [cells[at] for at in shown]
+    return shown, cells
 
 
 def _readable(names: Sequence[str], width: int, *, unicode: bool) -> bool:

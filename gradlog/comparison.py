@@ -213,9 +213,8 @@ def _scope(
     energy = next(held, None)
     of_predictors = {(spec, word): next(held, None) for spec in specs for word in PREDICTOR_WORDS}
     changes = []
-    if best[0] is not None and best[1] is not None:
-        kappas = found[0][specs[best[0]]].kappa, found[1][specs[best[1]]].kappa
-        changes.append(_summed("kappa[best]", *kappas, next(held, None)))
+    kappas = [None if at is None else found[side][specs[at]].kappa for side, at in enumerate(best)]
+    changes.append(_summed("kappa[best]", kappas[0], kappas[1], None if None in best else next(held, None)))
     for word in ("kappa", "scaled_kappa", "path_length"):
         if word == "path_length":
             changes.append(_summed("path_length[zero]", a.energy, b.energy, energy))

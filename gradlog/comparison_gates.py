@@ -100,6 +100,8 @@ def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule,
     found = scope.change(rule.subject)
     if found is None:
         return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
+    if found.baseline is None or found.value is None:
+        return Finding(scope.name, Reading.nothing(ALL_ZERO), certain=False)
     if found.verdict is not None:
         if found.verdict not in _SAID[word]:
             return None

@@ -50,6 +50,9 @@ OF_SPECTRUM = frozenset(
 )
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_OPERATOR_LIKE = re.compile(r"[=<>!~≤≥≠]+")
+_MEANT = {"=": "==", "=>": ">=", "=<": "<=", "=!": "!=", "<>": "!=", "≤": "<=", "≥": ">=", "≠": "!="}
+"""What people write for an operator."""
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -136,7 +139,7 @@ class _Parser:
         self._skip_spaces()
         quantity = self._quantity()
         argument = self._argument(quantity)
-        condition = self._condition(quantity)
+        condition = self._condition(quantity, argument)
         return Rule(quantity, argument, condition, self._pattern())
 
     def _quantity(self) -> str:
@@ -176,6 +179,8 @@ class _Parser:
         computed = self._known_arguments(kind)
         if word == BEST and quantity == "kappa":
             return word
+        if word == BEST and kind == BY_PREDICTOR:
+            self._fail(f"'{BEST}' goes with kappa alone: name the predictor", start)
         if kind == BY_PREDICTOR:
             try:
                 word = parse_predictor(word).spec
@@ -190,21 +195,25 @@ class _Parser:
             self._fail(f"{kind} {word} is not in use ({', '.join(computed)} are): add --{kind} {word}", start)
         return word
 
-    def _condition(self, quantity: str) -> Limit | str:
+    def _condition(self, quantity: str, argument: str) -> Limit | str:
         self._skip_spaces()
         start = self._at
         verdict = self._take(_NAME)
         if verdict is not None:
-            return self._verdict(quantity, verdict, start)
+            return self._verdict(quantity, argument, verdict, start)
         operator = self._take(re.compile("|".join(OPERATORS)))
         if operator is None:
-            self._fail(f"a comparison is missing here; {self._conditions()}", start)
+            meant = _MEANT.get((self._take(_OPERATOR_LIKE) or "").strip(), "")
+            hint = f" (did you mean {meant}?)" if meant else ""
+            self._fail(f"a comparison is missing here{hint}; {self._conditions()}", start)
         self._skip_spaces()
         return self._limit(operator)
 
-    def _verdict(self, quantity: str, word: str, start: int) -> str:
+    def _verdict(self, quantity: str, argument: str, word: str, start: int) -> str:
         if word not in VERDICTS:
-            self._fail(f"'{word}' is no condition; {self._conditions()}", start)
+            near = difflib.get_close_matches(word, VERDICTS if self._known.baseline else (), 1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            self._fail(f"'{word}' is no condition{meant}; {self._conditions()}", start)
         self._needs_baseline(f"'{word}'", start)
         if quantity not in self._known.judged:
             able = ", ".join(self._known.judged)
@@ -213,6 +222,8 @@ class _Parser:
             )
         if word in ("worse", "better") and "kappa" not in quantity:
             self._fail(f"{quantity} is neither good nor bad; say higher or lower", start)
+        if argument == "zero" and "kappa" in quantity:
+            self._fail(f"{quantity}[zero] is 1 in every run", start)
         return word
 
     def _limit(self, operator: str) -> Limit:
@@ -226,6 +237,7 @@ class _Parser:
         if sign is None:
             number = self._number()
             if self._text.startswith("%", self._at):
+                self._needs_baseline("a percentage, a change,", start)
                 self._fail("a percentage needs a sign: +5% is a change against the baseline", start)
             return Limit(operator, number)
         self._needs_baseline(f"'{sign}', a change,", start)

@@ -89,9 +89,9 @@ def prepare(
     workers = threads or available_processors()
     log = open_for_pass(run, settings, workers)
     with codec_pipeline(workers):
-        tensors = select_tensors(log, settings)
+        tensors, unmatched = select_tensors(log, settings)
         rows = _select_rows(log, settings)
-        warnings = [*log.warnings, *_check_chunks(log, tensors, rows, settings.strict)]
+        warnings = [*log.warnings, *unmatched, *_check_chunks(log, tensors, rows, settings.strict)]
     sketched = Sketched.of(log, tensors)
     dim, seed = settings.sketch_dim, settings.seed
     if sketched is not None:
@@ -208,24 +208,33 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 
 
-def select_tensors(log: GradientLog, settings: Settings) -> list[Tensor]:
-    """The tensors of `log` that the settings select, in order. UsageError where a pattern matches none."""
+def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], list[LogWarning]]:
+    """The tensors of `log` that the settings select, in order, and what to mind.
 
-    def matching(patterns: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for pattern in patterns:
-            names = [t.name for t in log.tensors if fnmatch.fnmatchcase(t.name, pattern)]
-            if not names:
-                known = ", ".join(t.name for t in log.tensors[:4]) + (", ..." if len(log.tensors) > 4 else "")
-                raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
-            found.update(names)
-        return found
+    Raises UsageError where a pattern of `tensors` matches none, or none is left. What is to be left out may
+    be in other runs only: that is a warning.
+    """
+    known = ", ".join(t.name for t in log.tensors[:4]) + (", ..." if len(log.tensors) > 4 else "")
 
-    wanted = matching(settings.tensors) if settings.tensors else {tensor.name for tensor in log.tensors}
-    wanted -= matching(settings.exclude)
+    def matching(pattern: str) -> set[str]:
+        return {tensor.name for tensor in log.tensors if fnmatch.fnmatchcase(tensor.name, pattern)}
+
+    wanted = set() if settings.tensors else {tensor.name for tensor in log.tensors}
+    for pattern in settings.tensors:
+        found = matching(pattern)
+        if not found:
+            raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
+        wanted |= found
+    warnings = []
+    for pattern in settings.exclude:
+        found = matching(pattern)
+        if not found:
+            told = f"nothing to exclude: no tensor matches {pattern!r}; there are {known}"
+            warnings.append(LogWarning("nothing-excluded", told))
+        wanted -= found
     if not wanted:
         raise UsageError(f"{log.path}: every tensor is excluded")
-    return [tensor for tensor in log.tensors if tensor.name in wanted]
+    return [tensor for tensor in log.tensors if tensor.name in wanted], warnings
 
 
 def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
@@ -255,7 +264,7 @@ def _check_chunks(
     if not absent:
         return []
     shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
-    told = f"{absent} of {expected} chunks are absent: tensor {shown}"
+    told = f"{absent} of {expected} chunks {'is' if absent == 1 else 'are'} absent: tensor {shown}"
     if log.format_version is not None:
         raise DataError(
             f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "

@@ -69,7 +69,10 @@ def _gather(
         raise DataError(f"{log.path}: {told}; no row is left once those steps are dropped")
     steps = log.step[plan.rows[0] : plan.rows[1]][~keep].tolist()
     warnings.append(
-        LogWarning("steps-dropped", f"{told}; {len(steps)} steps left out for all tensors: {_list(steps)}")
+        LogWarning(
+            "steps-dropped",
+            f"{told}; {len(steps)} step{'s' * (len(steps) > 1)} left out for all tensors: {_list(steps)}",
+        )
     )
     return take_pass(ready, keep, progress, make_side_work), keep
 
@@ -127,7 +130,8 @@ def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
     count = sum(item.count for item in bad)
     rows = len({item.row for item in bad})
     return (
-        f"{count} entries are NaN or infinite, in {rows} row{'s' * (rows > 1)}: "
+        f"{count} {'entry is' if count == 1 else 'entries are'} NaN or infinite, in {rows} "
+        f"row{'s' * (rows > 1)}: "
         f"first tensor '{tensors[first.tensor].name}', row {row} (training step {log.step[row]})"
     )
 

@@ -100,7 +100,7 @@ def relate(
     workers = threads or available_processors()
     with codec_pipeline(workers):
         logs = [open_log(path, truncate=settings.truncate) for path in (baseline, run)]
-        chosen = [select_tensors(log, settings) for log in logs]
+        chosen = [select_tensors(log, settings)[0] for log in logs]
         _check_parameters(logs, chosen)
         step, kept = _common_steps(logs, steps)
         spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]

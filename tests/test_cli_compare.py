@@ -24,7 +24,9 @@ from gradmf.cli.as_csv import COMPARISON_COLUMNS
 from gradmf.cli.as_table import draw_table
 from gradmf.cli.changes import change_text, interval_text
 from gradmf.cli.comparison_report import comparison_report
+from gradmf.cli.layout import fit
 from gradmf.cli.main import main
+from gradmf.cli.report import Column, Table
 from gradmf.cli.terminal import Terminal
 from gradmf.gradlog import Change
 
@@ -308,13 +310,61 @@ def test_zip_stores_are_stores(run: Any, tmp_path: Path) -> None:
         (907.9, (428.7, 1523.1), ("x909", "x430 to 1,524")),
         (-0.998, (-0.999, -0.996), ("/500", "/1,000 to 250")),
         (2.5e7, (1e7, 3e7), ("x2.5e7", "x1e7 to 3e7")),
-        (-1.0, None, ("/inf", "-")),
+        (-1.0, None, ("-100%", "-")),
+        (-1.6, None, ("-160%", "-")),
         (None, None, ("-", "-")),
     ],
 )
 def test_changes_read_well(relative: float, interval: tuple[float, float], texts: tuple[str, str]) -> None:
     change = Change("kappa[linear]", 1.0, 1.0, 0.0, relative, interval, "steps", "~")
     assert (change_text(change), interval_text(change)) == texts
+
+
+def test_of_other_models_the_rest_can_be_left_out(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    shared, alone, other = (rng.standard_normal((30, 4)) for _ in range(3))
+    paths = [
+        write_store(tmp_path / "a.zarr", {"shared": shared, "alone": alone}),
+        write_store(tmp_path / "b.zarr", {"shared": shared, "other": other}),
+    ]
+    out = run("compare", *paths).out
+    assert "Only in A, 1 tensor: alone.\nOnly in B, 1 tensor: other.\nWhole-model figures count them" in out
+    ran = run("compare", *paths, "--exclude", "alone", "--exclude", "other")
+    assert ran.code == 0
+    assert "Only in" not in ran.out
+    assert "A and B are equally predictable" in ran.out
+    assert [line.partition(": nothing to exclude: ")[2] for line in ran.err.splitlines()] == [
+        "no tensor matches 'other'; there are alone, shared",
+        "no tensor matches 'alone'; there are other, shared",
+    ]
+
+
+def test_one_of_a_thing_is_no_plural(run: Any, tmp_path: Path) -> None:
+    values = np.random.default_rng(3).standard_normal((30, 4)).astype(np.float32)
+    values[7, 1] = np.nan
+    path, short = write_store(tmp_path / "a.zarr", {"x": values}), tmp_path / "b.zarr"
+    write_store(short, {"x": values[:1]})
+    ran = run("compare", path, short, "--nonfinite", "drop")
+    assert "1 entry is NaN or infinite, in 1 row: " in ran.err
+    assert "; 1 step left out for all tensors: 7" in ran.err
+    ran = run("compare", short, path, "--nonfinite", "drop")
+    assert "A has 1 row and B 29: path lengths" in ran.out
+
+
+def test_intervals_outlast_decimal_points_on_a_narrow_terminal() -> None:
+    figures = ["10,800", "0.06582", "0.5397"]
+    columns = [
+        (Column("quantity", "left", shrinks=True), ["path_length[zero]", "kappa[best]", "kappa[mean:5]"]),
+        (Column("A", "decimal"), figures),
+        (Column("95% interval", yields=2), ["-56.4 to -50.9%"] * 3),
+    ]
+    table = Table.of("Whole model", columns)
+    wide = [column for column, _ in columns]
+    assert fit(table, Terminal(width=48)) == fit(table, Terminal())
+    shown, cells = fit(table, Terminal(width=43))
+    assert shown == wide
+    assert cells[1] == ["      A", " 10,800", "0.06582", " 0.5397"]
+    assert fit(table, Terminal(width=40))[0] == wide[:2]
 
 
 def test_many_tensors_are_counted(run: Any, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from conftest import write_store
 from gradmf import gradlog
+from gradmf.cli.changes import sided_text
 from gradmf.cli.main import main
 from gradmf.gradlog import Comparison, Rule, Settings, comparison_vocabulary, judge_comparison, parse_rule
 from gradmf.gradlog.comparison import BETTER, HIGHER, LOWER, WORSE
@@ -167,10 +170,61 @@ def test_on_the_command_line(capfd: pytest.CaptureFixture[str], logs: tuple[str,
     told = err.splitlines()
     assert len(told) == 2
     for line, rule in zip(told, rules[:2], strict=True):
-        assert line.startswith(f"gradmf: violated: {logs[2]}: {rule}: kappa[one-step] changed by -")
+        assert line.startswith(f"gradmf: violated: {logs[2]}: {rule}: kappa[one-step] -")
         assert " from 1.9" in line or " from 2.0" in line
     assert main(["compare", logs[0], logs[2], "-q", "--fail-if", "kappa[one-step] worse"]) == 0
     capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("better", "kappa[linear] {change} ({interval}) from {before} to {after}"),
+        ("< -10%", "kappa[linear] {change} from {before} to {after}"),
+        ("< -0", "kappa[linear] {absolute:+.4g} from {before} to {after}"),
+    ],
+)
+def test_a_violation_says_a_change_as_the_table_does(
+    capfd: pytest.CaptureFixture[str], logs: tuple[str, str, str], condition: str, told: str
+) -> None:
+    assert main(["compare", logs[0], logs[2], "-q", "--fail-if", f"kappa[linear] {condition}"]) == 3
+    out, err = capfd.readouterr()
+    row = next(line for line in out.splitlines() if line.startswith("kappa[linear]"))
+    _, before, after, change, interval, _ = re.split(r" {2,}", row.strip())
+    absolute = float(after) - float(before)
+    told = told.format(change=change, interval=interval, before=before, after=after, absolute=absolute)
+    assert change.startswith("/")
+    assert err.rstrip().endswith(told)
+
+
+def test_a_change_shows_on_which_side_of_the_limit_it_is() -> None:
+    assert sided_text(0.0512, 0.05) == "+5.12%"
+    assert sided_text(0.050004, 0.05) == "+5.0004%"
+    assert sided_text(-0.9004, -0.9) == "/10.04"
+    assert sided_text(18.34, 18.33) == "x19.34"
+    assert sided_text(18.4, 0.05) == "x19.4"
+    assert sided_text(-1.0, -0.5) == "-100%"
+    assert sided_text(-1.6, 0.0) == "-160%"
+    assert sided_text(0.1, math.nan) == "+10.0%"
+
+
+def test_runs_without_gradients_decide_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    zero = write_store(tmp_path / "zero.zarr", {"a": np.zeros((30, 4), np.float32)})
+    some = write_store(tmp_path / "some.zarr", {"a": np.ones((30, 4), np.float32)})
+    rules = ["--fail-if", "kappa[best] worse", "--fail-if", "kappa[linear] > +5% in a"]
+    assert main(["compare", str(some), str(zero), *rules, "--fail-if", "grad_norm < -50%"]) == 3
+    out, err = capfd.readouterr()
+    assert "All gradients of B are zero: there is nothing to compare." in out
+    assert next(line for line in out.splitlines() if line.startswith("kappa[best]")).split()[1:3] == [
+        "0.03333",
+        "-",
+    ]
+    first, second, third = err.splitlines()
+    assert first.endswith("cannot be decided: kappa[best] has no value; all gradients are zero")
+    assert second.endswith("cannot be decided: a has no value; all gradients are zero")
+    assert third.endswith("grad_norm -100% from 2.000 to 0")
+    assert main(["compare", str(zero), str(some), "-q", "--fail-if", "grad_norm > +5%"]) == 3
+    assert capfd.readouterr().err.endswith("grad_norm from 0 to 2.000\n")
 
 
 @pytest.mark.parametrize(

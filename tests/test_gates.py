@@ -49,6 +49,8 @@ def rules(draw: st.DrawFn) -> Rule:
         verdicts = tuple(word for word in verdicts if word not in ("worse", "better"))
     if quantity == "kappa" and draw(st.booleans()):
         argument = "best"
+    if quantity == "kappa" and argument == "zero":
+        verdicts = ()
     condition = draw(limits | st.sampled_from(verdicts) if verdicts else limits)
     return Rule(quantity, argument, condition, draw(patterns))
 
@@ -109,11 +111,14 @@ def test_a_damaged_rule_is_a_rule_or_an_error_with_its_place(rule: Rule, data: s
         ("rank[0.2] > 1", "0.2", "add --epsilon 0.2"),
         ("effective_rank[0.1] > 1", "[0.1]", "takes nothing"),
         ("rank[0.1]", "", "a comparison is missing"),
-        ("rank[0.1] => 3", "=> 3", "a comparison is missing"),
+        ("rank[0.1] => 3", "=> 3", "a comparison is missing here (did you mean >=?)"),
+        ("rank[0.1] = 3", "= 3", "did you mean ==?"),
+        ("rank[0.1] \u2264 3", "\u2264 3", "did you mean <=?"),
+        ("rank[0.1] ~ 3", "~ 3", "a comparison is missing here; write one of"),
         ("rank[0.1] > ", "", "a number is missing"),
         ("rank[0.1] > much", "much", "a number is missing"),
         ("rank[0.1] > 1e999", "1e999", "too large"),
-        ("rank[0.1] > 5%", "5%", "needs a sign"),
+        ("rank[0.1] > 5%", "5%", "only compare has one"),
         ("rank[0.1] > (-3", "", "closing )"),
         ("rank[0.1] > +3", "+3", "only compare has one"),
         ("kappa[linear] worse", "worse", "only compare has one"),
@@ -141,8 +146,14 @@ def test_what_was_not_computed_is_no_quantity() -> None:
         parse_rule("rank[0.1] higher", KNOWN)
     with pytest.raises(RuleError, match="energy is neither good nor bad; say higher or lower"):
         parse_rule("energy worse", KNOWN)
-    with pytest.raises(RuleError, match="no predictor 'best'"):
+    with pytest.raises(RuleError, match="'best' goes with kappa alone"):
         parse_rule("scale[best] > 1", KNOWN)
+    with pytest.raises(RuleError, match=r"kappa\[zero\] is 1 in every run"):
+        parse_rule("kappa[zero] worse", KNOWN)
+    with pytest.raises(RuleError, match=r"'wrose' is no condition \(did you mean worse\?\)"):
+        parse_rule("kappa[best] wrose", KNOWN)
+    with pytest.raises(RuleError, match="needs a sign"):
+        parse_rule("kappa[best] > 5%", KNOWN)
 
 
 def test_arguments_are_known_however_they_are_written() -> None:
