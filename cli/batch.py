@@ -109,11 +109,16 @@ def may_be_several(words: Sequence[str]) -> bool:
 
 def lines_of_stdin() -> Iterator[str]:
     """Paths from stdin, a line each, as soon as they are there; blank lines are skipped."""
+    return (line for _, line in numbered_lines_of_stdin())
+
+
+def numbered_lines_of_stdin() -> Iterator[tuple[int, str]]:
+    """Lines of stdin with their numbers, from 1, as soon as they are there; blank lines are skipped."""
     found = False
-    for line in sys.stdin.buffer if sys.stdin is not None else ():
-        path = os.fsdecode(line.rstrip(b"\r\n"))
-        if path.strip():
+    for number, line in enumerate(sys.stdin.buffer if sys.stdin is not None else (), 1):
+        text = os.fsdecode(line.rstrip(b"\r\n"))
+        if text.strip():
             found = True
-            yield path
+            yield number, text
     if not found:
         tell_warning("no run paths on standard input")

@@ -13,7 +13,7 @@ from pathlib import Path
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageError
 
-from .batch import STDIN, lines_of_stdin, may_be_several
+from .batch import STDIN, may_be_several, numbered_lines_of_stdin
 
 Rows = tuple[int | None, int | None]
 
@@ -71,11 +71,12 @@ def _sources(words: Sequence[str], settings: Settings) -> Iterator[Source]:
 
 def _behind(word: str, settings: Settings) -> Iterator[Source]:
     try:
-        if not gradlog.holds_analyses(word):
+        # A pipe, as the shell's <(...) is one, can be read once only, and is no store.
+        if not Path(word).is_fifo() and not gradlog.holds_analyses(word):
             yield Source(word, settings)
             return
         try:
-            text = Path(word).read_text(encoding="utf-8")
+            text = Path(word).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{word}: neither a store nor JSON: {error}") from error
         yield from _held(text, word, settings)
@@ -88,20 +89,21 @@ def _held(text: str, place: str, settings: Settings) -> list[Source]:
 
 
 def _on_stdin(settings: Settings) -> Iterator[Source]:
-    """Results of analyze, or paths of stores, one a line."""
-    lines = lines_of_stdin()
-    first = next(lines, None)
-    if first is None:
-        return
-    if first.lstrip()[:1] not in ("{", "["):
-        for path in itertools.chain([first], lines):
-            yield from _behind(path, settings)
-        return
-    try:
-        text = f"{first}\n{os.fsdecode(sys.stdin.buffer.read())}"
-        yield from _held(text, "standard input", settings)
-    except (GradmfError, OSError) as error:
-        yield Source("standard input", settings, fault=error)
+    """Results of analyze and paths of stores, each as soon as its line is there; a document to the end."""
+    for number, line in numbered_lines_of_stdin():
+        text = line.removeprefix("\ufeff").strip()
+        if text[:1] not in ("{", "["):
+            yield from _behind(line, settings)
+            continue
+        place = f"standard input, line {number}"
+        if text[0] == "[" or text == "{" or not text.endswith("}"):
+            # Lines are counted from the first one in what is told of the document.
+            text = "\n" * (number - 1) + f"{text}\n{os.fsdecode(sys.stdin.buffer.read())}".rstrip()
+            place = "standard input"
+        try:
+            yield from _held(text, place, settings)
+        except (GradmfError, OSError) as error:
+            yield Source("standard input", settings, fault=error)
 
 
 def choose_rows(sources: Sequence[Source], rows: Sequence[Rows]) -> list[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import os
@@ -47,7 +48,7 @@ def holds_analyses(path: str | os.PathLike[str]) -> bool:
     if not place.is_file():
         return False
     with place.open("rb") as file:
-        return file.read(256).lstrip()[:1] in _OPENING
+        return file.read(256).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in _OPENING
 
 
 def read_analyses(text: str, place: str) -> tuple[Analysis, ...]:
@@ -88,6 +89,8 @@ def _documents(text: str, place: str) -> Iterator[tuple[Any, str]]:
             raise DataError(f"{place}{line}: no JSON, or cut short: {_reason(error)}") from None
     else:
         several = isinstance(whole, list)
+        if several and not whole:
+            raise DataError(f"{place}: an empty list: no result of gradmf analyze")
         for number, document in enumerate(whole if several else [whole], 1):
             yield document, f"{place}, result {number}" if several else place
         return
@@ -121,7 +124,7 @@ def _refuse(constant: str) -> None:
 
 
 def _reason(error: ValueError) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    return error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _analysis(document: Mapping[str, Any]) -> Analysis:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +162,53 @@ def test_results_take_the_place_of_stores(run: Any, tmp_path: Path) -> None:
     assert ran.code == 0
     assert "Whether that is noise cannot be said" in ran.out
     assert "holds no per-step sums" in ran.out
+
+
+def test_results_and_paths_come_mixed_on_stdin(run: Any) -> None:
+    lines = run("analyze", GD, SGD, "-q", "--format", "jsonl").out
+    shown = ("--format", "csv", "--columns", "baseline,run")
+
+    def compared(stdin: str) -> tuple[int, list[str], list[str]]:
+        ran = run("compare", "-", *shown, stdin=stdin)
+        return ran.code, sorted(set(ran.out.splitlines()[1:])), ran.err.splitlines()
+
+    assert compared(f"{CHARLM}\n{lines}") == (0, [f"{CHARLM},{GD}", f"{CHARLM},{SGD}"], [])
+    assert compared(f"{lines}\n{CHARLM}\n") == (0, [f"{GD},{CHARLM}", f"{GD},{SGD}"], [])
+    code, rows, [told] = compared(f'{lines}{{"x": 1}}\n{CHARLM}\n')
+    assert (code, rows) == (1, [f"{GD},{CHARLM}", f"{GD},{SGD}"])
+    assert "standard input, line 3: no result of gradmf analyze" in told
+    code, rows, [told] = compared(lines + lines[:2000])
+    assert (code, rows) == (1, [f"{GD},{SGD}"])
+    assert "standard input, line 3: no JSON, or cut short: " in told
+    document = run("analyze", GD, "-q", "--format", "json").out
+    assert compared(f"{SGD}\n\ufeff{document}") == (0, [f"{SGD},{GD}"], [])
+    code, rows, [told] = compared(f"{SGD}\n{GD}\n{document[:2000]}")
+    assert (code, rows) == (1, [f"{SGD},{GD}"])
+    line = document[:2000].count("\n") + 3
+    assert f"standard input, line {line}: no JSON, or cut short: " in told
+
+
+def test_results_come_through_pipes(run: Any, tmp_path: Path) -> None:
+    document = run("analyze", GD, "-q", "--format", "json").out
+    shown = ("--format", "csv", "--columns", "baseline,run,verdict")
+    wanted = run("compare", GD, SGD, *shown).out.splitlines()[:5]
+    for text, code, told in ((document, 0, ""), ("no JSON", 1, "no JSON"), ("[]", 1, "an empty list")):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        feeder = threading.Thread(target=pipe.write_text, args=(text,))
+        feeder.start()
+        ran = run("compare", pipe, SGD, *shown)
+        feeder.join()
+        pipe.unlink()
+        assert ran.code == code
+        assert told in ran.err
+        assert code or ran.out.splitlines()[:5] == wanted
+
+
+def test_a_byte_order_mark_is_no_fault(run: Any, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.json"
+    marked.write_text(run("analyze", GD, "-q", "--format", "json").out, encoding="utf-8-sig")
+    assert run("compare", marked, SGD, "-q").code == 0
 
 
 def test_rows_for_all_runs_or_for_each(run: Any) -> None:
