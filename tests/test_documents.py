@@ -33,6 +33,17 @@ def test_decisions_are_what_the_command_prints(example: Example) -> None:
     assert masked(run(example.command)) == masked(example.output)
 
 
+def test_links_lead_somewhere() -> None:
+    """To headings of the README itself, and to files."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w\s-]", "", heading).lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\((?!http)([^)]*)\)", README)
+    assert links
+    for link in links:
+        assert link in anchors or (ROOT / link).is_file(), link
+    assert {"#a-gate-for-ci", "#one-log-over-several-machines", "#numbers-with-jq"} <= set(links)
+
+
 def test_readme_shows_outputs() -> None:
     shown = examples(README)
     assert any(example.command == "make demo" for example in shown)
