@@ -46,6 +46,8 @@ def _more_predictable(comparison: Comparison, change: Change, a: str, b: str) ->
         f"{a}'s best predictor, {first}, leaves {percent(change.baseline)} of its gradient energy; "
         f"{b}'s, {second}, {percent(change.value)}."
     )
+    if not _predictable(change):
+        return f"Neither {a} nor {b} is predictable: {told} Predicting nothing leaves 100%."
     if change.verdict == "~" and change.relative == 0:
         return f"{a} and {b} are equally predictable: {told}"
     if not change.significant:
@@ -54,24 +56,36 @@ def _more_predictable(comparison: Comparison, change: Change, a: str, b: str) ->
     return f"{more} is more predictable than {less}: {told}"
 
 
+def _predictable(change: Change) -> bool:
+    """Whether a predictor leaves less than predicting nothing does in one of the runs; by kappa[best]."""
+    return any(kappa is not None and kappa < 1 for kappa in (change.baseline, change.value))
+
+
 def _in_tensors(comparison: Comparison, a: str, b: str) -> str:
     """In how many tensors each run is more predictable, and in which most."""
     found = [(scope.name, scope.change("kappa[best]")) for scope in comparison.tensors]
     changes = [(name, change) for name, change in found if change is not None and change.verdict is not None]
     if not changes:
         return "Of no tensor can that be said."
+    able = [(name, change) for name, change in changes if _predictable(change)]
     told = []
     for run, verdict in ((a, "worse"), (b, "better")):
-        moved = [(name, change) for name, change in changes if change.verdict == verdict]
+        moved = [(name, change) for name, change in able if change.verdict == verdict]
         if moved:
             name, most = max(moved, key=lambda item: abs(math.log1p(item[1].relative or 0.0)))
             told.append((len(moved), f"{run} in {len(moved)}, most in {name} ({change_text(most)})"))
     total = counted(len(changes), "tensor")
-    if not told:
+    if not able:
+        return f"Predictable in neither run: each of {total}."
+    calm = sum(change.verdict == "~" for _, change in able)
+    if calm == len(changes):
         return f"Within noise in each of {total}."
-    words = "; ".join(text for _, text in sorted(told, reverse=True))
-    calm = sum(change.verdict == "~" for _, change in changes)
-    return f"Of {total}, more predictable: {words}" + (f"; within noise in {calm}." if calm else ".")
+    words = [text for _, text in sorted(told, reverse=True)]
+    words[:1] = [f"more predictable: {text}" for text in words[:1]]
+    words += [f"within noise in {calm}"] * (calm > 0)
+    neither = len(changes) - len(able)
+    words += [f"predictable in neither run: {neither}"] * (neither > 0)
+    return f"Of {total}, {'; '.join(words)}."
 
 
 def _noise(comparison: Comparison, change: Change) -> str:

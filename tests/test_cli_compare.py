@@ -85,6 +85,26 @@ def test_words_say_which_run_is_more_predictable(run: Any) -> None:
     assert "more predictable than" not in ran.out
 
 
+def test_a_smaller_loss_is_no_prediction(run: Any, tmp_path: Path) -> None:
+    """Where every predictor does harm, less harm is better and still predicts nothing."""
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((300, 2, 400))
+    walk = 3.0 * np.cumsum(rng.standard_normal((300, 1)), axis=0) * np.ones(8)
+    turning = noise[:, 1].copy()
+    turning[1:] -= 0.5 * noise[:-1, 1]
+    a = write_store(tmp_path / "a.zarr", {"x": turning, "y": rng.standard_normal((300, 8))})
+    b = write_store(tmp_path / "b.zarr", {"x": noise[:, 0], "y": walk})
+    only = ("--predictor", "one-step", "--rank", "none")
+    out = run("compare", a, b, *only, "--tensor", "x").out
+    row = next(line for line in out.splitlines() if line.startswith("kappa[best]"))
+    assert row.split()[-1] == "better"
+    assert "Neither A nor B is predictable: A's best predictor, one-step, leaves 2" in out
+    assert out.count("more predictable") == 1, "in the note alone"
+    out = run("compare", a, b, *only).out
+    assert "Of 2 tensors, more predictable: B in 1, most in y (/" in out
+    assert "; predictable in neither run: 1." in out
+
+
 def test_noise_is_called_noise(run: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     paths = [
