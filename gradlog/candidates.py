@@ -17,6 +17,8 @@ Doubles = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 """Of the intervals of a scope's families, all together."""
+ROUNDING = 1e-12
+"""A mixture that leaves less by no more than this share is not better."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def mixture_candidate(
     """
     share = round(share, 3)
     hindsight = mixed(share, *own)
-    if not 0.0 < share < 1.0 or hindsight.sum() >= average.residuals.sum():
+    if not 0.0 < share < 1.0 or hindsight.sum() >= (1 - ROUNDING) * average.residuals.sum():
         return None
     product = float(share * products[0] + (1 - share) * products[1])
     left_out = held_out_mixture(*tried) if enough_rows(hindsight.size) else hindsight

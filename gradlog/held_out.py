@@ -34,6 +34,7 @@ def block_sums(table: Doubles) -> Doubles:
     return np.asarray(runs.reshape(ROUNDS, BLOCKS, *table.shape[1:]).sum(axis=0))
 
 
+@functools.lru_cache(maxsize=4)
 def block_rows(rows: int) -> list[NDArray[np.int64]]:
     """Numbers of the rows of each block."""
     of_run = np.repeat(np.arange(ROUNDS * BLOCKS), np.diff(_edges(rows)))

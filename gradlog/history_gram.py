@@ -66,10 +66,11 @@ class HistoryGram:
 
     def crossings(self, decays: Doubles) -> Doubles:
         """(N, Q): <h_t, e_{t-1}> for each of Q decays B, in [0, 1]."""
-        found = np.zeros((self.rows, decays.size))
-        powers = np.ones((self.rows, decays.size))
-        powers[1:] = decays
-        powers = np.ascontiguousarray(np.cumprod(powers, axis=0)[::-1])
+        return self.faded(fading(decays, self.rows))
+
+    def faded(self, powers: Doubles) -> Doubles:
+        """(N, Q): `crossings`, from the `fading` (N, Q) of the decays."""
+        found = np.zeros(powers.shape)
         for (first, last), lower in zip(self._slices(), self._lower, strict=True):
             found[first:last] = lower @ powers[self.rows - last :]
         return found
@@ -92,13 +93,21 @@ class HistoryGram:
         """Products of rows less than `width` apart."""
         band = np.zeros((max(1, width), self.rows))
         band[0] = self.diagonal
-        for lag in range(1, min(width, self.rows)):
-            band[lag, lag:] = self._gram.diagonal(-lag)
+        for (first, last), lower in zip(self._slices(), self._lower, strict=True):
+            lags = min(width - 1, last)
+            band[1 : lags + 1, first:last] = lower[:, last - lags :][:, ::-1].T
         return HistoryLags(band, self.energy, self.drift)
 
     def _slices(self) -> Iterator[tuple[int, int]]:
         for first in range(0, self.rows, SLICE):
             yield first, min(first + SLICE, self.rows)
+
+
+def fading(decays: Doubles, rows: int) -> Doubles:
+    """(..., N, Q): B^(N - 1), ..., B, 1 down the rows, for decays (..., Q)."""
+    powers = np.ones((*decays.shape[:-1], rows, decays.shape[-1]))
+    powers[..., 1:, :] = decays[..., None, :]
+    return np.ascontiguousarray(np.cumprod(powers, axis=-2)[..., ::-1, :])
 
 
 def average_residuals(

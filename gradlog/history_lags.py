@@ -9,9 +9,11 @@ With h_0 = g_0 and h_t = g_t - g_{t-1}:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
@@ -46,20 +48,20 @@ class HistoryLags:
 
         ||g_t - m_t||^2, and the mean of ||g_t - g_s||^2 over the gradients g_s that make up m_t.
         """
-        found, apart_by = np.empty((2, longest, self.rows))
-        grown = self.band[0].copy()  # ||g_t - g_{t-k}||^2 - ||g_{t-1} - g_{t-k}||^2
-        distance, near, pairs = np.zeros((3, self.rows))
-        for length in range(1, longest + 1):
-            if length > 1:
-                grown += 2 * self.band[length - 1]
-            distance = _behind(distance) + grown
-            pairs = _behind(pairs + near)
-            near += distance
-            apart_by[length - 1] = near / length
-            found[length - 1] = apart_by[length - 1] - pairs / (length * length)
-            for table in (found, apart_by):
-                # Where there are fewer gradients than the mean would take, it takes them all.
-                table[length - 1, :length] = table[length - 2, :length] if length > 1 else self.energy[0]
+        lengths = np.arange(1, longest + 1)[:, None]
+        grown = self.band[:longest].copy()  # (K, n): ||g_t - g_{t-k}||^2 - ||g_{t-1} - g_{t-k}||^2
+        grown[1:] *= 2
+        _add_up(grown)
+        near = _add_up(_sums_back(grown).copy())  # of ||g_t - g_{t-k}||^2
+        behind = np.zeros_like(near)
+        behind[1:, 1:] = near[:-1, :-1]
+        apart_by = near / lengths
+        found = apart_by - _sums_back(behind) / (lengths * lengths)
+        for table in (found, apart_by):
+            # Where there are fewer gradients than the mean would take, it takes them all.
+            few = np.arange(min(longest, self.rows))
+            all_of_them = np.append(self.energy[0], table[few[1:] - 1, few[1:]])
+            table[:, : few.size] = np.where(lengths > few, all_of_them, table[:, : few.size])
         return np.maximum(found, 0.0).T, apart_by.T
 
     def mean_products(self, apart_by: Doubles) -> Doubles:
@@ -72,6 +74,14 @@ class HistoryLags:
         lengths = np.minimum(np.arange(self.rows), np.arange(1, longest + 1)[:, None])
         means = np.cumsum(before, axis=0) / np.maximum(lengths, 1)
         return np.asarray((apart_by.T + self.energy - means).T / 2)
+
+    def mean_product(self, length: int, apart_by: Doubles) -> Doubles:
+        """(n,): <g_t, g_t - m_t> of mean:`length`. apart_by : of this length, as of `mean_residuals`"""
+        before = np.zeros(self.rows)
+        for lag in range(1, min(length, self.rows - 1) + 1):
+            before[lag:] += self.energy[:-lag]
+        counts = np.clip(np.arange(self.rows), 1, length)
+        return np.asarray((apart_by + self.energy - before / counts) / 2)
 
     def lag_products(self, most: int) -> Doubles:
         """(n, p + 1, p + 1): at each t, of (h_t, g_{t-1}, h_{t-1}, ..., h_{t-p+1}), p = `most`."""
@@ -97,8 +107,19 @@ class HistoryLags:
         return table
 
 
-def _behind(values: Doubles) -> Doubles:
-    """Each row's value in the row before it, 0 in front."""
-    found = np.zeros_like(values)
-    found[1:] = values[:-1]
-    return found
+def _sums_back(values: Doubles) -> Doubles:
+    """(K, n): values[k, t] + values[k - 1, t - 1] + values[k - 2, t - 2] + ..., summed from the far end."""
+    most, rows = values.shape
+    slanted = np.zeros((most, rows + most))
+    stride = slanted.strides[1]
+    view = as_strided(slanted[0, most - 1 :], values.shape, (slanted.strides[0] - stride, stride))
+    view[...] = values
+    _add_up(slanted)
+    return view
+
+
+def _add_up(values: Doubles) -> Doubles:
+    """The same rows, each with those above added. As np.cumsum, which is several times slower over rows."""
+    for above, row in itertools.pairwise(values):
+        row += above
+    return values

@@ -25,10 +25,10 @@ def best_lags(products: Doubles) -> Candidate | None:
         return None
     sums = block_sums(products)
     whole = sums.sum(axis=0)
-    choices = [_least_squares(whole - sums, p) for p in range(1, most + 1)]  # (BLOCKS, p + 1) each
-    left = np.stack([_quadratic(sums, choice) for choice in choices], axis=1)  # (BLOCKS, most)
+    choices = _least_squares(whole - sums)  # (BLOCKS, most, most + 1)
+    left = _quadratic(sums, choices)  # (BLOCKS, most)
     order = _smallest_good(left.sum(axis=0)) + 1
-    weights = _lag_weights(_least_squares(whole[None], order)[0])
+    weights = _lag_weights(_least_squares(whole[None], order)[0, 0, : order + 1])
     if not np.isfinite(weights).all():
         return None
     weights = np.array([float(f"{weight:.9g}") for weight in weights])
@@ -40,7 +40,7 @@ def best_lags(products: Doubles) -> Candidate | None:
         held_out = np.empty(rows)
         for block, inside in enumerate(block_rows(rows)):
             pick = _smallest_good(left.sum(axis=0) - left[block])
-            held_out[inside] = quadratics(products[inside], choices[pick][block])
+            held_out[inside] = quadratics(products[inside], choices[block, pick, : pick + 2])
     spec = "lags:" + ",".join(map(str, weights.tolist()))
     return Candidate("lags", spec, hindsight, product, held_out, float(order))
 
@@ -50,17 +50,26 @@ def _smallest_good(left: Doubles) -> int:
     return int(np.flatnonzero(left <= left.min() * 1.001)[0])
 
 
-def _least_squares(products: Doubles, order: int) -> Doubles:
-    """(k, order + 1): 1 and minus the coefficients of g_{t-1}, h_{t-1}, ... that leave least of h_t.
+def _least_squares(products: Doubles, order: int = 0) -> Doubles:
+    """(k, P, P + 1): for order 1 .. P 1 and minus the coefficients of g_{t-1}, h_{t-1}, ... for h_t, then 0.
 
-    products : (k, P + 1, P + 1), each solved for itself
+    products : (k, P + 1, P + 1), each solved for itself; order : of this one alone, (k, 1, P + 1), 0 for all
     """
-    inside, target = products[:, 1 : order + 1, 1 : order + 1], products[:, 1 : order + 1, 0]
-    scale = np.sqrt(np.maximum(np.einsum("kii->ki", inside), 0.0))
+    most = products.shape[1] - 1
+    orders = np.arange(1, most + 1) if order == 0 else np.array([order])
+    used = np.arange(1, most + 1) <= orders[:, None]  # (orders, P)
+    inside, target = products[:, None, 1:, 1:], products[:, None, 1:, 0]
+    scale = np.sqrt(np.maximum(np.einsum("kqii->kqi", inside), 0.0))
     scale = np.where(scale > 0, scale, 1.0)
-    inverse = np.linalg.pinv(inside / scale[:, None, :] / scale[:, :, None], rcond=1e-12, hermitian=True)
-    solved = np.einsum("kij,kj->ki", inverse, target / scale) / scale
-    return np.concatenate([np.ones((solved.shape[0], 1)), -solved], axis=1)
+    scaled = inside / scale[..., None, :] / scale[..., :, None]
+    # Those that an order doesn't use are at right angles to the others.
+    scaled = np.where(used[:, None, :] & used[:, :, None], scaled, np.eye(most))
+    values, vectors = np.linalg.eigh(scaled)
+    kept = np.abs(values) > 1e-12 * np.abs(values).max(axis=-1, keepdims=True)
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=kept)
+    turned = np.einsum("kqij,kqi->kqj", vectors, np.where(used, target / scale, 0.0))
+    solved = np.where(used, np.einsum("kqij,kqj->kqi", vectors, inverse * turned) / scale, 0.0)
+    return np.concatenate([np.ones((*solved.shape[:2], 1)), -solved], axis=2)
 
 
 def _lag_weights(combination: Doubles) -> Doubles:
@@ -76,10 +85,9 @@ def combination_of(weights: Doubles) -> Doubles:
 
 
 def _quadratic(products: Doubles, combinations: Doubles) -> Doubles:
-    """(k,): ||e||^2 of each of k combinations (k, p + 1), in its own products (k, P + 1, P + 1)."""
-    size = combinations.shape[1]
-    inside = products[:, :size, :size]
-    return np.asarray(np.maximum(np.einsum("ki,kij,kj->k", combinations, inside, combinations), 0.0))
+    """(k, q): ||e||^2 of k times q combinations (k, q, P + 1), in their own products (k, P + 1, P + 1)."""
+    turned = combinations @ products
+    return np.asarray(np.maximum((turned * combinations).sum(axis=2), 0.0))
 
 
 def quadratics(products: Doubles, combination: Doubles) -> Doubles:

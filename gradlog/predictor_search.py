@@ -14,7 +14,8 @@ followed. docs/guarantees.md has the procedure in words.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from .candidates import (
     nothing_to_search,
     scope_search,
 )
+from .decay_search import ManyGrams, refined, refined_pairs
 from .held_out import block_sums
 from .history_gram import HistoryGram, StepProducts
 from .history_lags import LONGEST_MEAN, MOST_LAGS
@@ -37,72 +39,100 @@ from .search_result import ScopeSearch
 Doubles = NDArray[np.float64]
 
 DECAYS = np.unique(np.append(0.0, np.round(1.0 - np.logspace(0, -3, 28)[1:], 3)))
-"""From here local minima are searched to RESOLUTION."""
+"""From here local minima are searched to a thousandth: see `decay_search`."""
 MIXED = DECAYS[::2]
 """Pairs of these, and of the best average with each, are where mixtures are searched from."""
-RESOLUTION = 0.001
 MANY_ROWS = 1024
 """From here on mixtures are searched from every second of MIXED, to bound memory."""
 
 
-def search_gram(
-    name: str | None, gram: NDArray[np.floating], steps: StepProducts, *, keep_steps: bool = False
-) -> ScopeSearch:
-    """Search all families for one scope.
+class GramScope(NamedTuple):
+    """A scope to search: gram : (N, N), inner products of [g_0, h_1, ..., h_{N-1}] over its parameters"""
 
-    gram : (N, N), inner products of [g_0, h_1, ..., h_{N-1}] over the scope's parameters
+    name: str | None
+    gram: NDArray[np.floating[Any]]
+    steps: StepProducts
+
+
+def search_grams(scopes: Sequence[GramScope], *, keep_steps: bool = False) -> list[ScopeSearch]:
+    """Search all families for each of some scopes of the same rows.
+
     keep_steps : keep the per-step residuals of what is found
     """
-    why = nothing_to_search(steps.energy)
-    if why:
-        return ScopeSearch(name, (), why)
-    table = HistoryGram(np.asarray(gram, dtype=np.float64), steps)
-    crossings = table.crossings(DECAYS)
-    coarse = table.average_residuals(DECAYS, crossings)
-    average = _best_average(table, coarse)
+    nothing = [nothing_to_search(scope.steps.energy) for scope in scopes]
+    searched = [
+        _Averages(HistoryGram(np.asarray(scope.gram, dtype=np.float64), scope.steps))
+        for scope, why in zip(scopes, nothing, strict=True)
+        if not why
+    ]
+    if not searched:
+        return [ScopeSearch(scope.name, (), why) for scope, why in zip(scopes, nothing, strict=True)]
+    many = ManyGrams([averages.table for averages in searched])
+    coarse = np.stack([averages.residuals.sum(axis=0) for averages in searched])
+    decays = refined(np.tile(DECAYS, (len(searched), 1)), coarse, many.path_lengths)
+    pairs = refined_pairs(many, np.stack([averages.best_pair for averages in searched]), MIXED)
+    each = iter(zip(searched, decays.tolist(), pairs, strict=True))
+    return [
+        ScopeSearch(scope.name, (), why)
+        if why
+        else scope_search(scope.name, _candidates(*next(each)), scope.steps.energy, keep_steps=keep_steps)
+        for scope, why in zip(scopes, nothing, strict=True)
+    ]
+
+
+def search_gram(
+    name: str | None, gram: NDArray[np.floating[Any]], steps: StepProducts, *, keep_steps: bool = False
+) -> ScopeSearch:
+    """`search_grams` for one scope."""
+    return search_grams([GramScope(name, gram, steps)], keep_steps=keep_steps)[0]
+
+
+class _Averages:
+    """One scope's averages of DECAYS, and mixtures of two of MIXED.
+
+    residuals : (N, Q) of DECAYS; tried : of all pairs, what `held_out_mixture` takes
+    best_pair : (2,) decays whose mixture leaves least
+    """
+
+    def __init__(self, table: HistoryGram) -> None:
+        self.table = table
+        crossings = table.crossings(DECAYS)
+        self.residuals = table.average_residuals(DECAYS, crossings)
+        places = np.flatnonzero(np.isin(DECAYS, MIXED))
+        if table.rows > MANY_ROWS:
+            places = places[::2]
+        first, second = np.array(list(itertools.combinations(places, 2))).T
+        one, other = self.residuals[:, first], self.residuals[:, second]
+        joint = table.pair_residuals(DECAYS[first], DECAYS[second], crossings[:, first], crossings[:, second])
+        sums = np.stack([block_sums(part) for part in (one, joint, other)])  # (3, BLOCKS, pairs)
+        self.tried = (sums, one, joint, other)
+        whole = sums.sum(axis=1)
+        at = int(mixed(best_share(*whole), *whole).argmin())
+        self.best_pair = DECAYS[[first[at], second[at]]]
+
+
+def _candidates(averages: _Averages, decay: float, pair: Doubles) -> list[Candidate]:
+    """decay : of the best average; pair : (2,) of the best mixture, ascending"""
+    table = averages.table
+    average = _average(averages, decay)
     candidates = [average, _best_mean(table)]
-    mixture = _best_mixture(table, crossings, coarse, average)
+    mixture = _mixture(averages, pair, average)
     if mixture is not None:
         candidates.append(mixture)
     most = min(MOST_LAGS, table.rows // 16)
     lags = best_lags(table.lags(most).lag_products(most))
     if lags is not None:
         candidates.append(lags)
-    return scope_search(name, candidates, steps.energy, keep_steps=keep_steps)
+    return candidates
 
 
-def _best_average(table: HistoryGram, coarse: Doubles) -> Candidate:
-    """coarse : (N, Q) residuals of DECAYS"""
-
-    def path_lengths(decays: Doubles) -> Doubles:
-        return np.asarray(table.average_residuals(decays, table.crossings(decays)).sum(axis=0))
-
-    decay = _refined(DECAYS, coarse.sum(axis=0), path_lengths)
-    only = np.array([decay])
+def _average(averages: _Averages, decay: float) -> Candidate:
+    table, only = averages.table, np.array([decay])
     crossing = table.crossings(only)
     residuals = table.average_residuals(only, crossing)[:, 0]
     product = float(table.average_products(only, crossing).sum())
-    left_out = held_out(coarse, residuals)
+    left_out = held_out(averages.residuals, residuals)
     return Candidate("ema", f"ema:{decay}", residuals, product, left_out, 2 / (1 - decay))
-
-
-def _refined(coarse: Doubles, values: Doubles, function: Callable[[Doubles], Doubles]) -> float:
-    """Where `function` is least: from every local minimum of its `values` at `coarse`, to RESOLUTION."""
-    padded = np.concatenate([[np.inf], values, [np.inf]])
-    places = np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
-    best, least = float(coarse[values.argmin()]), float(values.min())
-    for place in places.tolist():
-        low, high = float(coarse[max(place - 1, 0)]), float(coarse[min(place + 1, coarse.size - 1)])
-        while True:
-            tried = np.unique(np.round(np.linspace(low, high, 9), 3))
-            found = function(tried)
-            at = int(found.argmin())
-            if found[at] < least:
-                best, least = float(tried[at]), float(found[at])
-            if high - low <= 8.5 * RESOLUTION:
-                break
-            low, high = float(tried[max(at - 1, 0)]), float(tried[min(at + 1, tried.size - 1)])
-    return best
 
 
 def _best_mean(table: HistoryGram) -> Candidate:
@@ -111,57 +141,22 @@ def _best_mean(table: HistoryGram) -> Candidate:
     residuals, apart_by = near.mean_residuals(longest)
     length = int(residuals.sum(axis=0).argmin()) + 1
     hindsight = residuals[:, length - 1].copy()
-    product = float(near.mean_products(apart_by)[:, length - 1].sum())
+    product = float(near.mean_product(length, apart_by[:, length - 1]).sum())
     return Candidate("mean", f"mean:{length}", hindsight, product, held_out(residuals, hindsight), length)
 
 
-def _best_mixture(
-    table: HistoryGram, crossings: Doubles, coarse: Doubles, average: Candidate
-) -> Candidate | None:
-    """crossings, coarse : (N, Q) of DECAYS, the latter their residuals"""
-    places = np.flatnonzero(np.isin(DECAYS, MIXED))
-    if table.rows > MANY_ROWS:
-        places = places[::2]
-    pairs = np.array(list(itertools.combinations(places, 2)))
-    one, other = coarse[:, pairs[:, 0]], coarse[:, pairs[:, 1]]
-    joint = table.pair_residuals(
-        DECAYS[pairs[:, 0]], DECAYS[pairs[:, 1]], crossings[:, pairs[:, 0]], crossings[:, pairs[:, 1]]
-    )
-    sums = np.stack([block_sums(part) for part in (one, joint, other)])  # (3, BLOCKS, pairs)
-    whole = sums.sum(axis=1)
-    share = best_share(*whole)
-    at = int(mixed(share, *whole).argmin())
-    decays = [float(DECAYS[pairs[at, 0]]), float(DECAYS[pairs[at, 1]])]
-    for turn in (0, 1, 0, 1):
-        decays[turn] = _refined_partner(table, decays[1 - turn], decays[turn])
-    decays.sort()
-    both, crossing = np.array(decays), table.crossings(np.array(decays))
-    own = table.average_residuals(both, crossing)
-    cross = table.pair_residuals(both[:1], both[1:], crossing[:, :1], crossing[:, 1:])[:, 0]
+def _mixture(averages: _Averages, pair: Doubles, average: Candidate) -> Candidate | None:
+    table = averages.table
+    crossing = table.crossings(pair)
+    own = table.average_residuals(pair, crossing)
+    cross = table.pair_residuals(pair[:1], pair[1:], crossing[:, :1], crossing[:, 1:])[:, 0]
+    first, second = pair.tolist()
     return mixture_candidate(
-        (decays[0], decays[1]),
+        (first, second),
         float(best_share(own[:, 0].sum(), cross.sum(), own[:, 1].sum())),
         (own[:, 0], cross, own[:, 1]),
-        table.average_products(both, crossing).sum(axis=0),
+        table.average_products(pair, crossing).sum(axis=0),
         average,
-        (sums, one, joint, other),
-        2 / (1 - decays[1]),
+        averages.tried,
+        2 / (1 - second),
     )
-
-
-def _refined_partner(table: HistoryGram, fixed: float, start: float) -> float:
-    """The decay that mixes best with `fixed`, searched between the neighbours of `start`."""
-
-    def path_lengths(decays: Doubles) -> Doubles:
-        held = np.full(decays.size, fixed)
-        crossings, crossing = table.crossings(decays), table.crossings(held[:1])
-        own = table.average_residuals(decays, crossings).sum(axis=0)
-        other = table.average_residuals(held[:1], crossing).sum()
-        joint = table.pair_residuals(held, decays, np.repeat(crossing, decays.size, axis=1), crossings)
-        cross = joint.sum(axis=0)
-        return mixed(best_share(own, cross, other), own, cross, other)
-
-    place = int(np.searchsorted(MIXED, start))
-    near = MIXED[max(place - 1, 0) : place + 2]
-    near = np.unique(np.append(near, start))
-    return _refined(near, path_lengths(near), path_lengths)

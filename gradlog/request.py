@@ -13,6 +13,8 @@ from .sizes import format_size
 
 SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
+SEARCHED_TOGETHER = 1 << 21
+"""Bytes of small Gram matrices that are searched together."""
 WINDOWED_GROUP = 8
 """Small tensors read together at most, where windows of each are kept over all rows."""
 
@@ -74,7 +76,14 @@ class Request:
         rows = self.count if whole_columns else min(self.count, self.block_rows)
         sums = self.sum_columns * (2 * self.count + (workers + 1) * rows)
         band = 0 if self.band is None else self.band.kept_bytes(len(self.tensors), workers)
-        return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes + band
+        searched = self._searched_together(workers) if self.searched else 0
+        return 8 * (sums + 2 * self.weight_columns * rows) + self.kept_bytes + band + searched
+
+    def _searched_together(self, workers: int) -> int:
+        """Bytes of lots of small Gram matrices that wait, and of what searches in work make of them."""
+        matrix = 8 * self.count**2
+        lot = min(SEARCHED_TOGETHER, len(self.tensors) * matrix)
+        return (6 * workers + 2) * lot if matrix < SEARCHED_TOGETHER else 0
 
     def window_bytes(self, workers: int, whole_columns: bool) -> int:
         """Bytes of matrices of windows: of the total, of open tensors, and of tiles in work."""

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradmf.gradlog.decay_search import refined
 from gradmf.gradlog.history_gram import HistoryGram, StepProducts
 from gradmf.gradlog.history_lags import LONGEST_MEAN
-from gradmf.gradlog.predictor_search import DECAYS, search_gram
+from gradmf.gradlog.predictor_search import DECAYS, GramScope, search_gram, search_grams
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
 from reference import Array, path_length
 
@@ -204,3 +205,29 @@ def test_what_cannot_be_searched_says_why() -> None:
     assert search.found
     assert not search.decided
     assert search.best is None
+
+
+def test_scopes_that_are_searched_together_come_out_as_alone() -> None:
+    scopes = [gradients(kind, 90, 4, seed) for kind in KINDS for seed in (0, 1)]
+    scopes.insert(3, np.zeros((90, 2)))
+    lot = [GramScope(str(at), gram_of(g), steps_of(g)) for at, g in enumerate(scopes)]
+    together = search_grams(lot, keep_steps=True)
+    for scope, found in zip(lot, together, strict=True):
+        alone = search_gram(*scope, keep_steps=True)
+        assert (alone.name, alone.why, alone.found) == (found.name, found.why, found.found)
+        for spec, values in alone.steps.items():
+            np.testing.assert_array_equal(values, found.steps[spec])
+    assert "zero" in together[3].why
+
+
+def test_decays_are_refined_from_every_minimum() -> None:
+    grid = np.array([[0.0, 0.2, 0.4, 0.6, 0.8], [0.1, 0.3, 0.5, 0.5, 0.5]])
+
+    def wavy(decays: Array) -> Array:
+        """Least at 0.612 and 0.301, each beside another minimum that is the least on the grid."""
+        first = np.minimum((decays - 0.17) ** 2, (decays - 0.612) ** 2 - 1e-3)
+        return np.stack([first[0], ((decays - 0.301) ** 2)[1]])
+
+    values = wavy(grid)
+    values[1, 3:] = np.inf
+    np.testing.assert_array_equal(refined(grid, values, wavy), [0.612, 0.301])
