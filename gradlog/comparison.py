@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import UsageError
-from .relation import Relation
+from .relation import Relation, extents
 from .result import Analysis, LogWarning, RankResult, ScopeResult
 from .step_intervals import LogInterval, Scope, StepIntervals
 
@@ -17,6 +17,9 @@ CONFIDENCE = 0.95
 ALIGNMENTS = ("step", "fraction")
 NEGLIGIBLE = 1e-6
 """Relative changes below the accuracy of the figures are none."""
+
+MOST_NAMES = 4
+"""How many tensors a warning names."""
 
 BETTER, WORSE, HIGHER, LOWER, NO_CHANGE = "better", "worse", "higher", "lower", "~"
 DIFFERS = "differs"
@@ -311,6 +314,16 @@ def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
         if mine != other:
             told = f"{word} {_told(mine)} in {baseline.run.path}, {_told(other)} in {run.run.path}"
             warnings.append(LogWarning("settings-differ", f"the runs were analyzed differently: {told}"))
+    shapes = {tensor.name: tensor.shape for tensor in baseline.tensors}
+    others = [
+        f"{tensor.name} ({extents(shapes[tensor.name])} and {extents(tensor.shape)})"
+        for tensor in run.tensors
+        if tensor.shape != shapes.get(tensor.name, tensor.shape)
+    ]
+    if others:
+        more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
+        told = f"compared by name, though of other shapes: {', '.join(others[:MOST_NAMES])}{more}"
+        warnings.append(LogWarning("shapes-differ", told))
     return tuple(warnings)
 
 

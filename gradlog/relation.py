@@ -128,14 +128,15 @@ def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Ten
             if own is None or other is None:
                 told = f"tensor '{name}' is not in both"
             else:
-                told = f"tensor '{name}' is {_extents(own)}, not {_extents(other)}"
+                told = f"tensor '{name}' is {extents(own)}, not {extents(other)}"
             raise DataError(
                 f"{logs[1].path}: other parameters than {logs[0].path}: {told}; --subspace compares runs of "
                 "the same parameters, which --tensor and --exclude can choose"
             )
 
 
-def _extents(shape: Sequence[int]) -> str:
+def extents(shape: Sequence[int]) -> str:
+    """A shape in words: ``64x32``."""
     return "x".join(map(str, shape)) or "a scalar"
 
 

@@ -361,6 +361,9 @@ def test_settings_that_differ_are_warned_of(run: Any, tmp_path: Path) -> None:
     ran = run("compare", result, SGD)
     assert ran.code == 0
     assert "left out: predictors ema:0.5, ema:0.9, ema:0.99, mean:5, linear" in ran.err
+    run("analyze", SGD, "--format", "json", "--exclude", "*.bias", "-o", result)
+    ran = run("compare", GD, result, "--rank", "none")
+    assert f"analyzed differently: exclude none in {GD}, *.bias in {SGD}" in ran.err
 
 
 def test_zip_stores_are_stores(run: Any, tmp_path: Path) -> None:
@@ -406,6 +409,20 @@ def test_of_other_models_the_rest_can_be_left_out(run: Any, tmp_path: Path) -> N
         "no tensor matches 'other'; there are alone, shared",
         "no tensor matches 'alone'; there are other, shared",
     ]
+
+
+def test_tensors_of_another_shape_are_told(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    a = write_store(tmp_path / "a.zarr", {"w": rng.standard_normal((9, 2, 3)), "s": rng.standard_normal(9)})
+    b = write_store(
+        tmp_path / "b.zarr", {"w": rng.standard_normal((9, 3, 2)), "s": rng.standard_normal((9, 1))}
+    )
+    ran = run("compare", a, b, "--format", "json")
+    [warning] = json.loads(ran.out)["warnings"]
+    assert warning["code"] == "shapes-differ"
+    assert warning["message"].endswith("though of other shapes: s (a scalar and 1), w (2x3 and 3x2)")
+    assert ran.err.strip().endswith(warning["message"])
+    assert run("compare", a, a).err == ""
 
 
 def test_one_of_a_thing_is_no_plural(run: Any, tmp_path: Path) -> None:
