@@ -6,10 +6,11 @@ import os
 
 from .errors import UsageError
 from .log import GradientLog
-from .preparation import DEFAULT_MEMORY, check_settings, prepare
+from .preparation import check_settings, prepare
 from .prepared_pass import run_analysis
 from .progress import Progress
 from .result import Analysis, Settings
+from .sizes import DEFAULT_MEMORY
 
 
 def analyze(

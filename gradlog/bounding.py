@@ -8,11 +8,8 @@ from __future__ import annotations
 import math
 import os
 
-from .analysis import analyze
 from .errors import UsageError
 from .guarantee import Bounds
-from .log import sketch_of
-from .preparation import open_for_pass
 from .progress import Progress
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import anytime, regret_rows
@@ -69,6 +66,11 @@ def analyze_for_bounds(
     progress: Progress | None,
 ) -> Analysis:
     """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
+    # Deferred: bounds on finished results open no store.
+    from .analysis import analyze
+    from .log import sketch_of
+    from .preparation import open_for_pass
+
     log = open_for_pass(run, settings, threads)
     search = settings.project is None and sketch_of(log) is None
     return analyze(log, settings, threads=threads, memory=memory, progress=progress, search=search)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from .errors import DataError, UsageError
 from .log import GradientLog
-from .preparation import DEFAULT_MEMORY, prepare
+from .preparation import prepare
 from .prepared_pass import nonfinite_text, take_pass
 from .progress import Progress
 from .read import Read
 from .result import Cost, LogWarning, Settings
+from .sizes import DEFAULT_MEMORY
 from .splitting import PartNumber
 from .store import codec_pipeline
 from .version import __version__

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from .costs import FUSED_RATE, exact_seconds, incremental_seconds, reading_seconds, sketch_seconds
 from .plan import BASIS_LEAST, EXACT_FACTOR, EXACT_SECONDS, Plan
-from .preparation import DEFAULT_MEMORY, Preparation, check_settings, prepare
+from .preparation import Preparation, check_settings, prepare
 from .projection import CHOSEN_DIMENSIONS
 from .ranges import ParameterRange
 from .result import LogWarning, Settings
-from .sizes import format_size
+from .sizes import DEFAULT_MEMORY, format_size
 from .sketch_limits import SMALL_SHARE
 
 

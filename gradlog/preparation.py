@@ -26,7 +26,6 @@ from .splitting import PartNumber, PartPlan, plan_part
 from .step_bins import tensor_series_bytes
 from .store import codec_pipeline
 
-DEFAULT_MEMORY = 1 << 30
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 NONFINITE_POLICIES = ("fail", "drop")
 

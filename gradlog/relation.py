@@ -16,12 +16,13 @@ from .errors import DataError, UsageError
 from .known_values import mean_of_known
 from .log import GradientLog, Tensor, open_log
 from .plan import Plan
-from .preparation import DEFAULT_MEMORY, available_processors, check_settings, select_tensors
+from .preparation import available_processors, check_settings, select_tensors
 from .progress import Progress
 from .ranges import Tile, parts_of_tensors
 from .request import Request
 from .result import Settings
 from .side_by_side import plan_side_by_side
+from .sizes import DEFAULT_MEMORY
 from .store import codec_pipeline
 
 Doubles = NDArray[np.float64]

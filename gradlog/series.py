@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .log import GradientLog
+if TYPE_CHECKING:
+    from .log import GradientLog
 
 Doubles = NDArray[np.float64]
 

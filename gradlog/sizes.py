@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+DEFAULT_MEMORY = 1 << 30
+"""Bytes that a pass may take unless more or less is granted."""
+
 
 def format_size(size: int) -> str:
     """A number of bytes as --memory takes it, rounded up: 512M, 3G."""

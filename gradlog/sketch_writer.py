@@ -21,12 +21,12 @@ from zarr.storage import LocalStore, MemoryStore
 from .blocks import Block, BlockReader
 from .errors import DataError, MemoryLimitError, UsageError
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
-from .preparation import DEFAULT_MEMORY, Preparation, prepare
+from .preparation import Preparation, prepare
 from .prepared_pass import run_analysis
 from .progress import Progress
 from .projection import Projection
 from .result import Analysis, LogWarning, Settings
-from .sizes import format_size
+from .sizes import DEFAULT_MEMORY, format_size
 from .store import codec_pipeline, plain_array
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,3 +135,30 @@ def test_markdown_is_a_table(run: Any) -> None:
     done = run("advise", GD, "--format", "markdown")
     assert "| hint" in done.out
     assert done.code == 0
+
+
+def test_a_finished_result_with_a_search_holds_the_logged_rates(run: Any, tmp_path: Path) -> None:
+    held, out = tmp_path / "held.json", tmp_path / "next.csv"
+    assert run("analyze", SGD, "--format", "json", "--search", "-o", held).code == 0
+    told = [run("advise", path, "--only", "schedule", "--format", "json").out for path in (SGD, held)]
+    store, finished = (json.loads(text)["decisions"] for text in told)
+    assert store == finished
+    assert finished[0]["figures"][0]["name"] == "bound_ratio"
+    assert run("advise", held, "--only", "schedule", "--schedule", out).code == 0
+    assert all(float(row["lr"]) == pytest.approx(0.1) for row in csv.DictReader(io.StringIO(out.read_text())))
+    assert run("analyze", SGD, "--format", "json", "-o", held).code == 0
+    assert "write it with --search" in run("advise", held, "--only", "schedule").out
+
+
+@pytest.mark.parametrize("command", ["bounds", "advise"])
+def test_finished_results_open_no_store(command: str, tmp_path: Path) -> None:
+    held = tmp_path / "held.json"
+    assert main(["analyze", SGD, "--format", "json", "--search", "-o", str(held)]) == 0
+    script = (
+        "import sys\nfrom gradmf.cli.main import main\n"
+        "code = main(sys.argv[1:])\nsys.exit('zarr' in sys.modules or 'numba' in sys.modules or code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, str(held), "--format", "json"], capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,7 @@ class Evidence:
     matrices : singular values of gradient matrices by tensor; no_matrices : why one has none
     windows : (n, W), sigma_i^2 of the increments of rolling windows, descending; window_rows : (n,), the
     first row of each; no_windows : why there are none
+    no_rates : why there is no lr, "" where the log was asked for it
     """
 
     analysis: Analysis
@@ -68,6 +70,12 @@ class Evidence:
     windows: Doubles | None = None
     window_rows: NDArray[np.int64] | None = None
     no_windows: str = "a finished result holds no windows of increments: give the store"
+    no_rates: str = ""
+
+    @classmethod
+    def of_finished(cls, analysis: Analysis) -> Self:
+        """What a finished analysis holds: series of the log come with a search."""
+        return cls(analysis, series=analysis.series, no_rates=NO_RATES if analysis.search is None else "")
 
     @functools.cached_property
     def bootstrap(self) -> RunBootstrap:
@@ -129,6 +137,7 @@ class Evidence:
         return max(1, int(np.median(np.diff(step)))) if step.size > 1 else 1
 
 
+NO_RATES = "the result holds no lr to hold it against: write it with --search, or give the store"
 NO_MATRICES = "a finished result holds no gradient matrices: give the store"
 NO_STEPS = "the result holds no steps: write it with --format json, or give the store"
 NO_TENSOR_STEPS = "the result holds no sums of tensors: write it with --tensor-steps, or give the store"

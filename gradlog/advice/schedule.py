@@ -46,7 +46,7 @@ def decide(evidence: Evidence) -> list[Decision]:
         return [unknown(NAME, None, found, SOURCE)]
     figures = [Figure("peak_row", float(np.argmax(found.refined)), basis=ESTIMATE)]
     if found.ratio is None:
-        why = "refined from the norms, with no lr above 0 to hold it against"
+        why = evidence.no_rates or "refined from the norms, with no lr above 0 to hold it against"
         return [unknown(NAME, None, why, SOURCE)]
     figures.insert(0, Figure("bound_ratio", found.ratio, basis=ESTIMATE))
     if "adam" in str(evidence.analysis.run.attributes.get("optimizer", "")).lower():
