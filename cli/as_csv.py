@@ -201,7 +201,7 @@ def write_bounds(found: Iterable[Bounds], columns: Sequence[str] = ()) -> Iterat
 
 
 def write_curves(found: Iterable[Bounds], columns: Sequence[str] = ()) -> Iterator[str]:
-    """Pieces of CSV: the anytime bounds by training step, and the residual by rank."""
+    """Pieces of CSV: bounds and other guarantees by training step, and the residual by rank."""
     yield from write_rows(map(_curve_rows, found), columns)
 
 
@@ -209,7 +209,7 @@ def _curve_rows(bounds: Bounds) -> list[dict[str, Value]]:
     run, steps = bounds.analysis.run.path, bounds.analysis.steps.step.tolist()
     rows: list[dict[str, Value]] = [
         {"run": run, "curve": "anytime", "name": spec, "at": step, "lower": value, "upper": value}
-        for spec, values in bounds.anytime.bounds.items()
+        for spec, values in {**bounds.anytime.bounds, **bounds.anytime.guarantees}.items()
         for step, value in zip(steps, values.tolist(), strict=True)
     ]
     curve = bounds.residual

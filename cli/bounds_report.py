@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_TENSORS = 4
 """Json has all of them."""
+REGRET = "regret, "
 WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",
@@ -64,12 +65,23 @@ def _guarantees(bounds: Bounds) -> Table:
     for row in rows:
         if row.why:
             notes.setdefault(row.why, []).append(WORDS[row.name].strip())
-    note = "; ".join(f"{', '.join(names)}: {why}" for why, names in notes.items())
+    note = "; ".join(f"{_listed(names)}: {why}" for why, names in notes.items())
     return Table.of("Guarantees", columns, note=note)
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Names of rows, with what regrets have in common said once."""
+    regrets = [name.removeprefix(REGRET) for name in names if name.startswith(REGRET)]
+    others = [name for name in names if not name.startswith(REGRET)]
+    if len(regrets) > 1:
+        return ", ".join([f"regret ({', '.join(regrets)})", *others])
+    return ", ".join(names)
+
+
 def _ratio(row: Guarantee) -> str:
-    return NOTHING if row.ratio is None else f"{row.ratio:.4f}" if row.ratio >= 1e-3 else f"{row.ratio:.1e}"
+    if not row.ratio:
+        return NOTHING if row.ratio is None else "0"
+    return f"{row.ratio:.4f}" if row.ratio >= 1e-3 else f"{row.ratio:.1e}"
 
 
 def _found(search: PredictorSearch) -> Table:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import os
 
+from .anytime import anytime
 from .errors import UsageError
 from .guarantee import Bounds
 from .progress import Progress
 from .rank_residual import meeting_ranks, rank_row, residual_curve
-from .regret import anytime, regret_rows
+from .regret import regret_rows
 from .result import Analysis, Settings
 from .stationarity import stationarity_rows
 from .variation import variation_rows
@@ -51,7 +52,7 @@ def bounds(
             *stationarity_rows(analysis, smoothness, lr, floor),
             *variation_rows(analysis),
         ),
-        anytime=anytime(analysis, radius),
+        anytime=anytime(analysis, radius, smoothness, lr, floor),
         residual=curve,
         meeting=meeting_ranks(analysis, curve),
     )

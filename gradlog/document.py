@@ -129,7 +129,11 @@ def bounds_document(bounds: Bounds, *, curves: bool = True) -> dict[str, Any]:
     if document["search"]:
         document["search"]["total"].pop("path_length", None)
     if curves:
-        document["anytime"] = {"step": analysis.steps.step, "bound": dict(bounds.anytime.bounds)}
+        document["anytime"] = {
+            "step": analysis.steps.step,
+            "bound": dict(bounds.anytime.bounds),
+            "guarantee": dict(bounds.anytime.guarantees),
+        }
         document["residual"] = None if bounds.residual is None else vars(bounds.residual)
     plain: dict[str, Any] = _plain(document)
     return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +66,14 @@ class Anytime:
     bounds : by predictor (N,), R sqrt(2 P_n); `zero` is without hints
     hint : the predictor with the least path length over all rows; pays_from : the first row from which on its
     bound stays below the one without hints; None where it doesn't
+    guarantees : (N,) the other rows of `Bounds`, by name, each over the rows so far; NaN where there is no
+    value yet. Ranks of prefixes are not known, so that "regret[rank r]" has none
     """
 
     bounds: Mapping[str, NDArray[np.float64]]
     hint: str | None
     pays_from: int | None
+    guarantees: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

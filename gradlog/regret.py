@@ -29,8 +29,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .guarantee import HINDSIGHT, LOGGED, Anytime, Guarantee, listed_and_found
+from .guarantee import HINDSIGHT, LOGGED, Guarantee
 from .reasons import ALL_ZERO, NO_SERIES
 from .result import Analysis
 from .search_result import FAMILIES, PredictorSearch
@@ -103,8 +104,7 @@ def _aggregated(analysis: Analysis, radius: float, without: float) -> Guarantee:
     elif not steps.grad_norm.size:
         why = NO_SERIES
     else:
-        residuals = [steps.grad_norm**2, *steps.path_length.values()]
-        largest = max((float(values[1:].max(initial=0.0)) for values in residuals), default=0.0)
+        largest = float(largest_residuals(analysis)[-1])
         least = min(p.path_length for p in total.predictors)
         value = radius * math.sqrt(2 * (least + 2 * largest * math.log(count)))
     assumptions = (*CONVEX, "exponential weights over the listed predictors, rate 1 / (2 r^2)")
@@ -112,17 +112,9 @@ def _aggregated(analysis: Analysis, radius: float, without: float) -> Guarantee:
     return Guarantee("regret[aggregate]", "listed", formula, "R sqrt(2 E)", assumptions, value, without, why)
 
 
-def anytime(analysis: Analysis, radius: float) -> Anytime:
-    """The bounds of the listed and of the found predictors at every prefix."""
+def largest_residuals(analysis: Analysis) -> NDArray[np.float64]:
+    """(N,): the largest ||g_t - m_t||^2 so far of the listed predictors, `zero` among them, from t = 1 on."""
     steps = analysis.steps
-    if not steps.grad_norm.size:
-        return Anytime({}, None, None)
-    residuals = {"zero": steps.grad_norm**2, **listed_and_found(analysis)}
-    path_lengths = {spec: np.cumsum(values) for spec, values in residuals.items()}
-    hint = min(path_lengths, key=lambda spec: float(path_lengths[spec][-1]))
-    pays = None
-    if hint != "zero":
-        behind = np.flatnonzero(path_lengths[hint] >= path_lengths["zero"])
-        pays = int(behind[-1]) + 1 if behind.size else 0
-    bounds = {spec: radius * np.sqrt(2 * values) for spec, values in path_lengths.items()}
-    return Anytime(bounds, None if hint == "zero" else hint, pays)
+    worst = np.maximum.reduce([steps.grad_norm**2, *steps.path_length.values()])
+    worst[:1] = 0.0
+    return np.maximum.accumulate(worst)

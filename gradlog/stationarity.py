@@ -33,13 +33,9 @@ def stationarity_rows(
     """The bound on the mean squared gradient norm, and the term that prediction adds to it."""
     steps = analysis.steps
     residuals = listed_and_found(analysis)
-    logged = first_of(analysis.series, RATES)
-    rates = np.full(analysis.run.rows, rate) if rate is not None else logged
-    usable = rates is not None and np.isfinite(rates).all() and (rates >= 0).all() and rates.sum() > 0
-    weights = rates / rates.sum() if usable and rates is not None else np.full(analysis.run.rows, np.nan)
-    varies = bool(usable and rates is not None and np.ptp(rates) > 0)
-    if not usable:
-        weights = np.full(analysis.run.rows, 1 / analysis.run.rows)
+    rates = _usable_rates(analysis, rate)
+    varies = rates is not None and bool(np.ptp(rates) > 0)
+    weights = _weights(analysis, rates)
     assumptions = [
         "f is L-smooth, x moves by -eta m_t, g_t the gradient at x_t",
         "eta <= 1/L, not checked" if smoothness is None else f"eta <= 1/L, L = {smoothness:g}",
@@ -63,13 +59,45 @@ def stationarity_rows(
         ]
     hint = min(residuals, key=lambda spec: float(weights @ residuals[spec]))
     added, worst = float(weights @ residuals[hint]), float(weights @ steps.grad_norm**2)
-    first, why = _first_term(analysis, rates if usable else None, smoothness, floor)
+    first, why = _first_term(analysis, rates, smoothness, floor)
     value, limit = (None, None) if first is None else (first + added, first + worst)
     said, of_all = tuple(assumptions), whole.replace(formula, of_worst)
     return [
         Guarantee("stationarity", hint, whole, of_all, said, value, limit, why),
         Guarantee("stationarity[added]", hint, formula, of_worst, said, added, worst),
     ]
+
+
+def stationarity_curves(
+    analysis: Analysis, smoothness: float | None, rate: float | None, floor: float
+) -> dict[str, Doubles]:
+    """(N,) both rows over the rows so far, by name, with the hint that is best over all rows.
+
+    NaN before any lr is above 0.
+    """
+    whole, added = stationarity_rows(analysis, smoothness, rate, floor)
+    if added.value is None:
+        return {}
+    rates = _usable_rates(analysis, rate)
+    weights = _weights(analysis, rates)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.cumsum(weights * listed_and_found(analysis)[added.hint]) / np.cumsum(weights)
+        found = {added.name: np.asarray(means)}
+        if whole.value is not None and rates is not None:
+            first = (whole.value - added.value) * rates.sum() / np.cumsum(rates)
+            found[whole.name] = np.where(np.isfinite(first), first + means, np.nan)
+    return found
+
+
+def _usable_rates(analysis: Analysis, rate: float | None) -> Doubles | None:
+    """(N,) lr of each row, as given or as logged; None where there are none to weigh with."""
+    rates = np.full(analysis.run.rows, rate) if rate is not None else first_of(analysis.series, RATES)
+    usable = rates is not None and np.isfinite(rates).all() and (rates >= 0).all() and rates.sum() > 0
+    return rates if usable else None
+
+
+def _weights(analysis: Analysis, rates: Doubles | None) -> Doubles:
+    return np.full(analysis.run.rows, 1 / analysis.run.rows) if rates is None else rates / rates.sum()
 
 
 def _first_term(

@@ -10,10 +10,28 @@ Beside them what they could be at most where no gradient is longer than G = max 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .guarantee import LOGGED, Guarantee
 from .reasons import NO_SERIES
 from .result import Analysis
+
+FORMULAS = (
+    ("variation[gradual]", "sum |g_t - g_t-1|^2", "4 G^2 (N - 1)"),
+    ("variation[maximal]", "max |g_t - g_t-1|", "2 G"),
+    ("variation[path]", "sum |g_t - g_t-1|", "2 G (N - 1)"),
+)
+
+
+def variation_curves(analysis: Analysis) -> dict[str, NDArray[np.float64]]:
+    """(N,) each measure over the rows so far, by its name; none where the rows hold none."""
+    squares = analysis.steps.path_length.get("one-step")
+    if squares is None or squares.size < 2:
+        return {}
+    increments = np.append(0.0, squares[1:])
+    norms = np.sqrt(increments)
+    sums = (np.cumsum(increments), np.maximum.accumulate(norms), np.cumsum(norms))
+    return {name: np.asarray(values) for (name, *_), values in zip(FORMULAS, sums, strict=True)}
 
 
 def variation_rows(analysis: Analysis) -> list[Guarantee]:
@@ -25,18 +43,13 @@ def variation_rows(analysis: Analysis) -> list[Guarantee]:
         why = "one-step is not among the predictors" if steps.grad_norm.size else NO_SERIES
     elif rows < 2:
         why = "one row: there are no increments"
-    formulas = (
-        ("variation[gradual]", "sum |g_t - g_t-1|^2", "4 G^2 (N - 1)"),
-        ("variation[maximal]", "max |g_t - g_t-1|", "2 G"),
-        ("variation[path]", "sum |g_t - g_t-1|", "2 G (N - 1)"),
-    )
     if why or squares is None:
-        return [Guarantee(n, "", f, w, (LOGGED,), None, None, why) for n, f, w in formulas]
+        return [Guarantee(n, "", f, w, (LOGGED,), None, None, why) for n, f, w in FORMULAS]
     norms = np.sqrt(squares[1:])
     most = 2 * float(steps.grad_norm.max())
     values = (float(squares[1:].sum()), float(norms.max()), float(norms.sum()))
     worst = (most**2 * (rows - 1), most, most * (rows - 1))
     return [
         Guarantee(name, "", formula, of_worst, (LOGGED,), value, limit)
-        for (name, formula, of_worst), value, limit in zip(formulas, values, worst, strict=True)
+        for (name, formula, of_worst), value, limit in zip(FORMULAS, values, worst, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -523,7 +524,10 @@ def test_quantities_have_formula_source_and_range() -> None:
         module = importlib.import_module(f"gradmf.gradlog.advice.{name}")
         assert name == module.NAME
         assert "arXiv" in module.SOURCE
-        assert len(module.__doc__ or "") > 400
+        text = " ".join((module.__doc__ or "").split())
+        assert len(text) > 400
+        assert "without units" in text.lower(), name
+        assert re.search(r"\bin [\[(1]|at least|at most|from 0", text), name
 
 
 def test_long_runs_are_resampled_by_bins_in_bounded_memory() -> None:

@@ -142,6 +142,25 @@ def test_descent_along_a_proxy_stays_below_the_stationarity_bound(
         assert "above 1/L" in over.why
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), rows=st.integers(2, 12), logged=st.booleans())
+def test_guarantees_of_prefixes_are_those_of_shorter_runs(seed: int, rows: int, logged: bool) -> None:
+    g = gradients(seed, rows, 3)
+    rng = np.random.default_rng(seed)
+    series = {"loss": rng.uniform(0, 3, rows), "lr": rng.uniform(0, 1, rows)} if logged else {}
+
+    def evaluated(count: int) -> Bounds:
+        held = {name: values[:count] for name, values in series.items()}
+        return gradlog.bounds(dataclasses.replace(analysis_of(g[:count], ("one-step",)), series=held))
+
+    curves = evaluated(rows).anytime.guarantees
+    assert len(curves) == 5 + logged
+    for count in range(2, rows + 1):
+        found = evaluated(count)
+        for name, values in curves.items():
+            assert values[count - 1] == pytest.approx(found.row(name).value, rel=1e-9), (name, count)
+
+
 def test_a_quadratic_bowl_by_hand() -> None:
     """f = x^2 / 2, gradient descent with step 1/2 from 1: g = 2^-t."""
     g = 0.5 ** np.arange(6)[:, None]
@@ -322,6 +341,13 @@ def test_every_format_from_a_store_and_from_json(tmp_path: Path, command: Comman
     assert float(listed[0]["value"]) == rows["regret[no hints]"]["value"]
     curves = list(csv.DictReader(io.StringIO(command("bounds", held, "--format", "csv", "--curves"))))
     assert {row["curve"] for row in curves} == {"anytime", "residual"}
+    assert document["anytime"]["guarantee"].keys() == {
+        *(f"variation[{word}]" for word in ("gradual", "maximal", "path")),
+        *("regret[aggregate]", "stationarity", "stationarity[added]"),
+    }
+    last = {row["name"]: row["upper"] for row in curves if row["curve"] == "anytime"}
+    for name, values in document["anytime"]["guarantee"].items():
+        assert float(last[name]) == values[-1] == pytest.approx(rows[name]["value"])
     assert "| guarantee" in command("bounds", held, "--format", "markdown")
     assert "predicts the whole model" not in command("bounds", held, "-q")
 
@@ -337,6 +363,19 @@ def test_the_table_of_a_sample_fits_one_screen(name: str, width: int) -> None:
         assert f"\n{words}" in table
     assert ("R sqrt(2 E)" in table) == (width == 160)
     assert "Rank-r increments meet" in table
+
+
+def test_rows_without_a_value_are_told_together(tmp_path: Path) -> None:
+    def drawn(name: str, g: Array) -> str:
+        path = foreign_store(tmp_path / name, {"w": g.astype("f4")})
+        return draw_table(bounds_report(gradlog.bounds(gradlog.analyze(path, search=True))), Terminal())
+
+    table = drawn("zero.zarr", np.zeros((5, 2)))
+    assert "regret (best listed, best average, best mean, best mixture, least squares, not knowing" in table
+    table = drawn("constant.zarr", np.ones((5, 2)))
+    assert "regret (best mixture, least squares)" not in table
+    assert "regret, least squares: too few rows" in table
+    assert "e+00" not in table
 
 
 def test_ranks_that_meet_predictors_are_told_once_each() -> None:

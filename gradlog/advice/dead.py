@@ -3,8 +3,8 @@
 Dead: ||g_t|| = 0 for all t >= s. Nearly dead: the root mean square of ||g_t|| over every bin from s on is
 below 1e-4 of the tensor's own typical level (see `levels`). s is a row, or the first of its bin where a log
 of more than 1,024 rows keeps sums by bins; tails of fewer than 8 bins, or 2 percent of the run, count for
-nothing. A dead unit gets no gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings
-and experts look alike.
+nothing. What is left is told as a share of that level, without units, in [0, 1e-4). A dead unit gets no
+gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts look alike.
 """
 
 from __future__ import annotations

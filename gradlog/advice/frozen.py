@@ -3,9 +3,9 @@
 GradES stops updating a matrix once the size of its gradient, or of the change of its gradient from step to
 step, falls below a threshold tau after a grace period. It takes sums of absolute values and a tau tuned by
 hand; here there are l2 norms, of ||g_t|| and of ||g_t - g_{t-1}||, and tau is 1 percent of the tensor's own
-typical level (see `levels`): a share, without units. A tensor could be frozen from the first row on after
-which both stay below it to the end, past a grace period of a tenth of the run. Tensors that `dead` names
-are left to it. Minibatch noise keeps gradients above such a tau for good: silence here is no proof of
+typical level (see `levels`): a share, without units, in (0, 1). A tensor could be frozen from the first row
+on after which both stay below it to the end, past a grace period of a tenth of the run. Tensors that `dead`
+names are left to it. Minibatch noise keeps gradients above such a tau for good: silence here is no proof of
 movement.
 """
 

@@ -1,9 +1,9 @@
 """Is a hint worth it: optimism and look-ahead, with the best of the predictors.
 
 Optimistic mirror descent with hints m_t has regret of at most R sqrt(2 P(m)), against R sqrt(2 sum
-||g_t||^2) without hints: the bound shrinks by sqrt(kappa). Range of kappa: from 0, and above 1 where the
-hint does harm. Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad predicts the
-next weights with one.
+||g_t||^2) without hints: the bound shrinks by sqrt(kappa). Kappa is without units, at least 0, and above 1
+where the hint does harm. Optimistic AMSGrad takes such a hint in place of the coming gradient; XGrad
+predicts the next weights with one.
 
 Where a search for the best predictors was made (`gradlog.predictor_search`), its best one takes the place of
 the listed ones if it leaves less, with kappa on rows that it was not chosen on.

@@ -1,13 +1,13 @@
 """Which memory a momentum buffer should have: the exponential average that points best at the next gradient.
 
-For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum ||g_t||^2, in [0, 1]: the
-size c of a momentum step is the learning rate's business, its direction is the memory's. The best B is
-named with all others that cannot be told from it: the interval of the difference of their logarithms,
-over the same resampled rows, holds 0. Where a search was made, B is found to 0.001, and two memories as
-in AdEMAMix are named where no single average comes within 1 percent of a mixture on rows that neither was
-chosen on; that is a figure without an interval of its own. Where the shortest wins, there is little noise
-to average away: that says nothing about momentum as acceleration. Rows are logged steps: where only every
-k-th step was logged, B speaks of rows.
+For each listed ema:B, scaled kappa = min over c of sum ||g_t - c m_t||^2 / sum ||g_t||^2, without units, in
+[0, 1]: the size c of a momentum step is the learning rate's business, its direction is the memory's. The
+best B is named with all others that cannot be told from it: the interval of the difference of their
+logarithms, over the same resampled rows, holds 0. Where a search was made, B is found to 0.001 (in a band,
+among the decays of its grid), and two memories as in AdEMAMix are named where no single average comes within
+1 percent of a mixture on rows that neither was chosen on; that is a figure without an interval of its own.
+Where the shortest wins, there is little noise to average away: that says nothing about momentum as
+acceleration. Rows are logged steps: where only every k-th step was logged, B speaks of rows.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Of the gradient matrix G (m x n; a convolution's as (out, rest)) at sampled rows
   layer-wise gradients also take shares of sum s_i, which gives more);
 - stable rank ||G||_F^2 / s_1^2; nuclear rank (sum s_i)^2 / ||G||_F^2 (Davis and Drusvyatskiy, arXiv
   2512.04299: the squared ratio of nuclear and Frobenius norm, held against the stable rank of activations);
-  all in 1 .. min(m, n).
+  all without units, in 1 .. min(m, n).
 The rank to track is the largest count of components among the sampled rows; a rank above a quarter of
 min(m, n) saves too little to be advised. r*(eps) of the increments says in how many directions the gradient
 moved over the whole run: where it is far larger, the projection has to follow.
