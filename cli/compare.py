@@ -119,11 +119,29 @@ def command(
             )  # fmt: skip
         return dataclasses.replace(compared, relation=relation)
 
+    def related_to_baseline(source: Source) -> bool:
+        """Whether it can be, where it is to be: told before any gradient is read."""
+        if subspace is None or source.fault is not None:
+            return True
+        rows = [side.settings.rows for side in (sources[0], source)]
+        try:
+            gradlog.check_relation(
+                sources[0].name, source.name, rows, related,
+                threads=resources.threads, memory=resources.memory,
+            )  # fmt: skip
+        except gradlog.GradmfError as error:
+            batch.fail(source.name, error)
+            return False
+        return True
+
     def comparisons() -> Iterator[Comparison]:
+        others = [source for source in sources[1:] if related_to_baseline(source)]
+        if not others:
+            return
         baseline = batch.attempt(sources[0].name, partial(analysis_of, sources[0]))
         if baseline is None:
             return
-        for source in sources[1:]:
+        for source in others:
             run = batch.attempt(source.name, partial(analysis_of, source))
             if run is None:
                 continue

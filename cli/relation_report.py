@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from gradmf.gradlog import share_by_chance
 
 from .comparison_words import letter
-from .figures import NOTHING, counted, percent, significant
+from .figures import count, counted, percent, significant
 from .report import Column, Series, Table
+from .subspace_report import shorter_window
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Relation
@@ -27,10 +28,23 @@ def relation_table(relation: Relation, parameters: int, number: int) -> Table:
         ),
         (
             ("gradients", significant(total.cosine), percent(total.gradients)),
-            ("increments", NOTHING, percent(total.increments)),
+            ("increments", "", percent(total.increments)),
         ),
-        note=f"means over steps and windows of {relation.window}; noise would overlap by {chance}",
+        note=_note(relation, chance),
     )
+
+
+def _note(relation: Relation, chance: str) -> str:
+    steps, total = relation.step.size, relation.total
+    if steps < relation.window:
+        told = (
+            f"mean over steps; no overlap: {counted(steps, 'step')} make{'s' * (steps == 1)} no whole window "
+        )
+        return f"{told}of {count(relation.window)}: {shorter_window(steps, relation.dimensions)}"
+    told = f"means over steps and windows of {count(relation.window)}; noise would overlap by {chance}"
+    if None in (total.cosine, total.gradients, total.increments):
+        return f"{told}; - where all of a run's are 0"
+    return told
 
 
 def cosine_over_training(relation: Relation, number: int) -> Series | None:

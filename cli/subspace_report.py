@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradmf.gradlog import share_by_chance
 
-from .figures import NOTHING, count, percent
+from .figures import NOTHING, count, counted, percent
 from .report import Column, Series, Table
 
 if TYPE_CHECKING:
@@ -40,14 +40,26 @@ def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:
 
 
 def _note(analysis: Analysis, subspace: SubspaceResult, chance: str) -> str:
-    if analysis.run.rows <= subspace.window:
-        rows, window = count(analysis.run.rows), count(subspace.window)
-        return (
-            f"nothing to compare: {rows} rows are no more than a window of {window}; give a shorter --window"
-        )
-    return (
+    rows, window = analysis.run.rows, subspace.window
+    if rows <= window:
+        are = "is" if rows == 1 else "are"
+        told = f"nothing to compare: {counted(rows, 'row')} {are} no more than a window of {count(window)}"
+        return f"{told}; {shorter_window(rows - 1, subspace.dimensions)}"
+    told = (
         f"mean share of each, and overlap of consecutive windows; white gradients would have {chance} inside"
     )
+    if rows < 2 * window:
+        return f"{told}; overlap takes two whole windows: {shorter_window(rows // 2, subspace.dimensions)}"
+    if subspace.gradients.fraction is None or subspace.increments.fraction is None:
+        return f"{told}; - where all of them are 0"
+    return told
+
+
+def shorter_window(most: int, dimensions: int) -> str:
+    """What to do where a window may have `most` rows, and needs one for each direction."""
+    if most >= max(2, dimensions):
+        return f"give a --window of at most {count(most)}"
+    return "log more rows, or ask for a smaller --subspace" if most > 1 else "log more rows"
 
 
 def subspace_over_training(subspace: SubspaceResult) -> Series | None:

@@ -25,7 +25,7 @@ from .part_file import write_part
 from .partial import PartialAnalysis, analyze_part
 from .planning import PlanDescription, describe_plan
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
-from .relation import Relation, RelationWindow, ScopeRelation, relate
+from .relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
 from .result import (
     Analysis,
     Cost,
@@ -121,6 +121,7 @@ __all__ = [
     "bounds_document",
     "check_bounds",
     "check_comparison",
+    "check_relation",
     "compare",
     "comparison_document",
     "comparison_vocabulary",

@@ -95,30 +95,75 @@ def relate(
     DataError : the runs have other parameters, or no steps in common, or steps twice
     UsageError, MemoryLimitError : as of `analyze`
     """
-    check_settings(settings)
-    if settings.subspace is None:
-        raise UsageError("relate: settings.subspace is not set")
     workers = threads or available_processors()
     with codec_pipeline(workers):
-        logs = [open_log(path, truncate=settings.truncate) for path in (baseline, run)]
-        chosen = [select_tensors(log, settings)[0] for log in logs]
-        _check_parameters(logs, chosen)
-        step, kept = _common_steps(logs, steps)
-        spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]
-        window = settings.window_rows
-        request = Request(chosen[0], (0, step.size), 0, 0, 0, memory, workers, window=window)
-        plans = plan_side_by_side(request, chosen, spans)
-        scopes = _pass(logs, chosen, plans, kept, settings, step.size, progress)
+        pair = _Pairing.of(baseline, run, settings)
+        assert settings.subspace is not None
+        step, kept, plans = pair.plan(steps, settings, memory, workers)
+        chosen = pair.tensors
+        scopes = _pass(pair.logs, chosen, plans, kept, settings, step.size, progress)
     total, tensors = scopes[-1], scopes[:-1]
     return Relation(
         dimensions=settings.subspace,
-        window=window,
+        window=settings.window_rows,
         step=step,
         cosine=total.cosines,
         total=total.means(None),
-        windows=total.windows(step, window),
+        windows=total.windows(step, settings.window_rows),
         tensors=tuple(scope.means(tensor.name) for scope, tensor in zip(tensors, chosen[0], strict=True)),
     )
+
+
+def check_relation(
+    baseline: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    rows: Sequence[tuple[int | None, int | None]],
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> None:
+    """Raise what `relate` would for these rows of the two runs, before anything else is spent on them.
+
+    rows : (first, last + 1) of each, as of `Settings`; other arguments as of `relate`
+    """
+    workers = threads or available_processors()
+    with codec_pipeline(workers):
+        pair = _Pairing.of(baseline, run, settings)
+        steps = [log.step[slice(*span)] for log, span in zip(pair.logs, rows, strict=True)]
+        if all(each.size for each in steps):  # else the runs' own analyses tell
+            pair.plan(steps, settings, memory, workers)
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Two logs, and the tensors of each that were chosen: of the same names and shapes."""
+
+    logs: Sequence[GradientLog]
+    tensors: Sequence[Sequence[Tensor]]
+
+    @classmethod
+    def of(
+        cls, baseline: str | os.PathLike[str], run: str | os.PathLike[str], settings: Settings
+    ) -> _Pairing:
+        check_settings(settings)
+        if settings.subspace is None:
+            raise UsageError("relate: settings.subspace is not set")
+        logs = [open_log(path, truncate=settings.truncate) for path in (baseline, run)]
+        tensors = [select_tensors(log, settings)[0] for log in logs]
+        _check_parameters(logs, tensors)
+        return cls(logs, tensors)
+
+    def plan(
+        self, steps: Sequence[NDArray[np.int64]], settings: Settings, memory: int, workers: int
+    ) -> tuple[NDArray[np.int64], list[NDArray[np.intp]], list[Plan]]:
+        """The training steps in both, the rows of each log that hold them, and how to read those."""
+        step, kept = _common_steps(self.logs, steps)
+        spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]
+        request = Request(
+            self.tensors[0], (0, step.size), 0, 0, 0, memory, workers, window=settings.window_rows
+        )
+        return step, kept, plan_side_by_side(request, self.tensors, spans)
 
 
 def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Tensor]]) -> None:
@@ -147,7 +192,10 @@ def _common_steps(
     """The training steps in both runs, and the rows of each that hold them."""
     common = np.intersect1d(steps[0], steps[1])
     if not common.size:
-        raise DataError(f"{logs[1].path}: no training step in common with {logs[0].path}")
+        raise DataError(
+            f"{logs[1].path}: no training step in common with {logs[0].path}: --subspace relates gradients "
+            "of equal steps"
+        )
     rows = []
     for log in logs:
         found = np.flatnonzero(np.isin(log.step, common))

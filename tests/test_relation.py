@@ -177,6 +177,50 @@ def test_what_cannot_be_related(tmp_path: Path) -> None:
             related(a, other, 2, 5)
 
 
+def test_what_cannot_be_related_is_told_before_gradients_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {"u": walk(40, (30,), 1), "v": walk(40, (5,), 2)}
+    a = str(format1_store(tmp_path / "a.zarr", tensors))
+    b = str(format1_store(tmp_path / "b.zarr", {**tensors, "u": walk(40, (30,), 3)}))
+    c = str(format1_store(tmp_path / "c.zarr", {"u": walk(40, (30,), 1)}))
+    assert main(["compare", a, c, b, "-q", "--subspace", "2"]) == 1
+    out, told = capsys.readouterr()
+    assert told.startswith(f"gradmf: error: {c}: other parameters")
+    assert "A and C at 40 equal steps" not in out
+    assert "A and B at 40 equal steps" in out
+
+    def untouched(*_given: Any, **_options: Any) -> None:
+        raise AssertionError("gradients are read")
+
+    monkeypatch.setattr("gradmf.gradlog.analyze", untouched)
+    assert main(["compare", a, c, "--subspace", "2"]) == 1
+    assert "tensor 'v' is not in both" in capsys.readouterr().err
+    assert main(["compare", a, b, "--subspace", "2", "--rows", "0:9", "--rows", "9:18"]) == 1
+    assert "no training step in common" in capsys.readouterr().err
+    assert main(["compare", a, b, "--subspace", "2", "--memory", "1M"]) == 2
+    assert "give --memory" in capsys.readouterr().err
+
+
+def test_a_table_says_why_there_is_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gradients = walk(40, (30,), 1)
+    first = format1_store(tmp_path / "a.zarr", {"w": gradients})
+    for at, (other, told) in enumerate(
+        (
+            (gradients[:1], "A and B at 1 equal step\n"),
+            (gradients[:1], "mean over steps; no overlap: 1 step makes no whole window of 20: log more rows"),
+            (gradients[:4], "4 steps make no whole window of 20: log more rows, or ask for a smaller"),
+            (gradients[:15], "15 steps make no whole window of 20: give a --window of at most 15"),
+            (np.repeat(gradients[:1], 40, axis=0), "; - where all of a run's are 0"),
+            (0 * gradients, "; - where all of a run's are 0"),
+            (gradients[::-1], "means over steps and windows of 20; noise would overlap by 16.7%\n"),
+        )
+    ):
+        second = format1_store(tmp_path / f"{at}.zarr", {"w": other})
+        assert main(["compare", str(first), str(second), "-q", "--subspace", "5"]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = str(format1_store(tmp_path / "a.zarr", {"u": walk(40, (30,), 1), "v": walk(40, (5,), 2)}))
     values = {"u": walk(40, (30,), 3), "v": walk(40, (5,), 4)}

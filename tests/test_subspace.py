@@ -334,9 +334,21 @@ def test_chance_is_what_white_gradients_show(tmp_path: Path) -> None:
     assert gradlog.share_by_chance(4, 0) is None
 
 
-def test_a_window_of_all_rows_says_why_nothing_is_compared(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = format1_store(tmp_path / "short.zarr", {"w": walk(20, (30,), 1)})
-    assert main(["analyze", str(path), "-q", "--subspace", "5"]) == 0
-    assert "20 rows are no more than a window of 20" in capfd.readouterr().out
+def test_a_table_says_why_there_is_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for at, (gradients, told) in enumerate(
+        (
+            (walk(20, (30,), 1), "20 rows are no more than a window of 20; give a --window of at most 19"),
+            (
+                walk(5, (30,), 1),
+                "5 rows are no more than a window of 20; log more rows, or ask for a smaller",
+            ),
+            (walk(1, (30,), 1), "1 row is no more than a window of 20; log more rows\n"),
+            (walk(39, (30,), 1), "overlap takes two whole windows: give a --window of at most 19"),
+            (np.ones((40, 30)), "- where all of them are 0"),
+            (np.zeros((40, 30)), "- where all of them are 0"),
+            (walk(40, (30,), 1), "inside\n"),
+        )
+    ):
+        path = format1_store(tmp_path / f"{at}.zarr", {"w": gradients})
+        assert main(["analyze", str(path), "-q", "--subspace", "5"]) == 0
+        assert told in capsys.readouterr().out
