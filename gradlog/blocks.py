@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -47,9 +48,18 @@ class BlockReader:
     """
 
     def __init__(
-        self, path: str, tensors: Sequence[Tensor], plan: Plan, keep: NDArray[np.bool_] | None
+        self,
+        path: str,
+        tensors: Sequence[Tensor],
+        plan: Plan,
+        keep: NDArray[np.bool_] | None,
+        turn: threading.Lock | None = None,
     ) -> None:
-        """keep : (rows,) bool over the plan's rows, False for rows that are left out; None keeps all."""
+        """keep : (rows,) bool over the plan's rows, False for rows that are left out; None keeps all.
+
+        turn : held while a block is decoded, by readers that share what that takes
+        """
+        self._turn = contextlib.nullcontext() if turn is None else turn
         self._path = path
         self._tensors = tensors
         self._plan = plan
@@ -93,7 +103,8 @@ class BlockReader:
                     buffer = self._free.get()
                     if buffer is None or self._stop.is_set():
                         return
-                    block = self._read(index, item, rows, start, buffer)
+                    with self._turn:
+                        block = self._read(index, item, rows, start, buffer)
                     start += block.values.shape[0]
                     self._ready.put(block)
             self._ready.put(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -324,9 +325,10 @@ def _pass(
             if progress is not None:
                 progress(done, total)
 
+    turn = threading.Lock()  # decoding takes all processors, and memory beside the block, each time
     with (
-        BlockReader(logs[0].path, chosen[0], plans[0], masks[0]) as first,
-        BlockReader(logs[1].path, chosen[1], plans[1], masks[1]) as second,
+        BlockReader(logs[0].path, chosen[0], plans[0], masks[0], turn) as first,
+        BlockReader(logs[1].path, chosen[1], plans[1], masks[1], turn) as second,
         one_blas_thread(),
     ):
         readers = (first, second)

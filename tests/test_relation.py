@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.gradlog import ranges
+from gradmf.gradlog.blocks import BlockReader
 from gradmf.gradlog.relation import relate
 
 Doubles = NDArray[np.float64]
@@ -152,6 +154,25 @@ def test_any_threads_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.Monk
         assert other.cosine.tobytes() == one.cosine.tobytes()
     with pytest.raises(gradlog.MemoryLimitError, match=r"matrices of windows of 10 rows .* give --memory"):
         related(first, second, 4, 10, memory=1 << 20)
+
+
+def test_one_block_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding takes memory beside the block: that of one reader, not of both."""
+    at_work, most = [], []
+    read = BlockReader._read
+
+    def noting(self: BlockReader, *given: Any) -> Any:
+        at_work.append(self)
+        most.append(len(at_work))
+        time.sleep(0.005)
+        block = read(self, *given)
+        at_work.remove(self)
+        return block
+
+    monkeypatch.setattr(BlockReader, "_read", noting)
+    path = format1_store(tmp_path / "a.zarr", {f"t{i}": walk(20, (5000,), i) for i in range(3)})
+    related(path, path, 2, 5)
+    assert most == [1] * 6
 
 
 def test_what_cannot_be_related(tmp_path: Path) -> None:
