@@ -18,6 +18,8 @@ from .scaling import binary_exponents
 
 SAFE_ENERGY = (1e-20, 1e36)
 """Sum and maximum of a tile's row energies within which float32 products neither vanish nor overflow."""
+LAPACK_EXPONENT = 200
+"""Exponents of two up to which LAPACK squares entries with ease."""
 DIAGONAL_TOLERANCE = 3e-7
 """Root mean square of the diagonal's relative error above which a float32 tile is formed again."""
 
@@ -86,7 +88,7 @@ def squared_singular_values(grams: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Rounding below 0 becomes 0. NaN where a matrix is not finite.
 
-    Matrices are scaled by powers of two first, so that energies near the ends of float64 survive LAPACK.
+    Matrices with energies near the ends of float64 are scaled by powers of two, so that they survive LAPACK.
     """
     if grams.size == 0:
         return np.zeros(grams.shape[:-1])
@@ -94,6 +96,10 @@ def squared_singular_values(grams: NDArray[np.float64]) -> NDArray[np.float64]:
     if not finite.all():
         grams = np.where(finite[..., None, None], grams, 0.0)
     exponents = binary_exponents(grams.diagonal(axis1=-2, axis2=-1).max(axis=-1))
-    values = np.linalg.eigvalsh(np.ldexp(grams, -exponents[..., None, None]))[..., ::-1]
+    if np.abs(exponents).max() <= LAPACK_EXPONENT:
+        exponents = np.zeros_like(exponents)  # LAPACK works on a copy: a scaled one would be another
+    else:
+        grams = np.ldexp(grams, -exponents[..., None, None])
+    values = np.linalg.eigvalsh(grams)[..., ::-1]
     squares = np.ldexp(np.maximum(values, 0.0), exponents[..., None])
     return np.where(finite[..., None], squares, np.nan)

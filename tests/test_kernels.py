@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,16 @@ def test_kernels_without_jit() -> None:
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "GRADMF_TEST_EXAMPLES": "15"}
     done = subprocess.run(command, env=environment, cwd=here.parent.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25, 1e-150, 1e150])
+def test_eigenvalues_take_no_matrix_beside_lapacks(scale: float) -> None:
+    matrix = np.random.default_rng(2).standard_normal((200, 300))
+    product = (scale * matrix) @ (scale * matrix).T
+    tracemalloc.start()
+    found = gram.squared_singular_values(product)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < product.nbytes / 2 or scale in (1e-150, 1e150)
+    wanted = np.linalg.svd(matrix, compute_uv=False) ** 2
+    np.testing.assert_allclose(found / scale / scale, wanted, rtol=1e-10)
