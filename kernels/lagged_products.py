@@ -74,21 +74,24 @@ class LaggedProducts:
         for at in range(start, increments.shape[0], STRIDE):
             rows = slice(at, at + STRIDE)
             self._stride(increments[rows], energies[rows], single, found[rows])
+        assert self._before is not None
+        self._before = self._before.astype(increments.dtype)  # a copy: the caller's rows change
         return found
 
     def _stride(self, rows: Rows, energies: Doubles, single: bool, found: Doubles) -> None:
         before, states, width = self._before, self._states, self._width
         assert before is not None
         count, old = rows.shape[0], before.shape[0]
-        inner = row_gram(rows, energies, single)
-        if inner.dtype == np.float32:
+        inner = row_gram(rows, energies, True) if single else None
+        if inner is not None and inner.dtype == np.float32:
             with np.errstate(over="ignore", invalid="ignore"):
-                across, onto = rows @ before.T, rows @ states.astype(np.float32).T
+                across, onto = rows @ before.astype(np.float32, copy=False).T, rows @ states.astype("f4").T
             if not (np.isfinite(across).all() and np.isfinite(onto).all()):
-                inner = row_gram(rows, energies, False)
-        if inner.dtype != np.float32:
-            doubles = finite_doubles(rows)
-            across, onto = doubles @ before.astype(np.float64).T, doubles @ states.T
+                inner = None
+        if inner is None or inner.dtype != np.float32:
+            rows = finite_doubles(rows)
+            inner = rows @ rows.T
+            across, onto = rows @ before.astype(np.float64, copy=False).T, rows @ states.T
         products = np.concatenate([across, inner], axis=1).astype(np.float64, copy=False)
         places = np.arange(count)[:, None] + old - np.arange(width)
         known = places >= 0
@@ -96,7 +99,10 @@ class LaggedProducts:
         powers, fading = _fading(tuple(self._decays.tolist()), count)
         below = products[:, old:]
         found[:, width:] = powers[:count] * onto + (below[:, None, :] @ fading)[:, 0]
-        weights = powers[:count][::-1].T.astype(inner.dtype)
-        self._states = states * powers[count][:, None] + weights @ rows.astype(inner.dtype, copy=False)
-        kept = np.concatenate([before, rows])[-(width - 1) :] if width > 1 else rows[:0]
-        self._before = kept.copy()
+        weights = powers[:count][::-1].T.astype(rows.dtype)
+        states *= powers[count][:, None]
+        states += weights @ rows
+        if count >= width - 1:
+            self._before = rows[count - (width - 1) :]
+        else:
+            self._before = np.concatenate([before, rows])[-(width - 1) :]
