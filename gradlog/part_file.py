@@ -29,7 +29,7 @@ from .errors import DataError, StoreNotFoundError
 from .partial import PartialAnalysis
 from .read import Read, Scope
 from .result import Cost, LogWarning, Settings
-from .root_keys import PART_HEADER
+from .root_keys import PART_HEADER, is_zarr_node
 from .splitting import PartNumber
 from .store import first_line
 from .typed_fields import check_fields
@@ -130,6 +130,10 @@ class PartFile:
         self.path = os.fspath(path)
         if not Path(path).exists():
             raise StoreNotFoundError(f"{self.path}: no such file or directory")
+        if is_zarr_node(path):
+            raise DataError(
+                f"{self.path}: a Zarr store: give what gradmf analyze RUN --part I/K -o FILE wrote of it"
+            )
         if Path(path).is_dir():
             raise DataError(f"{self.path}: a folder: give the part files themselves, such as {self.path}/*")
         with self._blaming(), zipfile.ZipFile(self.path) as self._archive:

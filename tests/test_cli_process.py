@@ -273,3 +273,6 @@ def test_parts_by_stdin_and_a_folder_of_parts(log: Path, tmp_path: Path) -> None
     assert done.stderr == (
         f"gradmf: error: {tmp_path}: a folder: give the part files themselves, such as {tmp_path}/*\n"
     )
+    done = run("merge", log)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gradmf: error: {log}: a Zarr store: give what gradmf analyze RUN --part ")
