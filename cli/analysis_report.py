@@ -202,7 +202,7 @@ def _tensors(analysis: Analysis) -> Table:
         columns.append((Column("stable rank", "decimal", dim=True, yields=4), stable))
     if analysis.total.subspace is not None:
         inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
-        columns.append((Column("inside", "decimal", yields=2), inside))
+        columns.append((Column("inside", "decimal", yields=1), inside))
     return Table.of("Tensors by share of gradient energy", columns)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import tempfile
 import time
@@ -24,7 +25,7 @@ from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.gradlog import ranges
 from gradmf.gradlog.blocks import BlockReader
-from gradmf.gradlog.relation import relate
+from gradmf.gradlog.relation import _Pairing, relate
 
 Doubles = NDArray[np.float64]
 
@@ -173,6 +174,30 @@ def test_one_block_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     path = format1_store(tmp_path / "a.zarr", {f"t{i}": walk(20, (5000,), i) for i in range(3)})
     related(path, path, 2, 5)
     assert most == [1] * 6
+
+
+def test_ranges_follow_the_chunks_of_both_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one log's chunks are wide and the other's narrow, neither is decoded twice; doubles fit."""
+    monkeypatch.setattr(ranges, "BLOCK_BYTES", 1 << 16)
+    values = walk(20, (60_000,), 1)
+    stores = {
+        "narrow": ("f4", (20, 2500)),
+        "wide": ("f4", (10, 30_000)),
+        "double": ("f8", (20, 2500)),
+    }
+    paths = {
+        name: format1_store(tmp_path / f"{name}.zarr", {"w": values.astype(dtype)}, chunks=chunks)
+        for name, (dtype, chunks) in stores.items()
+    }
+    options, steps = gradlog.Settings(subspace=2, window=5), (np.arange(20),) * 2
+    for first, second in itertools.permutations(stores, 2):
+        plans = _Pairing.of(paths[first], paths[second], options).plan(steps, options, 1 << 30, 2)[2]
+        for plan, name in zip(plans, (first, second), strict=True):
+            borders = {segment.box[0].start for item in plan.ranges for segment in item.segments}
+            assert all(border % stores[name][1][1] == 0 for border in borders)
+        memory = 6 << 20
+        tight = _Pairing.of(paths[first], paths[second], options).plan(steps, options, memory, 1)[2]
+        assert sum(plan.memory for plan in tight) <= 1.1 * memory
 
 
 def test_what_cannot_be_related(tmp_path: Path) -> None:

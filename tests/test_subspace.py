@@ -19,7 +19,10 @@ from test_reference import logs
 
 from conftest import flat, write_store
 from gradmf import gradlog
+from gradmf.cli.analysis_report import analysis_report
+from gradmf.cli.as_table import draw_table
 from gradmf.cli.main import main
+from gradmf.cli.terminal import Terminal
 from gradmf.gradlog import ranges
 from gradmf.kernels.window_gram import FLOOR
 
@@ -352,3 +355,12 @@ def test_a_table_says_why_there_is_no_figure(tmp_path: Path, capsys: pytest.Capt
         path = format1_store(tmp_path / f"{at}.zarr", {"w": gradients})
         assert main(["analyze", str(path), "-q", "--subspace", "5"]) == 0
         assert told in capsys.readouterr().out
+
+
+def test_what_was_asked_for_stays_at_80_columns(tmp_path: Path) -> None:
+    path = format1_store(tmp_path / "run.zarr", {"layer.weight": walk(40, (30, 9), 1)})
+    analysis = gradlog.analyze(path, gradlog.Settings(subspace=3))
+    lines = draw_table(analysis_report(analysis), Terminal(width=80, rules=True)).splitlines()
+    (heading,) = [line for line in lines if line.startswith("tensor ")]
+    assert heading.endswith("inside")
+    assert max(map(len, lines)) <= 80
