@@ -60,9 +60,9 @@ class WindowRows:
             increments[:] = own
             return out
         first = 0 if self.begin else 1
+        increments[:] = own
         increments[:first] = 0.0
-        earlier = self.gradients[self.begin - 1 + first : self.end - 1]
-        np.subtract(own[first:], earlier, out=increments[first:], dtype=np.float64)
+        increments[first:] -= self.gradients[self.begin - 1 + first : self.end - 1]
         return out
 
     def checked(self, before: float, both: NDArray[np.float64]) -> WindowRows:
