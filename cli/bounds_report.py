@@ -122,9 +122,9 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
     ]
     rest = len(scopes) - len(shown)
     silent = sum(scope.decided and scope.best is None for scope in scopes)
-    notes = [f"and {count(rest)} more in --format json"] if rest else []
+    notes = [f"{count(rest)} more in --format json"] if rest else []
     if silent:
-        notes.append(f"{count(silent)} of {count(len(scopes))}: nothing (kappa: the least found)")
+        notes.append(f"nothing predicts {count(silent)} of {count(len(scopes))} (kappa: the least found)")
     return Table.of("Tensors by gradient energy", columns, note="; ".join(notes))
 
 

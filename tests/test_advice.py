@@ -203,6 +203,10 @@ def test_sudden_growth_is_no_spike(faults: gradlog.Advice) -> None:
     decision = told(faults, "growth", "grown")
     assert abs(figure(decision, "at_row") - 100) <= 8
     assert figure(decision, "growth") == pytest.approx(8, rel=0.2)
+    norms = np.linalg.norm(planted()["grown"].astype(np.float64), axis=1)
+    clip = figure(decision, "clip")
+    assert norms[:100].max() < clip < norms[100:].min()
+    assert decision.text.endswith(f"; clip at {clip:.3g}")
     assert told(faults, "spikes", "grown").verdict == "keep"
 
 

@@ -5,7 +5,8 @@ raw gradients that holds for half of all steps of any noise, so the share of row
 largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called
 sudden where the norms of 16 rows are more than 4 times those of the 16 rows before, by their medians and by
 their root mean squares alike: a spike moves only the one, chance hardly the other. Ratios are without units,
-from 0. Where zeros make a level 0 there is no ratio.
+from 0. Where zeros make a level 0 there is no ratio. The clipping level that would
+have caught the growth is midway between both levels: the geometric mean of the medians.
 """
 
 from __future__ import annotations
@@ -43,15 +44,18 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     rises = level_ratios(level)
     top = int(np.argmax(rises))
     rise = Figure("growth", float(rises[top]))
-    figures = (rise, largest, touched)
+    figures: tuple[Figure, ...] = (rise, largest, touched)
     if rise.value is None or rise.value <= SUDDEN:
         return Decision(
             NAME, scope.name, KEEP, "nothing to change: no sudden growth", figures, CERTAIN, SOURCE
         )
-    row = int(scope.first[top + WINDOW])
-    text = f"level x{rise.value:.3g} from step {evidence.step(row)} on"
-    where = Figure("at_row", float(row))
-    return Decision(NAME, scope.name, CHANGE, text, (*figures, where), CERTAIN, SOURCE, 80)
+    begin = top + WINDOW
+    row = int(scope.first[begin])
+    both = np.median(level[top:begin]), np.median(level[begin : begin + WINDOW])
+    clip = float(np.sqrt(both[0] * both[1]))
+    figures += (Figure("at_row", float(row)), Figure("clip", clip))
+    text = f"level x{rise.value:.3g} from step {evidence.step(row)} on; clip at {clip:.3g}"
+    return Decision(NAME, scope.name, CHANGE, text, figures, CERTAIN, SOURCE, 80)
 
 
 def level_ratios(level: Doubles) -> Doubles:
