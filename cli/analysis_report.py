@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog.projection import DEVIATIONS
-from gradmf.gradlog.spectral_counts import COUNTS
+from gradmf.gradlog.results.projection import DEVIATIONS
+from gradmf.gradlog.results.spectral_counts import COUNTS
 
 from .figures import (
     NOTHING,

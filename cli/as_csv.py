@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradmf.gradlog import TensorResult
-from gradmf.gradlog.spectral_counts import COUNTS
+from gradmf.gradlog.results.spectral_counts import COUNTS
 
 from .figures import extents
 

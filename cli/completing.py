@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
-from gradmf.gradlog.root_keys import is_zarr_node
+from gradmf.gradlog.logs.root_keys import is_zarr_node
 
 from .completion import LINE, VARIABLE, WORD_BREAKS
 

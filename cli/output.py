@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
-from gradmf.gradlog.whole_file import is_replaced, whole_file
+from gradmf.gradlog.logs.whole_file import is_replaced, whole_file
 
 from .options import Presentation
 from .terminal import Terminal, drop_unwritten, terminal_of

@@ -1,32 +1,36 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
-from .advice_document import advice_document
-from .analysis import analyze
-from .bounding import analyze_for_bounds, bounds, check_bounds
+from .analyses.analysis import analyze
+from .analyses.merging import merge_parts
+from .analyses.part_file import write_part
+from .analyses.partial import PartialAnalysis, analyze_part
+from .analyses.planning import PlanDescription, describe_plan
+from .analyses.sketch_writer import SketchSummary, sketch_log
 from .chance import share_by_chance
-from .comparison import Change, Comparison, ScopeComparison, check_comparison, compare
-from .comparison_gates import comparison_vocabulary, judge_comparison
-from .description import LogDescription, TensorDescription, describe
-from .document import (
+from .comparisons.comparison import Change, Comparison, ScopeComparison, check_comparison, compare
+from .comparisons.comparison_gates import comparison_vocabulary, judge_comparison
+from .comparisons.relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
+from .comparisons.shared_rows import shared_rows
+from .documents.advice_document import advice_document
+from .documents.document import (
     analysis_document,
     bounds_document,
     comparison_document,
     description_document,
     plan_document,
 )
-from .document_reader import holds_analyses, read_analyses
+from .documents.document_reader import holds_analyses, read_analyses
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
-from .gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
-from .gates import Finding, Reading, Violation, judge
-from .guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
-from .inventory import ChunkInventory, take_inventory
-from .log import GradientLog, Tensor, open_log
-from .merging import merge_parts
-from .part_file import write_part
-from .partial import PartialAnalysis, analyze_part
-from .planning import PlanDescription, describe_plan
+from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
+from .gates.gates import Finding, Reading, Violation, judge
+from .guarantees.bounding import analyze_for_bounds, bounds, check_bounds
+from .guarantees.guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
+from .logs.description import LogDescription, TensorDescription, describe
+from .logs.inventory import ChunkInventory, take_inventory
+from .logs.log import GradientLog, Tensor, open_log
+from .logs.writer import LogWriter, create_log
+from .plans.splitting import PartNumber
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
-from .relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
-from .result import (
+from .results.result import (
     Analysis,
     Cost,
     GrowthPoint,
@@ -44,12 +48,8 @@ from .result import (
     TensorResult,
     TensorSteps,
 )
-from .search_result import FoundPredictor, PredictorSearch, ScopeSearch
-from .shared_rows import shared_rows
-from .sketch_writer import SketchSummary, sketch_log
-from .splitting import PartNumber
+from .results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from .version import __version__
-from .writer import LogWriter, create_log
 
 __all__ = [
     "DEFAULT_PREDICTORS",

@@ -4,7 +4,7 @@ M = s w sums stand in s groups of width w. In each group every coordinate goes t
 coordinates are taken in runs of w neighbours, and in group b coordinate i of run q goes to sum
 (i + shift[q, b]) mod w. Nothing collides within a run, and two coordinates of different runs collide with
 probability 1/w in each group. The projection S x is these sums divided by sqrt(s); what it does to norms and
-inner products stands in `gradlog/projection.py`.
+inner products stands in `gradlog/results/projection.py`.
 
 Signs and shifts come from a counter hash, splitmix64 (Steele, Lea, Flood 2014): every word is a function of a
 base and a counter, the same on every machine and in any order.

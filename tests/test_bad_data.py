@@ -34,7 +34,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from conftest import assert_analysis
 from gradmf import gradlog
-from gradmf.gradlog import ranges
+from gradmf.gradlog.logs import ranges
 
 ROWS = 23
 

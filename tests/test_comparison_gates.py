@@ -16,8 +16,8 @@ from gradmf import gradlog
 from gradmf.cli.changes import sided_text
 from gradmf.cli.main import main
 from gradmf.gradlog import Comparison, Rule, Settings, comparison_vocabulary, judge_comparison, parse_rule
-from gradmf.gradlog.comparison import BETTER, HIGHER, LOWER, WORSE
-from gradmf.gradlog.comparison_gates import JUDGED
+from gradmf.gradlog.comparisons.comparison import BETTER, HIGHER, LOWER, WORSE
+from gradmf.gradlog.comparisons.comparison_gates import JUDGED
 
 KNOWN = comparison_vocabulary([Settings(), Settings()])
 TRUE_OF = {

@@ -18,7 +18,8 @@ from stores import Array, add_array, foreign_store, walk
 
 from conftest import PREDICTORS, assert_analysis
 from gradmf import gradlog
-from gradmf.gradlog import ranges, streaming
+from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.passes import streaming
 
 ONE_STEP = gradlog.DEFAULT_PREDICTORS.index("one-step") + 1  # `zero` stands first
 

@@ -20,8 +20,8 @@ from conftest import write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.gradlog import Limit, Reading, Rule, RuleError, Settings, Vocabulary, parse_rule
-from gradmf.gradlog.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES, VERDICTS
-from gradmf.gradlog.gates import change, compare
+from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES, VERDICTS
+from gradmf.gradlog.gates.gates import change, compare
 
 PREDICTORS = ("zero", "one-step", "ema:0.5", "ema-debiased:0.9", "mean:5", "linear")
 EPSILONS = (0.1, 0.05, 1e-05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {"kernels": 0, "gradlog": 1, "cli": 2}
 MODULES = sorted(path for room in FLOORS for path in (ROOT / room).rglob("*.py"))
+GRADLOG_FLOORS = (
+    {""},
+    {"results"},
+    {"logs", "spectra", "uncertainty", "gates"},
+    {"search"},
+    {"plans"},
+    {"subspaces"},
+    {"passes"},
+    {"analyses", "comparisons"},
+    {"guarantees", "advice"},
+    {"documents"},
+)
+"""Of the folders of gradlog, from the ground up; "" is what lies in none."""
 FORBIDDEN = {
     "kernels": {"zarr", "click", "rich"},
     "gradlog": {"click", "rich"},
@@ -51,3 +65,24 @@ def test_modules_say_what_they_hold(path: Path) -> None:
         assert path.stem not in sys.stdlib_module_names
         assert path.stem not in ("utils", "helpers", "common", "misc")
     assert len(path.read_text().splitlines()) <= 400, "a module of two rooms"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "gradlog").rglob("*.py")), ids=lambda path: path.stem)
+def test_folders_of_gradlog_stand_on_each_other(path: Path) -> None:
+    def folder(parts: tuple[str, ...]) -> str:
+        return parts[0] if (ROOT / "gradlog" / parts[0]).is_dir() else ""
+
+    def floor(name: str) -> int:
+        return next(at for at, names in enumerate(GRADLOG_FLOORS) if name in names)
+
+    own = folder(path.relative_to(ROOT / "gradlog").parts)
+    for name in imported(path):
+        parts = tuple(name.split("."))
+        if parts[:2] == ("gradmf", "gradlog") and len(parts) > 2 and folder(parts[2:]) != own:
+            assert floor(folder(parts[2:])) < floor(own), f"{own} imports {name}"
+
+
+def test_all_folders_are_packaged() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT).parts for path in MODULES}
+    assert sorted(settings["packages"]) == sorted(".".join(("gradmf", *parts)) for parts in folders)

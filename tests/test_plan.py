@@ -12,10 +12,10 @@ import zarr
 from conftest import write_store
 from documents import run
 from gradmf import gradlog
-from gradmf.gradlog import costs
-from gradmf.gradlog.incremental import BASIS_START
-from gradmf.gradlog.plan import BASIS_LEAST
-from gradmf.gradlog.preparation import prepare
+from gradmf.gradlog.plans import costs
+from gradmf.gradlog.plans.plan import BASIS_LEAST
+from gradmf.gradlog.plans.preparation import prepare
+from gradmf.gradlog.spectra.incremental import BASIS_START
 
 
 def bare(path: Path, rows: int, parameters: int, chunks: tuple[int, int]) -> Path:

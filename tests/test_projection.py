@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gradmf import gradlog
-from gradmf.gradlog.projected_rows import pieces, project_rows
-from gradmf.gradlog.projection import Projection
+from gradmf.gradlog.plans.projected_rows import pieces, project_rows
+from gradmf.gradlog.results.projection import Projection
 
 
 def projected(

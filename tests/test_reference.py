@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
-from gradmf.gradlog import ranges
+from gradmf.gradlog.logs import ranges
 
 
 @st.composite

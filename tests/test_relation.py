@@ -23,9 +23,9 @@ from test_subspace import increments, leading, mean, separated
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog import ranges
-from gradmf.gradlog.blocks import BlockReader
-from gradmf.gradlog.relation import _Pairing, relate
+from gradmf.gradlog.comparisons.relation import _Pairing, relate
+from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.passes.blocks import BlockReader
 
 Doubles = NDArray[np.float64]
 

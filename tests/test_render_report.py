@@ -29,7 +29,7 @@ from gradmf.gradlog import (
     TensorDescription,
     TensorResult,
 )
-from gradmf.gradlog.projection import Projection
+from gradmf.gradlog.results.projection import Projection
 
 PREDICTORS = ("zero", "one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
 KAPPAS = (1.0, 1.9623, 1.2345, 1.0481, 0.9712, 1.1934, 5.7312)

@@ -23,7 +23,7 @@ from gradmf.cli.analysis_report import analysis_report
 from gradmf.cli.as_table import draw_table
 from gradmf.cli.main import main
 from gradmf.cli.terminal import Terminal
-from gradmf.gradlog import ranges
+from gradmf.gradlog.logs import ranges
 from gradmf.kernels.window_gram import FLOOR
 
 Doubles = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..progress import Progress
-from ..result import Analysis, Settings
+from ..results.result import Analysis, Settings
 from ..sizes import DEFAULT_MEMORY
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
 from .evidence import Evidence
@@ -19,7 +19,7 @@ from .schedule import NAME as SCHEDULE
 from .schedule import schedule_of
 
 if TYPE_CHECKING:
-    from ..log import GradientLog
+    from ..logs.log import GradientLog
 
 
 def advise(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reasons import ALL_ZERO
+from ..results.reasons import ALL_ZERO
 from .decision import BOOTSTRAP, CLEAR, ESTIMATE, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown

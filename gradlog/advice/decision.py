@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..result import LogWarning, RunInfo, Settings
+from ..results.result import LogWarning, RunInfo, Settings
 
 Doubles = NDArray[np.float64]
 

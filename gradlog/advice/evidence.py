@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import memory_rows
-from ..result import Analysis, ScopeResult, TensorResult
-from ..search_result import ScopeSearch
+from ..results.result import Analysis, ScopeResult, TensorResult
+from ..results.search_result import ScopeSearch
 from .decision import MatrixSpectra
 from .intervals import RunBootstrap
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reasons import ALL_ZERO
+from ..results.reasons import ALL_ZERO
 from .dead import NEARLY
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
 from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps

@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..log import GradientLog, sketch_of
-from ..preparation import open_for_pass, prepare
-from ..prepared_pass import run_analysis
+from ..logs.log import GradientLog, sketch_of
+from ..logs.series import RATES, series_of_rows
+from ..passes.prepared_pass import run_analysis
+from ..plans.preparation import open_for_pass, prepare
 from ..progress import Progress
-from ..result import Settings
-from ..series import RATES, series_of_rows
+from ..results.result import Settings
 from .evidence import Evidence
 from .gleaning import Gleaning, reserved_bytes, sample_sizes, window_starts
 from .quantities import Quantity

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ...kernels.gram import squared_singular_values
 from ...kernels.matrix_spectrum import squared_singular_values_of_rows
-from ..blocks import Block
-from ..log import Tensor
+from ..logs.log import Tensor
+from ..passes.blocks import Block
 from .decision import Doubles, MatrixSpectra
 from .edge import STRIDE, WINDOW
 from .evidence import matrix_shape

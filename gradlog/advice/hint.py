@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from ..reasons import ALL_ZERO
+from ..results.reasons import ALL_ZERO
 from .decision import (
     BOOTSTRAP,
     CERTAIN,

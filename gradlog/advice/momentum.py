@@ -17,8 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..reasons import ALL_ZERO
-from ..step_sums import scaled_kappa
+from ..results.reasons import ALL_ZERO
+from ..uncertainty.step_sums import scaled_kappa
 from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..result import TensorResult
-from ..spectral_counts import effective_rank
+from ..results.result import TensorResult
+from ..results.spectral_counts import effective_rank
 from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
 from .evidence import NO_MATRICES, Evidence
 from .missing import unknown

@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from ..series import RATES, first_of
+from ..logs.series import RATES, first_of
 from .decision import CHANGE, ESTIMATE, KEEP, NONE, UNKNOWN, WEAK, Decision, Doubles, Figure, Schedule
 from .evidence import NO_STEPS, Evidence
 from .missing import unknown

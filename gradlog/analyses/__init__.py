@@ -1,0 +1,1 @@
+"""Analyze a log: whole, in parts, as a sketch; and say beforehand how."""

@@ -1,0 +1,333 @@
+"""Compare a run with a baseline: each quantity of each scope, its change, and whether that is noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UsageError
+from ..results.result import Analysis, LogWarning, RankResult, ScopeResult
+from ..uncertainty.step_intervals import LogInterval, Scope, StepIntervals
+from .relation import Relation, extents
+
+CONFIDENCE = 0.95
+ALIGNMENTS = ("step", "fraction")
+NEGLIGIBLE = 1e-6
+"""Relative changes below the accuracy of the figures are none."""
+
+MOST_NAMES = 4
+"""How many tensors a warning names."""
+
+BETTER, WORSE, HIGHER, LOWER, NO_CHANGE = "better", "worse", "higher", "lower", "~"
+DIFFERS = "differs"
+"""The figures of these rows differ; other rows might not: there is no interval."""
+PREDICTOR_WORDS = ("path_length", "kappa", "scaled_kappa")
+"""Quantities of a predictor, in the order of `step_sums`."""
+STEPS, EXACT, BOUNDS = "steps", "exact", "bounds"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A quantity in two runs.
+
+    quantity : its name, as rules of --fail-if spell it: ``kappa[ema:0.9]``, ``rank[0.05]``
+    baseline, value : in the baseline and in the run; None where it has no value
+    absolute : value - baseline; relative : value / baseline - 1, None where the baseline is 0
+    interval : of `relative`, at the comparison's confidence; None where there is none
+    basis : what the verdict rests on: "steps" (the interval comes from how figures vary from step to step),
+    "exact" (the figure is a fact of the rows, without any interval), "bounds" (of ranks); None without
+    verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for path
+    lengths and norms, "~" where there may be no change; "differs" for ranks, which say nothing about noise;
+    None where that cannot be said
+    """
+
+    quantity: str
+    baseline: float | None
+    value: float | None
+    absolute: float | None
+    relative: float | None
+    interval: tuple[float, float] | None
+    basis: str | None
+    verdict: str | None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the change is more than noise."""
+        return self.verdict not in (None, NO_CHANGE, DIFFERS)
+
+
+@dataclass(frozen=True)
+class ScopeComparison:
+    """One scope, a tensor or the whole model (name None).
+
+    best : each run's best predictor among those that both measured; `kappa[best]` compares their kappas
+    """
+
+    name: str | None
+    parameters: tuple[int, int]
+    best: tuple[str | None, str | None]
+    changes: tuple[Change, ...]
+
+    def change(self, quantity: str) -> Change | None:
+        """The change of the quantity of that name."""
+        return next((change for change in self.changes if change.quantity == quantity), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against the baseline.
+
+    tensors : those of the same name, in the baseline's order
+    only_baseline, only_run : names of tensors that the other run lacks
+    relation : how the runs move relative to each other, where it was asked for (see `relate`)
+    no_interval : for the whole model and for tensors, why their sums over steps come without interval; ""
+    where they have one
+    """
+
+    version: str
+    baseline: Analysis
+    run: Analysis
+    confidence: float
+    align: str | None
+    total: ScopeComparison
+    tensors: tuple[ScopeComparison, ...]
+    only_baseline: tuple[str, ...]
+    only_run: tuple[str, ...]
+    no_interval: tuple[str, str]
+    warnings: tuple[LogWarning, ...]
+    relation: Relation | None = None
+
+
+def compare(
+    baseline: Analysis,
+    run: Analysis,
+    *,
+    align: str | None = None,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """Compare a run with the baseline; both from `analyze`, or `read_analyses`.
+
+    Quantities that are sums over steps get an interval from how they vary from step to step (see
+    docs/compare.md), where the analyses hold those sums: the whole model's always, tensors' with
+    `tensor_steps`.
+
+    Parameters
+    ----------
+    align : None where each run varies on its own; "step" or "fraction" to compare the same training steps, or
+        the same fractions of training, in both
+    confidence : of intervals, 0.5 <= confidence < 1
+
+    Raises UsageError for parameters outside their ranges, and for runs with no predictor in common.
+    """
+    check_comparison(align, confidence)
+    specs = [p.predictor for p in baseline.total.predictors]
+    specs = [s for s in specs if s in {p.predictor for p in run.total.predictors} and s != "zero"]
+    if not specs:
+        raise UsageError(f"{run.run.path}: no predictor in common with {baseline.run.path}")
+    places = {tensor.name: at for at, tensor in enumerate(run.tensors)}
+    pairs = [(at, places[t.name]) for at, t in enumerate(baseline.tensors) if t.name in places]
+    names = {tensor.name for tensor in baseline.tensors}
+    scopes: list[tuple[ScopeResult, ScopeResult]] = [(baseline.total, run.total)]
+    scopes += [(baseline.tensors[a], run.tensors[b]) for a, b in pairs]
+
+    best = [tuple(_best(scope, specs) for scope in pair) for pair in scopes]
+    wanted = [
+        Scope(tensors, (picked[0], picked[1]), pair)
+        for tensors, picked, pair in zip([None, *pairs], best, scopes, strict=True)
+    ]
+    missing = _no_interval(baseline, run, specs)
+    intervals: list[list[LogInterval | None]] = [[] for _ in scopes]
+    if not missing[0]:
+        of_steps = StepIntervals((baseline, run), specs, align=align, confidence=confidence)
+        if not of_steps.enough:
+            missing = ("too few rows to say how steps vary",) * 2
+        else:
+            from ...kernels.gram import one_blas_thread
+
+            # Sums that overflow have no logarithm, and give no interval.
+            with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+                intervals = [of_steps.of(scope) for scope in (wanted[:1] if missing[1] else wanted)]
+                intervals += [[]] * (len(scopes) - len(intervals))
+    compared = [
+        _scope(name, pair, (picked[0], picked[1]), specs, (baseline.run.rows, run.run.rows), found)
+        for name, pair, picked, found in zip(
+            [None, *(baseline.tensors[a].name for a, _ in pairs)], scopes, best, intervals, strict=True
+        )
+    ]
+    return Comparison(
+        version=run.version,
+        baseline=baseline,
+        run=run,
+        confidence=confidence,
+        align=align,
+        total=compared[0],
+        tensors=tuple(compared[1:]),
+        only_baseline=tuple(t.name for t in baseline.tensors if t.name not in places),
+        only_run=tuple(t.name for t in run.tensors if t.name not in names),
+        no_interval=missing,
+        warnings=_warnings(baseline, run),
+    )
+
+
+def check_comparison(align: str | None, confidence: float) -> None:
+    """Raise UsageError for parameters of `compare` outside their ranges."""
+    if align is not None and align not in ALIGNMENTS:
+        raise UsageError(f"align {align!r}: known are {', '.join(ALIGNMENTS)}")
+    if not 0.5 <= confidence < 1:
+        raise UsageError(f"confidence {confidence!r}: must be at least 0.5 and below 1")
+
+
+def _best(scope: ScopeResult, specs: Sequence[str]) -> int | None:
+    """Index in `specs` of the predictor with the least path length; None where all gradients are 0."""
+    found = {p.predictor: p.path_length for p in scope.predictors}
+    if scope.energy == 0:
+        return None
+    return min(range(len(specs)), key=lambda at: found[specs[at]])
+
+
+def _no_interval(baseline: Analysis, run: Analysis, specs: Sequence[str]) -> tuple[str, str]:
+    """Why the whole model's and why tensors' changes come without interval; "" where they have one."""
+    for analysis in (baseline, run):
+        held = analysis.steps
+        if not all(spec in held.path_length and spec in held.product for spec in specs):
+            why = f"{analysis.run.path} holds no per-step sums: write it with --format json"
+            return why, why
+    for analysis in (baseline, run):
+        if analysis.tensor_steps is None:
+            return "", f"{analysis.run.path} holds no per-step sums of tensors: write it with --tensor-steps"
+    return "", ""
+
+
+def _scope(
+    name: str | None,
+    pair: tuple[ScopeResult, ScopeResult],
+    best: tuple[int | None, int | None],
+    specs: Sequence[str],
+    rows: tuple[int, int],
+    intervals: Sequence[LogInterval | None],
+) -> ScopeComparison:
+    """intervals : in the order of `StepIntervals.of`, or empty"""
+    a, b = pair
+    found = [{p.predictor: p for p in scope.predictors} for scope in pair]
+    held = iter(intervals)
+    energy = next(held, None)
+    of_predictors = {(spec, word): next(held, None) for spec in specs for word in PREDICTOR_WORDS}
+    changes = []
+    kappas = [None if at is None else found[side][specs[at]].kappa for side, at in enumerate(best)]
+    changes.append(_summed("kappa[best]", kappas[0], kappas[1], None if None in best else next(held, None)))
+    for word in ("kappa", "scaled_kappa", "path_length"):
+        if word == "path_length":
+            changes.append(_summed("path_length[zero]", a.energy, b.energy, energy))
+        for spec in specs:
+            values = getattr(found[0][spec], word), getattr(found[1][spec], word)
+            changes.append(_summed(f"{word}[{spec}]", *values, of_predictors[spec, word]))
+    norms = math.sqrt(a.energy / rows[0]), math.sqrt(b.energy / rows[1])
+    changes.append(_summed("grad_norm", *norms, None if energy is None else energy.root(rows[0] / rows[1])))
+    changes += _of_spectra(a, b)
+    names = [None if at is None else specs[at] for at in best]
+    return ScopeComparison(name, (a.parameters, b.parameters), (names[0], names[1]), tuple(changes))
+
+
+def _summed(quantity: str, baseline: float | None, value: float | None, found: LogInterval | None) -> Change:
+    """The change of a quantity made of sums over steps."""
+    interval = basis = verdict = None
+    if found is not None and baseline and value:
+        interval, basis = (_ratio_change(found.lower), _ratio_change(found.upper)), STEPS
+        noise = found.lower <= 0 <= found.upper or abs(value - baseline) <= NEGLIGIBLE * abs(baseline)
+        lower_word, higher_word = (BETTER, WORSE) if "kappa" in quantity else (LOWER, HIGHER)
+        verdict = NO_CHANGE if noise else lower_word if value < baseline else higher_word
+    elif baseline is not None and baseline == value:
+        verdict, basis = NO_CHANGE, EXACT
+    return _change(quantity, baseline, value, interval, basis, verdict)
+
+
+def _of_spectra(a: ScopeResult, b: ScopeResult) -> list[Change]:
+    if a.spectrum is None or b.spectrum is None:
+        return []
+    ranks = {rank.epsilon: rank for rank in b.spectrum.rank}
+    sure = a.spectrum.confidence == b.spectrum.confidence == 1.0
+    changes = [_rank(rank, ranks[rank.epsilon], sure) for rank in a.spectrum.rank if rank.epsilon in ranks]
+    values = a.spectrum.effective_rank, b.spectrum.effective_rank
+    exact = a.spectrum.method == b.spectrum.method == "exact" and None not in values
+    verdict = _compared(*values) if exact else None
+    changes.append(_change("effective_rank", *values, None, EXACT if exact else None, verdict))
+    return changes
+
+
+def _rank(a: RankResult, b: RankResult, sure: bool) -> Change:
+    """sure : the bounds hold with certainty"""
+    quantity = f"rank[{a.epsilon!r}]"
+    if sure and a.lower == a.upper and b.lower == b.upper:
+        return _change(quantity, a.rank, b.rank, None, EXACT, _compared(a.rank, b.rank))
+    interval = None
+    if a.lower > 0:
+        interval = (b.lower / a.upper - 1, b.upper / a.lower - 1)
+    # Bounds that overlap say neither that ranks differ nor that they are equal.
+    verdict = DIFFERS if b.lower > a.upper or b.upper < a.lower else None
+    return _change(quantity, a.rank, b.rank, interval, BOUNDS, verdict)
+
+
+def _compared(baseline: float | None, value: float | None) -> str | None:
+    if baseline is None or value is None:
+        return None
+    if abs(value - baseline) <= NEGLIGIBLE * abs(baseline):
+        return NO_CHANGE
+    return DIFFERS
+
+
+def _change(
+    quantity: str,
+    baseline: float | None,
+    value: float | None,
+    interval: tuple[float, float] | None,
+    basis: str | None,
+    verdict: str | None,
+) -> Change:
+    absolute = relative = None
+    if baseline is not None and value is not None:
+        absolute = value - baseline
+        relative = absolute / baseline if baseline else 0.0 if value == baseline else None
+    return Change(quantity, baseline, value, absolute, relative, interval, basis, verdict)
+
+
+def _ratio_change(logarithm: float) -> float:
+    """exp(x) - 1, within float64."""
+    return math.expm1(min(logarithm, 709.0))
+
+
+def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
+    """What the runs were analyzed with, where that differs."""
+    warnings = []
+    for word, held in (
+        ("predictors", [[p.predictor for p in x.total.predictors] for x in (baseline, run)]),
+        ("epsilons", [list(x.settings.epsilons) for x in (baseline, run)]),
+    ):
+        missing = [str(item) for item in (*held[0], *held[1]) if item not in held[0] or item not in held[1]]
+        if missing:
+            told = ", ".join(dict.fromkeys(missing))
+            warnings.append(LogWarning("settings-differ", f"not in both runs, and left out: {word} {told}"))
+    for word in ("nonfinite", "truncate", "tensors", "exclude"):
+        mine, other = (getattr(x.settings, word) for x in (baseline, run))
+        if mine != other:
+            told = f"{word} {_told(mine)} in {baseline.run.path}, {_told(other)} in {run.run.path}"
+            warnings.append(LogWarning("settings-differ", f"the runs were analyzed differently: {told}"))
+    shapes = {tensor.name: tensor.shape for tensor in baseline.tensors}
+    others = [
+        f"{tensor.name} ({extents(shapes[tensor.name])} and {extents(tensor.shape)})"
+        for tensor in run.tensors
+        if tensor.shape != shapes.get(tensor.name, tensor.shape)
+    ]
+    if others:
+        more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
+        told = f"compared by name, though of other shapes: {', '.join(others[:MOST_NAMES])}{more}"
+        warnings.append(LogWarning("shapes-differ", told))
+    return tuple(warnings)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

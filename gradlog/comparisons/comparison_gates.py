@@ -1,0 +1,118 @@
+"""Gates over comparisons: rules about the run itself, about how far it moved, and about verdicts."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from ..gates.gate_rule import BEST, Limit, Rule, Vocabulary
+from ..gates.gates import Finding, Reading, Violation, change, compare, judge, read_quantity, worst_first
+from ..results.reasons import ALL_ZERO
+from ..results.result import ScopeResult, Settings
+from .comparison import BETTER, HIGHER, LOWER, WORSE, Change, Comparison, ScopeComparison
+
+JUDGED = ("kappa", "scaled_kappa", "path_length", "grad_norm")
+"""Quantities that a comparison has a verdict on: those with an interval."""
+_SAID = {
+    "worse": {WORSE}, "better": {BETTER}, "higher": {WORSE, HIGHER}, "lower": {BETTER, LOWER},
+    "changed": {WORSE, BETTER, HIGHER, LOWER},
+}  # fmt: skip
+"""The verdicts that make each word true."""
+
+
+def comparison_vocabulary(settings: Sequence[Settings]) -> Vocabulary:
+    """What rules can speak of where runs were analyzed with these settings: what all of them have."""
+    first, *others = map(Vocabulary.of, settings)
+    return Vocabulary(
+        [spec for spec in first.predictors if all(spec in other.predictors for other in others)],
+        [epsilon for epsilon in first.epsilons if all(epsilon in other.epsilons for other in others)],
+        spectrum=all(known.spectrum for known in (first, *others)),
+        baseline=True,
+        judged=JUDGED,
+    )
+
+
+def judge_comparison(comparison: Comparison, rules: Iterable[Rule]) -> tuple[Violation, ...]:
+    """The rules that the run violates, in their order. Plain limits are about the run alone."""
+    found: list[Violation] = []
+    for rule in rules:
+        if isinstance(rule.condition, Limit) and rule.condition.kind == "value":
+            found += judge(comparison.run, [rule])
+        else:
+            found += _judge(comparison, rule)
+    return tuple(found)
+
+
+def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
+    run = comparison.run.run.path
+    pattern = rule.pattern
+    if pattern is None:
+        scopes: Sequence[ScopeComparison] = (comparison.total,)
+    else:
+        scopes = [scope for scope in comparison.tensors if fnmatch.fnmatchcase(scope.name or "", pattern)]
+        if not scopes:
+            return [Violation(run, rule, (), tuple(scope.name or "" for scope in comparison.tensors))]
+    findings = []
+    for scope in scopes:
+        if isinstance(rule.condition, Limit):
+            finding = _against_limit(comparison, scope, rule, rule.condition)
+        else:
+            finding = _against_verdict(comparison, scope, rule, rule.condition)
+        if finding is not None:
+            findings.append(finding)
+    if not findings:
+        return []
+    return [Violation(run, rule, worst_first(findings, rule.condition))]
+
+
+def _against_limit(
+    comparison: Comparison, scope: ScopeComparison, rule: Rule, limit: Limit
+) -> Finding | None:
+    before, after = _ends(comparison, scope, rule)
+    moved = change(before, after, limit.kind)
+    holds = compare(moved, limit)
+    if holds is False:
+        return None
+    return Finding(scope.name, moved, holds is True, before.value, after.value)
+
+
+def _ends(comparison: Comparison, scope: ScopeComparison, rule: Rule) -> tuple[Reading, Reading]:
+    """The quantity in the baseline and in the run."""
+    if rule.argument == BEST:
+        found = scope.change(rule.subject)
+        ends = (None, None) if found is None else (found.baseline, found.value)
+        known = [Reading.nothing(ALL_ZERO) if end is None else Reading.exact(end) for end in ends]
+        return known[0], known[1]
+    sides = (comparison.baseline, comparison.run)
+    first, second = (
+        read_quantity(_scope(side.total, side.tensors, scope.name), rule, side.run.rows) for side in sides
+    )
+    return first, second
+
+
+def _scope(total: ScopeResult, tensors: Sequence[ScopeResult], name: str | None) -> ScopeResult:
+    if name is None:
+        return total
+    return next(tensor for tensor in tensors if getattr(tensor, "name", None) == name)
+
+
+def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule, word: str) -> Finding | None:
+    found = scope.change(rule.subject)
+    if found is None:
+        return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
+    if found.baseline is None or found.value is None:
+        return Finding(scope.name, Reading.nothing(ALL_ZERO), certain=False)
+    if found.verdict is not None:
+        if found.verdict not in _SAID[word]:
+            return None
+        return Finding(scope.name, _relative(found, ""), True, found.baseline, found.value)
+    doubt = comparison.no_interval[scope.name is not None] or "there is no interval to judge by"
+    return Finding(scope.name, _relative(found, doubt), False, found.baseline, found.value)
+
+
+def _relative(found: Change, doubt: str) -> Reading:
+    """A change in percent, between the ends of its interval."""
+    if found.relative is None:
+        return Reading.nothing(doubt)
+    low, high = found.interval or (found.relative, found.relative)
+    return Reading(100 * found.relative, 100 * low, 100 * high, doubt)

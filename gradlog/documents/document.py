@@ -1,0 +1,273 @@
+"""Results as JSON documents: plain dicts and lists in which NaN and infinity have become None."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ..results.result import (
+    Analysis,
+    PredictorResult,
+    ScopeResult,
+    Settings,
+    SpectrumResult,
+    Steps,
+    SubspaceResult,
+    TensorResult,
+    TensorSteps,
+)
+from ..results.search_result import PredictorSearch, ScopeSearch
+from .plain_values import plain_values as _plain
+
+if TYPE_CHECKING:
+    from ..analyses.planning import PlanDescription
+    from ..comparisons.comparison import Comparison, ScopeComparison
+    from ..guarantees.guarantee import Bounds
+    from ..logs.description import LogDescription
+
+ANALYZE_SCHEMA = "gradmf.analyze/1"
+INFO_SCHEMA = "gradmf.info/1"
+PLAN_SCHEMA = "gradmf.plan/1"
+BOUNDS_SCHEMA = "gradmf.bounds/1"
+COMPARE_SCHEMA = "gradmf.compare/1"
+
+
+def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, Any]:
+    """The document of schema gradmf.analyze/1, with or without the per-step series."""
+    document = {
+        "schema": ANALYZE_SCHEMA,
+        "gradmf": analysis.version,
+        "run": dataclasses.asdict(analysis.run),
+        "settings": _settings(analysis.settings),
+        "total": _scope(analysis.total, singular_values=True),
+        "tensors": [_tensor(tensor) for tensor in analysis.tensors],
+        "steps": _steps(analysis.steps),
+        "warnings": [dataclasses.asdict(warning) for warning in analysis.warnings],
+    }
+    if not steps:
+        del document["steps"]
+    if analysis.tensor_steps is not None:
+        document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
+    if analysis.search is not None:
+        document["search"] = _search(analysis.search)
+        document["series"] = dict(analysis.series)
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def description_document(description: LogDescription) -> dict[str, Any]:
+    """The document of schema gradmf.info/1."""
+    plain: dict[str, Any] = _plain({"schema": INFO_SCHEMA, **dataclasses.asdict(description)})
+    return plain
+
+
+def plan_document(description: PlanDescription) -> dict[str, Any]:
+    """The document of schema gradmf.plan/1."""
+    plain: dict[str, Any] = _plain({"schema": PLAN_SCHEMA, **dataclasses.asdict(description)})
+    return plain
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """The document of schema gradmf.compare/1: one run against the baseline."""
+    document: dict[str, Any] = {
+        "schema": COMPARE_SCHEMA,
+        "gradmf": comparison.version,
+        "baseline": dataclasses.asdict(comparison.baseline.run),
+        "run": dataclasses.asdict(comparison.run.run),
+        "settings": {
+            "baseline": _settings(comparison.baseline.settings),
+            "run": _settings(comparison.run.settings),
+            "align": comparison.align,
+            "confidence": comparison.confidence,
+        },
+        "total": _compared(comparison.total),
+        "tensors": [{"name": scope.name, **_compared(scope)} for scope in comparison.tensors],
+        "unmatched": {"baseline": comparison.only_baseline, "run": comparison.only_run},
+        "no_interval": {
+            "total": comparison.no_interval[0] or None,
+            "tensors": comparison.no_interval[1] or None,
+        },
+        "warnings": [
+            dataclasses.asdict(warning)
+            for warning in (
+                *comparison.baseline.warnings,
+                *comparison.run.warnings,
+                *comparison.warnings,
+            )
+        ],
+    }
+    if comparison.relation is not None:
+        document["relation"] = dataclasses.asdict(comparison.relation)
+        del document["relation"]["total"]["name"]
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def bounds_document(bounds: Bounds, *, curves: bool = True) -> dict[str, Any]:
+    """The document of schema gradmf.bounds/1, with or without the curves over rows and ranks."""
+    analysis = bounds.analysis
+    document: dict[str, Any] = {
+        "schema": BOUNDS_SCHEMA,
+        "gradmf": analysis.version,
+        "run": dataclasses.asdict(analysis.run),
+        "settings": {
+            **_settings(analysis.settings),
+            "radius": bounds.radius,
+            "smoothness": bounds.smoothness,
+            "lr": bounds.lr,
+            "floor": bounds.floor,
+        },
+        "guarantees": [
+            {**dataclasses.asdict(row), "why": row.why or None, "ratio": row.ratio} for row in bounds.rows
+        ],
+        "meeting_rank": [dataclasses.asdict(item) for item in bounds.meeting],
+        "hint": bounds.anytime.hint,
+        "pays_from": bounds.anytime.pays_from,
+        "search": None if analysis.search is None else _search(analysis.search),
+        "warnings": [dataclasses.asdict(warning) for warning in analysis.warnings],
+    }
+    if document["search"]:
+        document["search"]["total"].pop("path_length", None)
+    if curves:
+        document["anytime"] = {
+            "step": analysis.steps.step,
+            "bound": dict(bounds.anytime.bounds),
+            "guarantee": dict(bounds.anytime.guarantees),
+        }
+        document["residual"] = None if bounds.residual is None else vars(bounds.residual)
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def _compared(scope: ScopeComparison) -> dict[str, Any]:
+    return {
+        "parameters": scope.parameters,
+        "best": scope.best,
+        "changes": [dataclasses.asdict(change) for change in scope.changes],
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    document = dataclasses.asdict(settings)
+    if settings.subspace is None:
+        del document["subspace"], document["window"]
+    if settings.band is None:
+        del document["band"]
+    return document
+
+
+def _tensor(tensor: TensorResult) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
+
+
+def _predictor(predictor: PredictorResult) -> dict[str, Any]:
+    document = dataclasses.asdict(predictor)
+    if predictor.path_length_error is None:  # no sketch: there are no errors to tell
+        document = {key: value for key, value in document.items() if not key.endswith("_error")}
+    return document
+
+
+def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
+    spectrum = None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values)
+    document = {
+        "parameters": scope.parameters,
+        "energy": scope.energy,
+        "predictors": [_predictor(predictor) for predictor in scope.predictors],
+        "spectrum": spectrum,
+    }
+    if scope.energy_error is not None:
+        document["energy_error"] = scope.energy_error
+    if scope.subspace is not None:
+        document["subspace"] = _subspace(scope.subspace)
+    return document
+
+
+def _subspace(subspace: SubspaceResult) -> dict[str, Any]:
+    document = dataclasses.asdict(subspace)
+    for measure in (document["gradients"], document["increments"]):
+        if not measure["windows"]:  # of tensors there are none
+            del measure["windows"]
+    return document
+
+
+def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "method": spectrum.method,
+        "confidence": spectrum.confidence,
+        "energy": spectrum.energy,
+        "rank": [
+            {"epsilon": r.epsilon, "rank": r.rank, "lower": r.lower, "upper": r.upper} for r in spectrum.rank
+        ],
+        "stable_rank": spectrum.stable_rank,
+        "effective_rank": spectrum.effective_rank,
+        "participation_ratio": spectrum.participation_ratio,
+    }
+    if spectrum.count_bounds:
+        document["bounds"] = dict(spectrum.count_bounds)
+    if spectrum.projection is not None:
+        document["projection"] = spectrum.projection.document()
+    if spectrum.growth:
+        document["growth"] = [
+            {
+                "rows": point.rows,
+                "rank": [
+                    {"epsilon": r.epsilon, "lower": lower, "upper": upper}
+                    for r, (lower, upper) in zip(spectrum.rank, point.bounds, strict=True)
+                ],
+            }
+            for point in spectrum.growth
+        ]
+    if singular_values:
+        document["singular_values"] = spectrum.singular_values
+    return document
+
+
+def _steps(steps: Steps) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "step": steps.step,
+        "grad_norm": steps.grad_norm,
+        "cosine": steps.cosine,
+        "kappa": dict(steps.kappa),
+        "path_length": dict(steps.path_length),
+        "product": dict(steps.product),
+    }
+    if steps.inside:
+        document["inside"] = dict(steps.inside)
+    return document
+
+
+def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:
+    return {
+        "edges": steps.edges,
+        "tensors": [
+            {
+                "name": tensor.name,
+                "energy": steps.energy[at],
+                "path_length": {spec: values[at] for spec, values in steps.path_length.items()},
+                "product": {spec: values[at] for spec, values in steps.product.items()},
+            }
+            for at, tensor in enumerate(analysis.tensors)
+        ],
+    }
+
+
+def _search(search: PredictorSearch) -> dict[str, Any]:
+    return {
+        "method": search.method,
+        "width": search.width,
+        "confidence": search.confidence,
+        "blocks": search.blocks,
+        "total": _found(search.total),
+        "tensors": [{"name": scope.name, **_found(scope)} for scope in search.tensors],
+    }
+
+
+def _found(scope: ScopeSearch) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "best": scope.best.predictor if scope.best else None,
+        "found": [{**dataclasses.asdict(item), "predicts": item.predicts} for item in scope.found],
+        "why": scope.why or None,
+    }
+    if scope.steps:
+        document["path_length"] = dict(scope.steps)
+    return document

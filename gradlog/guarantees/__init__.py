@@ -1,0 +1,1 @@
+"""What a run's path lengths and ranks are worth."""

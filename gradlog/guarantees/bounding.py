@@ -1,0 +1,86 @@
+"""What a run's path lengths and ranks are worth as guarantees: each formula with its value for this run.
+
+docs/guarantees.md says what each can and cannot say.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from ..errors import UsageError
+from ..progress import Progress
+from ..results.result import Analysis, Settings
+from .anytime import anytime
+from .guarantee import Bounds
+from .rank_residual import meeting_ranks, rank_row, residual_curve
+from .regret import regret_rows
+from .stationarity import stationarity_rows
+from .variation import variation_rows
+
+
+def bounds(
+    analysis: Analysis,
+    *,
+    radius: float = 1.0,
+    smoothness: float | None = None,
+    lr: float | None = None,
+    floor: float = 0.0,
+) -> Bounds:
+    """The guarantees that an analysis gives, from `analyze(run, search=True)` or from `read_analyses`.
+
+    Parameters
+    ----------
+    radius : R, with D(x*, x_0) <= R^2 for the comparator x*: in the Euclidean case their distance over root 2
+    smoothness : L, to check that steps are at most 1/L
+    lr : step size, in the place of the log's own series
+    floor : what no loss is below
+
+    Raises UsageError for values outside their ranges.
+    """
+    check_bounds(radius, smoothness, lr, floor)
+    curve = residual_curve(analysis.total.spectrum)
+    return Bounds(
+        analysis=analysis,
+        radius=radius,
+        smoothness=smoothness,
+        lr=lr,
+        floor=floor,
+        rows=(
+            *regret_rows(analysis, radius),
+            rank_row(analysis, radius),
+            *stationarity_rows(analysis, smoothness, lr, floor),
+            *variation_rows(analysis),
+        ),
+        anytime=anytime(analysis, radius, smoothness, lr, floor),
+        residual=curve,
+        meeting=meeting_ranks(analysis, curve),
+    )
+
+
+def analyze_for_bounds(
+    run: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    threads: int | None,
+    memory: int,
+    progress: Progress | None,
+) -> Analysis:
+    """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
+    # Deferred: bounds on finished results open no store.
+    from ..analyses.analysis import analyze
+    from ..logs.log import sketch_of
+    from ..plans.preparation import open_for_pass
+
+    log = open_for_pass(run, settings, threads)
+    search = settings.project is None and sketch_of(log) is None
+    return analyze(log, settings, threads=threads, memory=memory, progress=progress, search=search)
+
+
+def check_bounds(radius: float, smoothness: float | None, lr: float | None, floor: float) -> None:
+    """Raise UsageError for parameters of `bounds` outside their ranges."""
+    for word, value in (("radius", radius), ("smoothness", smoothness), ("lr", lr)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"{word} {value!r}: must be above 0")
+    if not math.isfinite(floor):
+        raise UsageError(f"floor {floor!r}: must be a number")

@@ -1,0 +1,109 @@
+"""Guarantees: formulas with their assumptions, evaluated on one run; frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..results.result import Analysis, LogWarning
+
+LOGGED = "g_t are the logged, stochastic gradients: the guarantee speaks of that sequence"
+HINDSIGHT = "the predictor is chosen in hindsight"
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """One row.
+
+    name : stable; hint : spec of the predictor that it is about, "" where there is none
+    formula : of `value`; worst_formula : of `worst`, the same without what this run shows
+    value, worst, ratio : None where `why` says why there is none; ratio : value / worst
+    """
+
+    name: str
+    hint: str
+    formula: str
+    worst_formula: str
+    assumptions: tuple[str, ...]
+    value: float | None
+    worst: float | None
+    why: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """value / worst, None where either is missing or the worst case is 0."""
+        return None if self.value is None or not self.worst else self.value / self.worst
+
+
+@dataclass(frozen=True)
+class MeetingRank:
+    """Least r with ||g_0||^2 + sum_{i>r} sigma_i^2 <= P(predictor).
+
+    lower, upper : certain, or with the spectrum's confidence; upper None where no rank is sure to be enough
+    """
+
+    predictor: str
+    lower: int
+    upper: int | None
+
+
+@dataclass(frozen=True)
+class ResidualCurve:
+    """sum_{i>r} sigma_i^2 at each of `rank`, with bounds that are equal where the spectrum is exact."""
+
+    rank: NDArray[np.int64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Anytime:
+    """Regret bounds at every prefix of n = 1 .. N rows.
+
+    bounds : by predictor (N,), R sqrt(2 P_n); `zero` is without hints
+    hint : the predictor with the least path length over all rows; pays_from : the first row from which on its
+    bound stays below the one without hints; None where it doesn't
+    guarantees : (N,) the other rows of `Bounds`, by name, each over the rows so far; NaN where there is no
+    value yet. Ranks of prefixes are not known, so that "regret[rank r]" has none
+    """
+
+    bounds: Mapping[str, NDArray[np.float64]]
+    hint: str | None
+    pays_from: int | None
+    guarantees: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """All guarantees of one run. radius, smoothness, lr, floor : as given."""
+
+    analysis: Analysis
+    radius: float
+    smoothness: float | None
+    lr: float | None
+    floor: float
+    rows: tuple[Guarantee, ...]
+    anytime: Anytime
+    residual: ResidualCurve | None
+    meeting: tuple[MeetingRank, ...]
+
+    @property
+    def warnings(self) -> tuple[LogWarning, ...]:
+        """Those of the analysis."""
+        return self.analysis.warnings
+
+    def row(self, name: str) -> Guarantee:
+        """The guarantee of that name. Raises KeyError."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+
+def listed_and_found(analysis: Analysis) -> dict[str, NDArray[np.float64]]:
+    """(N,) ||g_t - m_t||^2 of the listed predictors but `zero`, and of those that a search found."""
+    found = {} if analysis.search is None else analysis.search.total.steps
+    return {**analysis.steps.path_length, **found}

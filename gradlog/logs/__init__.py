@@ -1,0 +1,1 @@
+"""Gradient logs: stores, what lies in them, and how they are written."""

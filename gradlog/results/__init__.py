@@ -1,0 +1,1 @@
+"""What analyses amount to: frozen dataclasses, and the figures in them."""

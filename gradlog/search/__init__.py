@@ -1,0 +1,1 @@
+"""The best predictors in hindsight, from inner products of rows."""

@@ -1,0 +1,1 @@
+"""Spectra of increments: exact, incremental with certificates, and from sketches."""

@@ -1,0 +1,1 @@
+"""Leading subspaces of windows of training."""

@@ -1,0 +1,1 @@
+"""How far figures of a run could have come out otherwise."""
