@@ -39,3 +39,17 @@ def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
     """Empty history (tiles, L + 1 + E + 1, TILE) float64 for `columns` parameters, at t = 0."""
     tiles = -(-columns // TILE)
     return np.zeros((tiles, history_rows(lags, averages), TILE))
+
+
+def narrowed(history: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
+    """What must be kept of a history of `columns` parameters until the next block: few fill no tile."""
+    return history if columns >= TILE else history[:, :, :columns].copy()
+
+
+def widened(kept: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
+    """The history that `narrowed` kept."""
+    if columns >= TILE:
+        return kept
+    history = np.zeros((*kept.shape[:2], TILE))
+    history[:, :, :columns] = kept
+    return history

@@ -93,8 +93,29 @@ def test_memory_is_kept_and_chunks_are_decoded_once_where_that_fits(
             assert "chunks-decoded-again" in [warning.code for warning in found.warnings]
 
 
+def test_a_chunk_that_cannot_be_decoded_within_memory_is_refused(tmp_path: Path) -> None:
+    chunks = (64, 2_000_000)
+    path = bare(tmp_path / "run.zarr", 640, 2_000_000, chunks)
+    with pytest.raises(gradlog.MemoryLimitError, match="a chunk of tensor 'grads' takes 977M") as caught:
+        plan(path, rank="none")
+    asked = str(caught.value).rpartition("--memory ")[2]
+    assert plan(path, asked, rank="none").decodes == 1
+    # What is not compressed is read in part.
+    raw = tmp_path / "raw.zarr"
+    zarr.create_array(raw, shape=(640, 2_000_000), chunks=chunks, dtype="float32", compressors=None)
+    assert plan(raw, rank="none").memory < 1.1 * (1 << 30)
+
+
+def test_small_tensors_are_read_together_as_far_as_their_sums_fit(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "run.zarr", mode="w")
+    for index in range(100):
+        group.create_array(f"scale.{index}", shape=(20_000, 8), chunks=(20_000, 8), dtype="float32")
+    assert plan(tmp_path / "run.zarr", "256M", rank="none").ranges > 4
+    assert plan(tmp_path / "run.zarr", "8G", rank="none").ranges == 1
+
+
 def test_too_little_memory_says_how_much_it_takes(tmp_path: Path) -> None:
-    path = bare(tmp_path / "run.zarr", 40_000, 3_000_000, (16, 3_000_000))
+    path = bare(tmp_path / "run.zarr", 40_000, 4_500_000, (1, 4_500_000))
     with pytest.raises(gradlog.MemoryLimitError) as caught:
         plan(path, rank="incremental")
     assert str(path) in str(caught.value)

@@ -32,6 +32,7 @@ def plan_side_by_side(
 
     Raises MemoryLimitError where the work does not fit.
     """
+    request.check_chunks()
     most = max(last - first for first, last in spans)
     for planned in PLANNED_THREADS:  # as in `make_plan`: the borders of ranges don't depend on the threads
         fixed = request.window_bytes(planned, True) * 3 // 2  # three matrices where one log has two
@@ -41,7 +42,7 @@ def plan_side_by_side(
     if room < request.memory // 16:
         raise MemoryLimitError(
             f"matrices of windows of {request.window} rows take more than --memory "
-            f"{format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or a shorter "
+            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a shorter "
             "--window"
         )
     limits = Limits((0, most), room, 0, True, request.block_rows)
@@ -65,6 +66,7 @@ def plan_side_by_side(
                 buffers=buffers,
                 workers=min(request.threads, planned),
                 memory=fixed // len(tensors) + buffers * block + beside,
+                decoding_bytes=request.decoding_bytes,
                 decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
                 window=request.window,
             )

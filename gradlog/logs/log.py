@@ -109,6 +109,11 @@ class Tensor:
         """Chunks carry a checksum; zarrs looks at it only where it decodes a chunk whole."""
         return "crc32c" in json.dumps(self.array.metadata.to_dict(), default=str)
 
+    @functools.cached_property
+    def compressed(self) -> bool:
+        """A part of a chunk cannot be read without decoding all of it."""
+        return bool(self.array.compressors or self.array.filters)
+
     @property
     def reader(self) -> str:
         """What decodes the chunks: "zarrs" or "zarr-python"."""

@@ -195,6 +195,14 @@ def reading_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
     return 0
 
 
+def decoding_bytes(tensor: Tensor) -> int:
+    """Bytes of one of a tensor's chunks while it is decoded: as it is stored, at most, and decoded.
+
+    Of chunks that are not compressed, only what is wanted is read, into its place.
+    """
+    return 2 * math.prod(tensor.chunks) * tensor.array.dtype.itemsize if tensor.compressed else 0
+
+
 def columnwise_ranges(tensors: Sequence[Tensor], limits: Limits) -> Iterator[ParameterRange]:
     """Ranges in the order of the tensors, neighbouring small tensors grouped."""
     group: list[int] = []

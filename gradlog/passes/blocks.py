@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from ...kernels.bfloat16 import widen
 from ..errors import DataError
 from ..logs.inventory import grid_shape
 from ..logs.log import Tensor
-from ..logs.ranges import ParameterRange, Segment
+from ..logs.ranges import ParameterRange, Segment, decoding_bytes
 from ..logs.store import first_line
 from ..plans.plan import Plan
 
@@ -137,7 +138,8 @@ class BlockReader:
     ) -> None:
         try:
             for array, first, last in _readers(tensor, segment, rows):
-                _read_rows(array, tensor, segment, (first, last), out[first - rows[0] : last - rows[0]])
+                for span in _spans(tensor, segment, (first, last), self._plan.decoding_bytes):
+                    _read_rows(array, tensor, segment, span, out[span[0] - rows[0] : span[1] - rows[0]])
         except MemoryError:
             raise
         except Exception as error:
@@ -191,6 +193,20 @@ def _readers(
         return [(tensor.plain, first, last)]
     spans = [(tensor.plain, first, start), (tensor.array, start, stop), (tensor.plain, stop, last)]
     return [span for span in spans if span[1] < span[2]]
+
+
+def _spans(tensor: Tensor, segment: Segment, rows: tuple[int, int], room: int) -> Iterator[tuple[int, int]]:
+    """Rows to read at once, along the chunk grid, so that chunks in decoding stay within `room` bytes.
+
+    zarrs keeps every chunk that it reads in part until the call returns.
+    """
+    across = math.prod(
+        -(-part.stop // size) - part.start // size
+        for part, size in zip(segment.box, tensor.chunks[1:], strict=True)
+    )
+    step = tensor.chunks[0] * max(1, room // max(1, across * decoding_bytes(tensor)))
+    borders = [rows[0], *range(rows[0] // step * step + step, rows[1], step), rows[1]]
+    return itertools.pairwise(borders)
 
 
 def _read_rows(

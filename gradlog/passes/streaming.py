@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...kernels.fused_pass import compile_fused_pass, fused_pass
 from ...kernels.gram import column_gram, row_gram
-from ...kernels.pass_layout import ENERGY, INCREMENT, new_history, sum_columns
+from ...kernels.pass_layout import ENERGY, INCREMENT, narrowed, new_history, sum_columns, widened
 from ..logs.log import Tensor
 from ..logs.ranges import ParameterRange, Part
 from ..plans.plan import Plan
@@ -262,23 +262,27 @@ class _TileWork:
         values = block.values
         rows = values.shape[0]
         increments_needed = plan.method != "none" or self._bands is not None
-        histories = self._histories.pop(task.key, None)
-        if histories is None:
-            histories = [
-                new_history(part.last - part.first, bank.lags, len(bank.decays)) for part in task.parts
-            ]
+        before = self._histories.pop(task.key, None)
+        histories = []
         # Gradients are taken before the pass puts increments in their place.
         windows = self._windows.take(task.key, task.parts, values, block.start, block.last)
         all_sums = []
         first, last = task.parts[0].first, task.parts[-1].last
         beginning = values[:1, first:last].copy() if self._search or self._bands is not None else None
-        for part, history in zip(task.parts, histories, strict=True):
+        for number, part in enumerate(task.parts):
+            width = part.last - part.first
+            if before is None:
+                history = new_history(width, bank.lags, len(bank.decays))
+            else:
+                history = widened(before[number], width)
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
             fused_pass(
                 values, part.first, part.last, block.start, history, bank.lags, self._decays,
                 task.weights, sums, increments_needed,
             )  # fmt: skip
             all_sums.append(sums)
+            if not block.last:
+                histories.append(narrowed(history, width))
         if not block.last:
             self._histories[task.key] = histories
         if any(nonfinite_rows(sums).any() for sums in all_sums):

@@ -21,7 +21,7 @@ from ..logs.ranges import (
 from ..results.projection import CHOSEN_DIMENSIONS, Projection
 from ..sizes import format_size
 from .costs import exact_seconds, incremental_seconds
-from .request import SLACK, WINDOWED_GROUP, Request
+from .request import Request
 
 BASIS_LEAST = 64
 BASIS_MOST = 1024
@@ -47,6 +47,7 @@ class Plan:
     block_bytes : the largest block in memory; buffers : blocks in memory at once
     workers : tiles in work at once
     memory : estimated peak in bytes, above the interpreter and its libraries
+    decoding_bytes : what chunks may take while they are decoded
     decoded_bytes : of gradients, in their stored types
     window : rows of a window of training whose subspace is followed, 0 for none
     projection : of the sketch method; stored : tensors that are sketches by it already, with the number of
@@ -62,6 +63,7 @@ class Plan:
     buffers: int
     workers: int
     memory: int
+    decoding_bytes: int
     decoded_bytes: int
     window: int = 0
     projection: Projection | None = None
@@ -106,6 +108,7 @@ def make_plan(request: Request, rank: str) -> Plan:
 
     Raises MemoryLimitError when even the smallest plan does not fit.
     """
+    request.check_chunks()
     for planned in PLANNED_THREADS:
         try:
             reference = _plan_for(replace(request, threads=planned), rank)
@@ -171,8 +174,9 @@ def _plan_without_spectrum(request: Request) -> Plan:
     state = request.state_bytes
     if fixed > request.room * 7 // 8:
         raise request.too_many_rows(fixed)
-    grouped = WINDOWED_GROUP if request.window else None
-    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
+    limits = Limits(
+        request.rows, request.room - fixed, state, False, request.block_rows, request.group(False)
+    )
     ranges = tuple(columnwise_ranges(request.tensors, limits))
     return _plan(request, ranges, "none", limits, fixed, request.threads)
 
@@ -195,11 +199,13 @@ def _plan_exact(request: Request) -> Plan:
             raise request.too_many_rows(fixed)
         raise MemoryLimitError(
             f"the exact rank of {count} rows works on {copies} matrices of {size} x {size}, more than "
-            f"--memory {format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or "
+            f"--memory {format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or "
             "fewer rows with --rows, or --rank none for path lengths alone"
         )
     state = request.state_bytes if by_columns else 0
-    limits = Limits(request.rows, request.room - fixed, state, not by_columns, request.block_rows)
+    block_rows = request.rowwise_rows if by_columns else request.block_rows
+    group = request.group(not by_columns)
+    limits = Limits(request.rows, request.room - fixed, state, not by_columns, block_rows, group)
     if by_columns:
         only = rowwise_range(request.tensors, limits, divided=False)
         ranges: tuple[ParameterRange, ...] = () if only is None else (only,)
@@ -218,7 +224,7 @@ def _plan_incremental(request: Request) -> Plan:
     basis_columns = request.parameters + (0 if alone else sum(tensor.parameters for tensor in wide))
     narrow = 0 if alone else sum(t.parameters**2 for t in request.tensors if t.parameters <= NARROW)
     fixed += 8 * narrow
-    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows)
+    limits = Limits(request.rows, request.room - fixed, state, False, request.rowwise_rows)
     only = rowwise_range(request.tensors, limits, divided=True)
     if only is None:
         return _plan(request, (), "incremental", limits, fixed, request.threads, basis_rows=BASIS_LEAST)
@@ -230,7 +236,7 @@ def _plan_incremental(request: Request) -> Plan:
         need = fixed + state + 2 * block + BASIS_LEAST * basis_columns * entry
         raise MemoryLimitError(
             f"a basis of {BASIS_LEAST} vectors of {request.parameters} parameters takes more than "
-            f"--memory {format_size(request.memory)}: give --memory {format_size(int(need / SLACK) + 1)}, or "
+            f"--memory {format_size(request.memory)}: give --memory {request.enough(need, 0.0)}, or "
             "fewer tensors with --tensor, or --rank none for path lengths alone"
         )
     fixed += rows * basis_columns * entry
@@ -248,12 +254,13 @@ def _plan_sketch(request: Request) -> Plan:
     if request.room - fixed < request.memory // 8:
         raise MemoryLimitError(
             f"a sketch of {request.count} rows by {dim} takes more than --memory "
-            f"{format_size(request.memory)} holds: give --memory {format_size(fixed * 8 // 7)}, or a smaller "
+            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a smaller "
             "--sketch-dim, or fewer rows with --rows, or --rank none for path lengths alone"
         )
     state = request.state_bytes
-    grouped = WINDOWED_GROUP if request.window else None
-    limits = Limits(request.rows, request.room - fixed, state, False, request.block_rows, grouped)
+    limits = Limits(
+        request.rows, request.room - fixed, state, False, request.block_rows, request.group(False)
+    )
     plan = _plan(
         request,
         sketch_ranges(request.tensors, limits, dim, bool(request.stored)),
@@ -314,6 +321,7 @@ def _plan(
     # The incremental method reads one block, sums the next and takes a third into its bases at once.
     most = 3 if method == "incremental" else 2
     buffers = next((n for n in range(most, 1, -1) if fixed + n * block + beside <= request.room), 1)
+    memory = fixed + buffers * block + beside
     return Plan(
         rows=request.rows,
         ranges=ranges,
@@ -323,7 +331,8 @@ def _plan(
         block_bytes=block,
         buffers=buffers,
         workers=workers,
-        memory=fixed + buffers * block + beside,
+        memory=memory + request.decoding_bytes,
+        decoding_bytes=max(request.decoding_bytes, request.room + request.decoding_bytes - memory),
         decoded_bytes=request.count * decoded_row_bytes(tensors, ranges),
         window=request.window,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
-from ..logs.ranges import TILE_WIDTH, most_block_rows
+from ..logs.ranges import TILE_WIDTH, decoding_bytes, most_block_rows
 from ..search.history_band import BandLayout
 from ..sizes import format_size
 
@@ -15,6 +15,14 @@ SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
 SEARCHED_TOGETHER = 1 << 21
 """Bytes of small Gram matrices that are searched together."""
+DECODING_PART = 0.75
+"""Of the memory, at most this part may be needed to decode a single chunk."""
+SUMS_PART = 16
+"""Of the memory, this part is for per-row sums of tensors that are read together."""
+UNCOUNTED = 8 << 20
+"""Up to here, chunks in decoding are lost in what libraries take."""
+UNREFUSED = 64 << 20
+"""Up to here, what a single chunk takes is no reason to refuse a log."""
 WINDOWED_GROUP = 8
 """Small tensors read together at most, where windows of each are kept over all rows."""
 
@@ -63,13 +71,54 @@ class Request:
 
     @property
     def room(self) -> int:
-        """Bytes that a plan may take."""
-        return int(self.memory * SLACK)
+        """Bytes that a plan may take, beside those for chunks that are being decoded."""
+        return int(self.memory * SLACK) - self.decoding_bytes
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Bytes kept for chunks in decoding: for one at least, unless it takes half of `memory`."""
+        return min(self._decoding_bytes, self.memory // 2)
+
+    @property
+    def _decoding_bytes(self) -> int:
+        largest = max(map(decoding_bytes, self.tensors), default=0)
+        return 0 if largest <= UNCOUNTED else largest
+
+    def enough(self, fixed: int, blocks: float = 1 / 8) -> str:
+        """--memory that leaves this part of it for blocks beside `fixed` bytes."""
+        enough = min((fixed + self._decoding_bytes) / (SLACK - blocks), fixed / (SLACK - 0.5 - blocks))
+        return format_size(int(enough) + 1)
+
+    def check_chunks(self) -> None:
+        """Raise MemoryLimitError where a chunk cannot be decoded within memory."""
+        largest = max(self.tensors, key=decoding_bytes, default=None)
+        if largest is None or decoding_bytes(largest) <= max(UNREFUSED, DECODING_PART * self.memory):
+            return
+        raise MemoryLimitError(
+            f"a chunk of tensor '{largest.name}' takes {format_size(decoding_bytes(largest))} to decode, as "
+            f"stored and decoded, too much for --memory {format_size(self.memory)}: give --memory "
+            f"{format_size(int(decoding_bytes(largest) / DECODING_PART) + 1)}"
+        )
 
     @property
     def block_rows(self) -> int:
         """Rows of a block at most, where columns need not stay whole: the weights of long means take room."""
         return most_block_rows(self.weight_columns)
+
+    @property
+    def rowwise_rows(self) -> int:
+        """The same where a block holds all tensors, each with sums of its own for every row."""
+        return max(1, min(self.block_rows, self._rows_of_sums // max(1, len(self.tensors))))
+
+    def group(self, whole_columns: bool) -> int:
+        """Small tensors read together at most. whole_columns : with all their rows"""
+        rows = self.count if whole_columns else min(self.count, self.block_rows)
+        most = max(1, self._rows_of_sums // rows)
+        return min(most, WINDOWED_GROUP) if self.window and not whole_columns else most
+
+    @property
+    def _rows_of_sums(self) -> int:
+        return self.memory // SUMS_PART // (8 * self.sum_columns)
 
     def series_bytes(self, workers: int, whole_columns: bool) -> int:
         """Bytes of per-row sums, the whole model's with a copy and those of tiles in work, and of weights."""
@@ -113,5 +162,5 @@ class Request:
         """The error when per-row sums alone, `fixed` bytes, leave no room."""
         return MemoryLimitError(
             f"the sums of {self.count} rows take more than --memory {format_size(self.memory)} holds: "
-            f"give --memory {format_size(fixed * 8 // 7)}, or fewer rows with --rows"
+            f"give --memory {self.enough(fixed)}, or fewer rows with --rows"
         )
