@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_VOLATILE = re.compile(r"\d+(\.\d+)?(?= (s|ms|[kMG]?B/s)\b)")
+_TIMES = re.compile(r"\d+(\.\d+)? m?s\b")
+_RATES = re.compile(r"\d+(\.\d+)? ([kMG]?B|bytes)/s\b")
 _PRECISE = re.compile(r"\d+\.\d{9,}")
 
 
@@ -61,7 +62,8 @@ def run(command: str) -> str:
 
 def masked(output: str) -> str:
     """The output with its times and rates struck out, and full precision cut to what processors share."""
-    return _PRECISE.sub(lambda number: f"{float(number.group()):.9g}", _VOLATILE.sub("#", output))
+    timeless = _RATES.sub("# B/s", _TIMES.sub("# s", output))
+    return _PRECISE.sub(lambda number: f"{float(number.group()):.9g}", timeless)
 
 
 def rewritten(text: str) -> str:
