@@ -12,6 +12,7 @@ from ..logs.ranges import (
     Limits,
     ParameterRange,
     block_bytes,
+    chunk_spans,
     columnwise_ranges,
     decoded_row_bytes,
     entry_bytes,
@@ -93,9 +94,10 @@ def _whole_chunk_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRang
     decoded = 0
     for segment in (segment for item in ranges for segment in item.segments):
         tensor = tensors[segment.tensor]
+        chunks = tensor.chunks[1:]
         extents = [
-            min(-(-part.stop // size) * size, whole) - part.start // size * size
-            for part, size, whole in zip(segment.box, tensor.chunks[1:], tensor.shape, strict=True)
+            min(span.stop * size, whole) - span.start * size
+            for span, size, whole in zip(chunk_spans(segment.box, chunks), chunks, tensor.shape, strict=True)
         ]
         decoded += math.prod(extents) * tensor.array.dtype.itemsize
     return decoded

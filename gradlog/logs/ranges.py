@@ -195,6 +195,11 @@ def reading_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
     return 0
 
 
+def chunk_spans(box: Box, chunks: Sequence[int]) -> list[range]:
+    """Along each axis, the numbers of the chunks that a box lies in. chunks : extents of a chunk"""
+    return [range(part.start // size, -(-part.stop // size)) for part, size in zip(box, chunks, strict=True)]
+
+
 def decoding_bytes(tensor: Tensor) -> int:
     """Bytes of one of a tensor's chunks while it is decoded: as it is stored, at most, and decoded.
 

@@ -21,7 +21,7 @@ from ...kernels.bfloat16 import widen
 from ..errors import DataError
 from ..logs.inventory import grid_shape
 from ..logs.log import Tensor
-from ..logs.ranges import ParameterRange, Segment, decoding_bytes
+from ..logs.ranges import ParameterRange, Segment, chunk_spans, decoding_bytes
 from ..logs.store import first_line
 from ..plans.plan import Plan
 
@@ -150,12 +150,7 @@ class BlockReader:
     ) -> DataError:
         """Name the first chunk of the segment that cannot be decoded, by decoding them one at a time."""
         array = tensor.plain
-        box = (slice(*rows), *segment.box)
-        spans = [
-            range(part.start // size, -(-part.stop // size))
-            for part, size in zip(box, tensor.chunks, strict=True)
-        ]
-        for chunk in itertools.product(*spans):
+        for chunk in itertools.product(*chunk_spans((slice(*rows), *segment.box), tensor.chunks)):
             where = tuple(
                 slice(c * size, min((c + 1) * size, extent))
                 for c, size, extent in zip(chunk, tensor.chunks, array.shape, strict=True)
@@ -200,10 +195,7 @@ def _spans(tensor: Tensor, segment: Segment, rows: tuple[int, int], room: int) -
 
     zarrs keeps every chunk that it reads in part until the call returns.
     """
-    across = math.prod(
-        -(-part.stop // size) - part.start // size
-        for part, size in zip(segment.box, tensor.chunks[1:], strict=True)
-    )
+    across = math.prod(map(len, chunk_spans(segment.box, tensor.chunks[1:])))
     step = tensor.chunks[0] * max(1, room // max(1, across * decoding_bytes(tensor)))
     borders = [rows[0], *range(rows[0] // step * step + step, rows[1], step), rows[1]]
     return itertools.pairwise(borders)
