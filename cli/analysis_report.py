@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradmf.gradlog.results.projection import DEVIATIONS
 from gradmf.gradlog.results.spectral_counts import COUNTS
+from gradmf.gradlog.sizes import extents
 
 from .figures import (
     NOTHING,
@@ -14,7 +15,6 @@ from .figures import (
     counted,
     data_size,
     duration,
-    extents,
     numbers,
     percent,
     run_size,

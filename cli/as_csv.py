@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from gradmf.gradlog import TensorResult
 from gradmf.gradlog.results.spectral_counts import COUNTS
-
-from .figures import extents
+from gradmf.gradlog.sizes import extents
 
 if TYPE_CHECKING:
     from gradmf.gradlog import (

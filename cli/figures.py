@@ -66,11 +66,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def extents(shape: Sequence[int]) -> str:
-    """``64x32``, nothing for no axes."""
-    return "x".join(map(str, shape))
-
-
 def _known(value: float) -> bool:
     return math.isfinite(value)
 

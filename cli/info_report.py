@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from .figures import NOTHING, count, counted, data_size, extents, percent, run_size
+from gradmf.gradlog.sizes import extents
+
+from .figures import NOTHING, count, counted, data_size, percent, run_size
 from .report import Column, Report, Table
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from test_subspace import increments, leading, mean, separated
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.comparisons.relation import _Pairing, relate
+from gradmf.gradlog.comparisons.pairing import Pairing
+from gradmf.gradlog.comparisons.relation import relate
 from gradmf.gradlog.logs import ranges
 from gradmf.gradlog.passes.blocks import BlockReader
 
@@ -191,12 +192,12 @@ def test_ranges_follow_the_chunks_of_both_logs(tmp_path: Path, monkeypatch: pyte
     }
     options, steps = gradlog.Settings(subspace=2, window=5), (np.arange(20),) * 2
     for first, second in itertools.permutations(stores, 2):
-        plans = _Pairing.of(paths[first], paths[second], options).plan(steps, options, 1 << 30, 2)[2]
+        plans = Pairing.of(paths[first], paths[second], options).plan(steps, options, 1 << 30, 2)[2]
         for plan, name in zip(plans, (first, second), strict=True):
             borders = {segment.box[0].start for item in plan.ranges for segment in item.segments}
             assert all(border % stores[name][1][1] == 0 for border in borders)
         memory = 6 << 20
-        tight = _Pairing.of(paths[first], paths[second], options).plan(steps, options, memory, 1)[2]
+        tight = Pairing.of(paths[first], paths[second], options).plan(steps, options, memory, 1)[2]
         assert sum(plan.memory for plan in tight) <= 1.1 * memory
 
 

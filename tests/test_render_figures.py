@@ -7,9 +7,10 @@ import math
 import pytest
 from rich.cells import cell_len
 
-from gradmf.cli.figures import data_size, duration, extents, numbers, percent, significant
+from gradmf.cli.figures import data_size, duration, numbers, percent, significant
 from gradmf.cli.shortening import shorten, shorten_all
 from gradmf.cli.sparkline import ASCII, BLOCKS, draw_sparkline
+from gradmf.gradlog.sizes import extents
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UsageError
 from ..results.result import Analysis, LogWarning, RankResult, ScopeResult
+from ..sizes import SCALAR, extents
 from ..uncertainty.step_intervals import LogInterval, Scope, StepIntervals
-from .relation import Relation, extents
+
+if TYPE_CHECKING:
+    from .relation import Relation
 
 CONFIDENCE = 0.95
 ALIGNMENTS = ("step", "fraction")
@@ -316,7 +320,7 @@ def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
             warnings.append(LogWarning("settings-differ", f"the runs were analyzed differently: {told}"))
     shapes = {tensor.name: tensor.shape for tensor in baseline.tensors}
     others = [
-        f"{tensor.name} ({extents(shapes[tensor.name])} and {extents(tensor.shape)})"
+        f"{tensor.name} ({extents(shapes[tensor.name]) or SCALAR} and {extents(tensor.shape) or SCALAR})"
         for tensor in run.tensors
         if tensor.shape != shapes.get(tensor.name, tensor.shape)
     ]

@@ -5,26 +5,24 @@ from __future__ import annotations
 import collections
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, UsageError
-from ..logs.log import GradientLog, Tensor, open_log
+from ..logs.log import GradientLog, Tensor
 from ..logs.ranges import Tile, parts_of_tensors
 from ..logs.store import codec_pipeline
 from ..passes.blocks import Block, BlockReader
 from ..plans.plan import Plan
-from ..plans.preparation import available_processors, check_settings, select_tensors
-from ..plans.request import Request
+from ..plans.preparation import available_processors
 from ..progress import Progress
 from ..results.known_values import mean_of_known
 from ..results.result import Settings
 from ..sizes import DEFAULT_MEMORY
-from .side_by_side import plan_side_by_side
+from .pairing import Pairing
 
 Doubles = NDArray[np.float64]
 
@@ -98,7 +96,7 @@ def relate(
     """
     workers = threads or available_processors()
     with codec_pipeline(workers):
-        pair = _Pairing.of(baseline, run, settings)
+        pair = Pairing.of(baseline, run, settings)
         assert settings.subspace is not None
         step, kept, plans = pair.plan(steps, settings, memory, workers)
         chosen = pair.tensors
@@ -130,82 +128,10 @@ def check_relation(
     """
     workers = threads or available_processors()
     with codec_pipeline(workers):
-        pair = _Pairing.of(baseline, run, settings)
+        pair = Pairing.of(baseline, run, settings)
         steps = [log.step[slice(*span)] for log, span in zip(pair.logs, rows, strict=True)]
         if all(each.size for each in steps):  # else the runs' own analyses tell
             pair.plan(steps, settings, memory, workers)
-
-
-@dataclass(frozen=True)
-class _Pairing:
-    """Two logs, and the tensors of each that were chosen: of the same names and shapes."""
-
-    logs: Sequence[GradientLog]
-    tensors: Sequence[Sequence[Tensor]]
-
-    @classmethod
-    def of(
-        cls, baseline: str | os.PathLike[str], run: str | os.PathLike[str], settings: Settings
-    ) -> _Pairing:
-        check_settings(settings)
-        if settings.subspace is None:
-            raise UsageError("relate: settings.subspace is not set")
-        logs = [open_log(path, truncate=settings.truncate) for path in (baseline, run)]
-        tensors = [select_tensors(log, settings)[0] for log in logs]
-        _check_parameters(logs, tensors)
-        return cls(logs, tensors)
-
-    def plan(
-        self, steps: Sequence[NDArray[np.int64]], settings: Settings, memory: int, workers: int
-    ) -> tuple[NDArray[np.int64], list[NDArray[np.intp]], list[Plan]]:
-        """The training steps in both, the rows of each log that hold them, and how to read those."""
-        step, kept = _common_steps(self.logs, steps)
-        spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]
-        request = Request(
-            self.tensors[0], (0, step.size), 0, 0, 0, memory, workers, window=settings.window_rows
-        )
-        return step, kept, plan_side_by_side(request, self.tensors, spans)
-
-
-def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Tensor]]) -> None:
-    shapes = [{tensor.name: tensor.shape for tensor in tensors} for tensors in chosen]
-    for name in [*shapes[0], *shapes[1]]:
-        if shapes[0].get(name) != shapes[1].get(name):
-            own, other = (side.get(name) for side in (shapes[1], shapes[0]))
-            if own is None or other is None:
-                told = f"tensor '{name}' is not in both"
-            else:
-                told = f"tensor '{name}' is {extents(own)}, not {extents(other)}"
-            raise DataError(
-                f"{logs[1].path}: other parameters than {logs[0].path}: {told}; --subspace compares runs of "
-                "the same parameters, which --tensor and --exclude can choose"
-            )
-
-
-def extents(shape: Sequence[int]) -> str:
-    """A shape in words: ``64x32``."""
-    return "x".join(map(str, shape)) or "a scalar"
-
-
-def _common_steps(
-    logs: Sequence[GradientLog], steps: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], list[NDArray[np.intp]]]:
-    """The training steps in both runs, and the rows of each that hold them."""
-    common = np.intersect1d(steps[0], steps[1])
-    if not common.size:
-        raise DataError(
-            f"{logs[1].path}: no training step in common with {logs[0].path}: --subspace relates gradients "
-            "of equal steps"
-        )
-    rows = []
-    for log in logs:
-        found = np.flatnonzero(np.isin(log.step, common))
-        if found.size != common.size or not np.array_equal(log.step[found], common):
-            raise DataError(
-                f"{log.path}: training steps stand twice or out of order: --subspace cannot match rows"
-            )
-        rows.append(found)
-    return common, rows
 
 
 class _Pair:
@@ -333,7 +259,7 @@ def _pass(
     ):
         readers = (first, second)
         try:
-            for blocks in _side_by_side(first, second):
+            for blocks in zip(first, second, strict=True):
                 tiles = blocks[0].range.tiles
                 for number, tile in enumerate(tiles):
                     ended = blocks if number == len(tiles) - 1 else None
@@ -349,8 +275,3 @@ def _pass(
             pool.shutdown(wait=True, cancel_futures=True)
     scopes[-1].finish()
     return scopes
-
-
-def _side_by_side(first: BlockReader, second: BlockReader) -> Iterator[tuple[Block, Block]]:
-    """The same columns of both runs."""
-    yield from zip(first, second, strict=True)

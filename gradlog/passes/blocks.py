@@ -24,6 +24,7 @@ from ..logs.log import Tensor
 from ..logs.ranges import ParameterRange, Segment, chunk_spans, decoding_bytes
 from ..logs.store import first_line
 from ..plans.plan import Plan
+from ..sizes import extents
 
 
 @dataclass
@@ -160,7 +161,7 @@ class BlockReader:
             except Exception as found:
                 height = tensor.chunks[0]
                 last = min((chunk[0] + 1) * height, array.shape[0]) - 1
-                grid = "x".join(map(str, grid_shape(array.shape, tensor.chunks)))
+                grid = extents(grid_shape(array.shape, tensor.chunks))
                 return DataError(
                     f"{self._path}: tensor '{tensor.name}': chunk {'/'.join(map(str, chunk))} of grid {grid} "
                     f"(rows {chunk[0] * height}-{last}) cannot be decoded: {first_line(found)}; "
