@@ -76,7 +76,7 @@ class Tensor:
         """Rows stored, committed or not."""
         return int(self.array.shape[0])
 
-    @property
+    @functools.cached_property
     def parameters(self) -> int:
         """Number of parameters, the product of `shape`."""
         return math.prod(self.shape)

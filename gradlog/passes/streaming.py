@@ -263,7 +263,6 @@ class _TileWork:
         rows = values.shape[0]
         increments_needed = plan.method != "none" or self._bands is not None
         before = self._histories.pop(task.key, None)
-        histories = []
         # Gradients are taken before the pass puts increments in their place.
         windows = self._windows.take(task.key, task.parts, values, block.start, block.last)
         all_sums = []
@@ -282,9 +281,7 @@ class _TileWork:
             )  # fmt: skip
             all_sums.append(sums)
             if not block.last:
-                histories.append(narrowed(history, width))
-        if not block.last:
-            self._histories[task.key] = histories
+                self._histories.setdefault(task.key, []).append(narrowed(history, width))
         if any(nonfinite_rows(sums).any() for sums in all_sums):
             self._spoiled.add(task.key)
         over_rows, over_columns, of_parts = None, [], []

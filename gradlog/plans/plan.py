@@ -332,7 +332,7 @@ def _plan(
         buffers=buffers,
         workers=workers,
         memory=memory + request.decoding_bytes,
-        decoding_bytes=max(request.decoding_bytes, request.room + request.decoding_bytes - memory),
+        decoding_bytes=request.decoding_bytes + max(0, request.room - memory),
         decoded_bytes=request.count * decoded_row_bytes(tensors, ranges),
         window=request.window,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,8 +82,13 @@ class Request:
 
     @property
     def _decoding_bytes(self) -> int:
-        largest = max(map(decoding_bytes, self.tensors), default=0)
-        return 0 if largest <= UNCOUNTED else largest
+        return 0 if self._largest_chunk[0] <= UNCOUNTED else self._largest_chunk[0]
+
+    @functools.cached_property
+    def _largest_chunk(self) -> tuple[int, str]:
+        """Bytes that it takes to decode, and its tensor's name."""
+        found = ((decoding_bytes(tensor), tensor.name) for tensor in self.tensors)
+        return max(found, key=lambda item: item[0], default=(0, ""))
 
     def enough(self, fixed: int, blocks: float = 1 / 8) -> str:
         """--memory that leaves this part of it for blocks beside `fixed` bytes."""
@@ -91,13 +97,13 @@ class Request:
 
     def check_chunks(self) -> None:
         """Raise MemoryLimitError where a chunk cannot be decoded within memory."""
-        largest = max(self.tensors, key=decoding_bytes, default=None)
-        if largest is None or decoding_bytes(largest) <= max(UNREFUSED, DECODING_PART * self.memory):
+        largest, name = self._largest_chunk
+        if largest <= max(UNREFUSED, DECODING_PART * self.memory):
             return
         raise MemoryLimitError(
-            f"a chunk of tensor '{largest.name}' takes {format_size(decoding_bytes(largest))} to decode, as "
-            f"stored and decoded, too much for --memory {format_size(self.memory)}: give --memory "
-            f"{format_size(int(decoding_bytes(largest) / DECODING_PART) + 1)}"
+            f"a chunk of tensor '{name}' takes {format_size(largest)} to decode, as stored and decoded, too "
+            f"much for --memory {format_size(self.memory)}: give --memory "
+            f"{format_size(int(largest / DECODING_PART) + 1)}"
         )
 
     @property
