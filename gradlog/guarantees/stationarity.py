@@ -16,6 +16,8 @@ case puts m_t = 0 into the added term: mean ||g_t||^2. Units: squared gradient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ from ..results.result import Analysis
 from .guarantee import LOGGED, Guarantee, listed_and_found
 
 Doubles = NDArray[np.float64]
+
+WHOLE, ADDED = "stationarity", "stationarity[added]"
 
 
 def stationarity_rows(
@@ -54,17 +58,17 @@ def stationarity_rows(
         why = NO_SERIES
     if why:
         return [
-            Guarantee("stationarity", "", whole, "", tuple(assumptions), None, None, why),
-            Guarantee("stationarity[added]", "", formula, of_worst, tuple(assumptions), None, None, why),
+            Guarantee(WHOLE, "", whole, "", tuple(assumptions), None, None, why),
+            Guarantee(ADDED, "", formula, of_worst, tuple(assumptions), None, None, why),
         ]
-    hint = min(residuals, key=lambda spec: float(weights @ residuals[spec]))
+    hint = _best_hint(residuals, weights)
     added, worst = float(weights @ residuals[hint]), float(weights @ steps.grad_norm**2)
     first, why = _first_term(analysis, rates, smoothness, floor)
     value, limit = (None, None) if first is None else (first + added, first + worst)
     said, of_all = tuple(assumptions), whole.replace(formula, of_worst)
     return [
-        Guarantee("stationarity", hint, whole, of_all, said, value, limit, why),
-        Guarantee("stationarity[added]", hint, formula, of_worst, said, added, worst),
+        Guarantee(WHOLE, hint, whole, of_all, said, value, limit, why),
+        Guarantee(ADDED, hint, formula, of_worst, said, added, worst),
     ]
 
 
@@ -75,18 +79,23 @@ def stationarity_curves(
 
     NaN before any lr is above 0.
     """
-    whole, added = stationarity_rows(analysis, smoothness, rate, floor)
-    if added.value is None:
+    residuals = listed_and_found(analysis)
+    if analysis.total.best is None or not residuals:
         return {}
     rates = _usable_rates(analysis, rate)
     weights = _weights(analysis, rates)
+    first, _ = _first_term(analysis, rates, smoothness, floor)
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = np.cumsum(weights * listed_and_found(analysis)[added.hint]) / np.cumsum(weights)
-        found = {added.name: np.asarray(means)}
-        if whole.value is not None and rates is not None:
-            first = (whole.value - added.value) * rates.sum() / np.cumsum(rates)
-            found[whole.name] = np.where(np.isfinite(first), first + means, np.nan)
+        means = np.cumsum(weights * residuals[_best_hint(residuals, weights)]) / np.cumsum(weights)
+        found = {ADDED: np.asarray(means)}
+        if first is not None and rates is not None:
+            so_far = first * rates.sum() / np.cumsum(rates)
+            found[WHOLE] = np.where(np.isfinite(so_far), so_far + means, np.nan)
     return found
+
+
+def _best_hint(residuals: Mapping[str, Doubles], weights: Doubles) -> str:
+    return min(residuals, key=lambda spec: float(weights @ residuals[spec]))
 
 
 def _usable_rates(analysis: Analysis, rate: float | None) -> Doubles | None:
