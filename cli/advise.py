@@ -22,6 +22,13 @@ QUANTITIES = (
 
 
 @click.command(
+    help="""Tell what the gradients of each RUN say about its optimizer: which hint, memory, rank, schedule
+    and clipping would serve, which tensors are dead or could be frozen; nothing to change is the usual
+    answer.
+
+    RUN is a Zarr store, or a file with what analyze --format json wrote, which leaves some answers open; -
+    takes paths, one a line, or JSON from stdin. docs/decisions.md has formulas, sources and limits.
+    """,
     short_help="What gradients say about the optimizer: decisions with their figures.",
     epilog="""\b
 Examples:
@@ -62,12 +69,6 @@ def command(
     resources: Resources,
     shown: Presentation,
 ) -> int:
-    """Tell what the gradients of each RUN say about its optimizer: which hint, memory, rank, schedule and
-    clipping would serve, which tensors are dead or could be frozen; nothing to change is the usual answer.
-
-    RUN is a Zarr store, or a file with what analyze --format json wrote, which leaves some answers open; -
-    takes paths, one a line, or JSON from stdin. docs/decisions.md has formulas, sources and limits.
-    """
     from gradmf import gradlog
 
     from .advice_report import advice_report

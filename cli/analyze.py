@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    help="""Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
+
+    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
+    warnings and errors to stderr. A RUN that fails does not stop the others.
+    """,
     short_help="How predictable gradients were, in how many dimensions.",
     epilog="""\b
 Examples:
@@ -57,11 +62,6 @@ def command(
     window: int | None,
     part: tuple[int, int] | None,
 ) -> int:
-    """Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
-
-    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
-    warnings and errors to stderr. A RUN that fails does not stop the others.
-    """
     options.check_steps(steps, shown)
     for option, asked in (("--tensor-steps", tensor_steps), ("--search", search)):
         if part is None and asked and not shown.format.startswith("json"):

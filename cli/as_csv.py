@@ -270,8 +270,9 @@ def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
     row["increment_energy"] = spectrum.energy if spectrum else None
     row["method"] = spectrum.method if spectrum else None
     row["confidence"] = spectrum.confidence if spectrum else None
-    for position, epsilon in enumerate(analysis.settings.epsilons):
-        rank = spectrum.rank[position] if spectrum else None
+    ranks = {rank.epsilon: rank for rank in spectrum.rank} if spectrum else {}
+    for epsilon in analysis.settings.epsilons:
+        rank = ranks.get(epsilon)
         row[f"rank[{epsilon!r}]"] = rank.rank if rank else None
         row[f"rank_lower[{epsilon!r}]"] = rank.lower if rank else None
         row[f"rank_upper[{epsilon!r}]"] = rank.upper if rank else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -114,11 +115,22 @@ def lines_of_stdin() -> Iterator[str]:
 
 def numbered_lines_of_stdin() -> Iterator[tuple[int, str]]:
     """Lines of stdin with their numbers, from 1, as soon as they are there; blank lines are skipped."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed", "standard input")
     found = False
-    for number, line in enumerate(sys.stdin.buffer if sys.stdin is not None else (), 1):
+    number = 0
+    while line := _next_line_of_stdin():
+        number += 1
         text = os.fsdecode(line.rstrip(b"\r\n"))
         if text.strip():
             found = True
             yield number, text
     if not found:
         tell_warning("no run paths on standard input")
+
+
+def _next_line_of_stdin() -> bytes:
+    try:
+        return sys.stdin.buffer.readline()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), "standard input") from error

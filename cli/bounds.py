@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    help="""Evaluate regret and stationarity guarantees on each RUN, and search for its best predictors.
+
+    RUN is a Zarr store, or a file with what analyze --search --format json wrote; - takes JSON Lines, or
+    paths one a line, from stdin. docs/guarantees.md has each formula with what it assumes.
+    """,
     short_help="Guarantees with this run's path length in the worst case's place.",
     epilog="""\b
 Examples:
@@ -53,11 +58,6 @@ def command(
     resources: Resources,
     shown: Presentation,
 ) -> int:
-    """Evaluate regret and stationarity guarantees on each RUN, and search for its best predictors.
-
-    RUN is a Zarr store, or a file with what analyze --search --format json wrote; - takes JSON Lines, or
-    paths one a line, from stdin. docs/guarantees.md has each formula with what it assumes.
-    """
     from gradmf import gradlog
 
     from .as_csv import BOUNDS_COLUMNS, CURVE_COLUMNS, write_bounds, write_curves

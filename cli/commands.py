@@ -38,6 +38,8 @@ class _LazyGroup(click.Group):
 
 
 @click.group(
+    # Not as docstrings, here and in all commands: python -OO leaves those out.
+    help="How predictable were a training run's gradients, and in how many dimensions did they move?",
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
@@ -53,7 +55,7 @@ Exit codes: 0 done, 1 the data is at fault, 2 wrong usage,
 )
 @click.version_option(package_name="gradmf", message="gradmf %(version)s")
 def gradmf() -> None:
-    """How predictable were a training run's gradients, and in how many dimensions did they move?"""
+    """All commands."""
 
 
 def run(arguments: list[str]) -> int:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    help="""Compare path lengths, kappa and predictable rank of each RUN and its tensors with the BASELINE.
+
+    BASELINE and RUN are Zarr stores, or files with what analyze --format json or jsonl wrote; - takes JSON
+    Lines, or paths one a line, from stdin. Changes that lie within noise are marked ~.
+    """,
     short_help="How runs differ from a baseline, and whether that is noise.",
     epilog="""\b
 Examples:
@@ -61,11 +66,6 @@ def command(
     fail_if: tuple[str, ...],
     shown: Presentation,
 ) -> int:
-    """Compare path lengths, kappa and predictable rank of each RUN and its tensors with the BASELINE.
-
-    BASELINE and RUN are Zarr stores, or files with what analyze --format json or jsonl wrote; - takes JSON
-    Lines, or paths one a line, from stdin. Changes that lie within noise are marked ~.
-    """
     from gradmf import gradlog
 
     from .as_csv import COMPARISON_COLUMNS, write_comparisons

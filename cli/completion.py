@@ -79,6 +79,13 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 @click.command(
+    help="""Print a script for a shell that completes commands, options, predictors and paths of runs.
+
+    \b
+    bash  eval "$(gradmf completion bash)"      in ~/.bashrc
+    zsh   eval "$(gradmf completion zsh)"       in ~/.zshrc, after compinit
+    fish  gradmf completion fish | source       in ~/.config/fish/config.fish
+    """,
     short_help="The script that lets a shell complete gradmf.",
     epilog="""\b
 Examples:
@@ -87,12 +94,5 @@ Examples:
 )
 @click.argument("shell", type=click.Choice(sorted(SCRIPTS)), metavar="bash|zsh|fish")
 def command(shell: str) -> int:
-    """Print a script for a shell that completes commands, options, predictors and paths of runs.
-
-    \b
-    bash  eval "$(gradmf completion bash)"      in ~/.bashrc
-    zsh   eval "$(gradmf completion zsh)"       in ~/.zshrc, after compinit
-    fish  gradmf completion fish | source       in ~/.config/fish/config.fish
-    """
     click.echo(SCRIPTS[shell], nl=False)
     return 0

@@ -83,11 +83,14 @@ def violation_text(violation: Violation) -> str:
 
 def _place(finding: Finding, rule: Rule) -> str:
     name = rule.subject if finding.tensor is None else finding.tensor
-    if finding.reading.value is None and (finding.before is None or finding.after is None):
+    reading = finding.reading
+    if reading.value is None and (finding.before is None or finding.after is None):
+        if math.isfinite(reading.lower) and rule.quantity == "rank":
+            return f"{name} is at least {count(int(reading.lower))}"
         return f"{name} has no value"
     if isinstance(rule.condition, str) or rule.condition.kind != "value":
         return f"{name} {_changed(finding, rule, rule.condition)}"
-    return f"{name} {_is(finding.reading, rule)}"
+    return f"{name} {_is(reading, rule)}"
 
 
 def _is(reading: Reading, rule: Rule) -> str:
@@ -96,20 +99,27 @@ def _is(reading: Reading, rule: Rule) -> str:
         return f"is {_figure(reading.value, rule.condition)}"
     if rule.quantity == "rank":
         return f"is {count(int(reading.lower))}-{count(int(reading.upper))}"
-    bounds = f"{_figure(reading.lower, '')} and {_figure(reading.upper, '')}"
-    return f"is about {_figure(reading.value, '')}, between {bounds}"
+    about = f"is about {_figure(reading.value, '')}"
+    if not _bounded(reading):
+        return about
+    return f"{about}, between {_figure(reading.lower, '')} and {_figure(reading.upper, '')}"
+
+
+def _bounded(reading: Reading) -> bool:
+    return math.isfinite(reading.lower) and math.isfinite(reading.upper)
 
 
 def _changed(finding: Finding, rule: Rule, condition: Limit | str) -> str:
     """By how much, within which bounds, from what to what: as the tables of a comparison say it."""
     told = []
     value, low, high = finding.reading.value, finding.reading.lower, finding.reading.upper
+    apart = low < high and _bounded(finding.reading)
     if value is not None and math.isfinite(value):
         if isinstance(condition, str) or condition.kind == "percent":
             # Readings of relative changes are in percent.
             limit = math.nan if isinstance(condition, str) else condition.number / 100
             told.append(sided_text(value / 100, limit))
-            told += [f"({ends_text(low / 100, high / 100, value / 100)})"] * (low < high)
+            told += [f"({ends_text(low / 100, high / 100, value / 100)})"] * apart
         else:
             told.append(_figure(value, condition, "+"))
             told += [f"({_figure(low, '', '+')} to {_figure(high, '', '+')})"] * (low < high)

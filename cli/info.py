@@ -9,6 +9,10 @@ from .options import Presentation
 
 
 @click.command(
+    help="""Show the tensors, chunks, codecs, size and metadata of each RUN, without reading gradients.
+
+    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line.
+    """,
     short_help="What is in a store, without reading gradients.",
     epilog="""\b
 Examples:
@@ -17,12 +21,9 @@ Examples:
 )
 @options.runs
 @options.truncate
+@options.gradients
 @options.presentation
-def command(runs: tuple[str, ...], truncate: bool, shown: Presentation) -> int:
-    """Show the tensors, chunks, codecs, size and metadata of each RUN, without reading gradients.
-
-    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line.
-    """
+def command(runs: tuple[str, ...], truncate: bool, gradients: tuple[str, ...], shown: Presentation) -> int:
     from gradmf import gradlog
 
     from .as_csv import DESCRIPTION_COLUMNS, write_descriptions
@@ -36,7 +37,7 @@ def command(runs: tuple[str, ...], truncate: bool, shown: Presentation) -> int:
     batch = Batch(runs)
     views = Views(gradlog.description_document, lambda log, _: info_report(log), write_descriptions)
     with open_output(shown) as output:
-        logs = batch.results(lambda run: gradlog.describe(run, truncate=truncate))
+        logs = batch.results(lambda run: gradlog.describe(run, truncate=truncate, gradients=gradients))
         output.write(render(logs, views, shown, output, several=batch.several, columns=columns))
         output.keep = not batch.worthless
     return batch.exit_code

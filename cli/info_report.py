@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def info_report(log: LogDescription) -> Report:
     """All that a person sees of `log`."""
     tables = [_tensors(log)]
+    if log.left_out:
+        tables.append(_left_out(log))
     if log.attributes:
         tables.append(_metadata(log))
     return Report(heading=log.path, facts=_facts(log), tables=tuple(tables))
@@ -32,6 +34,8 @@ def _facts(log: LogDescription) -> tuple[str, ...]:
         f"{data_size(log.raw_bytes)} of gradients, {data_size(log.stored_bytes)} stored{_ratio(log)}, "
         f"{counted(expected, 'chunk')}, {count(absent) if absent else 'none'} absent",
     ]
+    if log.format_version is None:
+        facts.append(f"rows along {log.step_axis}")
     if log.series:
         facts.append(f"series: {', '.join(log.series)}")
     return tuple(facts)
@@ -71,6 +75,11 @@ def _any_absent(log: LogDescription) -> bool:
 
 def _absent(tensor: TensorDescription) -> str:
     return f"{count(tensor.absent_chunks)} of {count(tensor.expected_chunks)}"
+
+
+def _left_out(log: LogDescription) -> Table:
+    rows = tuple(log.left_out.items())
+    return Table("No gradients", (Column("array", "left"), Column("why", "left", shrinks=True)), rows)
 
 
 def _metadata(log: LogDescription) -> Table:

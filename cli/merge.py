@@ -9,6 +9,12 @@ from .options import Presentation
 
 
 @click.command(
+    help="""Add up all PARTs of one analysis and show it as gradmf analyze does.
+
+    The numbers are those of a single run up to rounding (1e-12), and the same bits for any order of the
+    PARTs. A PART that is missing, given twice, or of another analysis is refused by name; - takes paths from
+    stdin, one a line.
+    """,
     short_help="Add up the parts that analyze --part has written.",
     epilog="""\b
 Examples:
@@ -20,12 +26,6 @@ Examples:
 @options.presentation
 @options.steps
 def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentation, steps: bool) -> int:
-    """Add up all PARTs of one analysis and show it as gradmf analyze does.
-
-    The numbers are those of a single run up to rounding (1e-12), and the same bits for any order of the
-    PARTs. A PART that is missing, given twice, or of another analysis is refused by name; - takes paths from
-    stdin, one a line.
-    """
     options.check_steps(steps, shown)
 
     from gradmf import gradlog

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 
 def tell_error(message: str) -> None:
@@ -33,15 +34,32 @@ def exit_code(error: BaseException) -> int | None:
     return 2 if isinstance(error, MemoryError) else None
 
 
-def told(error: BaseException) -> str:
-    """The text of an error that has an exit code."""
-    if isinstance(error, OSError) and not hasattr(error, "exit_code"):
-        reason = error.strerror or str(error) or type(error).__name__
-        place = error.filename
-        return f"{os.fsdecode(place)}: {reason}" if isinstance(place, (str, bytes)) else reason
-    if isinstance(error, MemoryError) and not hasattr(error, "exit_code"):
+def told(error: BaseException, place: str = "") -> str:
+    """The text of an error that has an exit code. place : where it comes from, should it not say so"""
+    if hasattr(error, "exit_code"):
+        text, named = str(error), True
+    elif isinstance(error, OSError):
+        text = error.strerror or str(error) or type(error).__name__
+        named = isinstance(error.filename, (str, bytes))
+        if named or place:
+            text = f"{os.fsdecode(error.filename) if named else place}: {text}"
+    elif isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}: try a smaller --memory"
-    return str(error)
+    else:
+        return str(error)
+    if isinstance(error, FileNotFoundError) and not text.startswith(os.sep) and _is_adrift():
+        gone = "the working directory is gone"
+        return f"{text} ({gone})" if named else gone
+    return text
+
+
+def _is_adrift() -> bool:
+    """Whether the folder that relative paths start from has been removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def printable(text: str) -> str:

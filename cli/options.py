@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
+REPEATED = ("keep", "first", "last", "fail")
 PREDICTORS = (
     "one-step",
     "ema:0.5",
@@ -107,7 +108,10 @@ def out_file(text: str) -> Path | None:
     path = Path(text)
     if not text or path.is_dir():
         raise click.BadParameter(f"{text!r} is a folder; give the name of a file.")
-    folder = Path(os.path.realpath(path)).parent
+    try:
+        folder = Path(os.path.realpath(path)).parent
+    except FileNotFoundError as error:  # there is no working directory
+        raise FileNotFoundError(error.errno, error.strerror, text) from error
     if not folder.is_dir():
         raise click.BadParameter(f"there is no folder {str(folder)!r}.")
     return path
@@ -161,6 +165,22 @@ runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_c
 
 truncate = click.option(
     "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
+)
+
+repeated = click.option(
+    "--repeated",
+    type=click.Choice(REPEATED),
+    default=REPEATED[0],
+    show_default=True,
+    help="What to do with training steps that were logged again: take all rows, the first or the last of "
+    "each step, or fail.",
+)
+
+gradients = click.option(
+    "--gradients",
+    multiple=True,
+    metavar="GLOB",
+    help="Only arrays at such a path are gradients, in a store that does not say so itself (repeatable).",
 )
 
 strict = click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store.")
@@ -225,7 +245,9 @@ _choices = (
         show_default=True,
         help="What to do with steps that hold NaN or infinity.",
     ),
+    repeated,
     truncate,
+    gradients,
     strict,
 )
 

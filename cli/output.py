@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ from typing import TextIO, cast
 from gradmf.gradlog.logs.whole_file import is_replaced, whole_file
 
 from .options import Presentation
-from .terminal import Terminal, drop_unwritten, terminal_of
+from .terminal import ClosedStream, Terminal, closed_output, drop_unwritten, terminal_of
 
 FILE_ENCODING = "utf-8"
 _NOT_UTF8 = "surrogateescape"
@@ -40,7 +39,7 @@ class Output:
         """
         for piece in pieces:
             try:
-                with _naming(self.place):
+                with naming(self.place):
                     self.stream.write(piece)
                     self.stream.flush()
             except BrokenPipeError:
@@ -56,21 +55,26 @@ def open_output(shown: Presentation) -> Iterator[Output]:
         yield _stdout(no_color=shown.no_color)
         return
     place = str(shown.out)
-    plain = is_replaced(shown.out)
-    with _naming(place), _nameless_file(shown.out) if plain else _open(shown.out) as stream:
-        output = Output(stream, place, Terminal(), FILE_ENCODING)
+    with naming(place):
+        plain = is_replaced(shown.out)
+        stream = _nameless_file(shown.out) if plain else _open(shown.out)
+    output = Output(stream, place, Terminal(), FILE_ENCODING)
+    try:
         yield output
         if plain and output.keep:
-            stream.flush()
-            stream.seek(0)
-            with whole_file(shown.out) as file:
+            with naming(place), whole_file(shown.out) as file:
+                stream.flush()
+                stream.seek(0)
                 shutil.copyfileobj(stream.buffer, file)
+    finally:
+        with naming(place):
+            stream.close()
 
 
 def _stdout(*, no_color: bool) -> Output:
     stream = sys.stdout
-    if stream is None:
-        raise OSError(errno.EBADF, "it is closed", "standard output")
+    if stream is None or isinstance(stream, ClosedStream):
+        raise closed_output()  # before all the work
     if hasattr(stream, "reconfigure"):
         # A name that the encoding cannot carry comes out escaped.
         stream.reconfigure(errors="backslashreplace")
@@ -96,11 +100,14 @@ def _open(path: Path) -> TextIO:
 
 
 @contextlib.contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Let an error of the system that names no place name this one."""
+def naming(place: str) -> Iterator[None]:
+    """Let an error of the system that names no place, or a hidden file beside this one, name this one."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.filename is not None:
+        if isinstance(error, BrokenPipeError) or hasattr(error, "exit_code"):
+            raise
+        named = "" if error.filename is None else str(error.filename)
+        if named and f"{os.sep}.{Path(place).name}." not in named:
             raise
         raise OSError(error.errno, error.strerror or str(error), place) from error

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    help="""Read RUN once and write its sketch to OUT, a gradient log of format 1.
+
+    Each tensor of more than M parameters becomes M sums of its gradients with random signs; smaller ones,
+    steps and series are copied. gradmf analyze shows a sketch with the errors that the projection brings.
+    """,
     short_help="Write a small log of random projections of a large one.",
     epilog="""\b
 Examples:
@@ -32,6 +37,8 @@ Examples:
 @sketch_options.seed
 @options.selection
 @options.truncate
+@options.gradients
+@options.repeated
 @options.strict
 @options.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
@@ -45,26 +52,24 @@ def command(
     exclude: tuple[str, ...],
     rows: tuple[int | None, int | None] | None,
     truncate: bool,
+    gradients: tuple[str, ...],
+    repeated: str,
     strict: bool,
     resources: Resources,
     quiet: bool,
     no_color: bool,
 ) -> int:
-    """Read RUN once and write its sketch to OUT, a gradient log of format 1.
-
-    Each tensor of more than M parameters becomes M sums of its gradients with random signs; smaller ones,
-    steps and series are copied. gradmf analyze shows a sketch with the errors that the projection brings.
-    """
     from gradmf import gradlog
 
     from .messages import tell_warning
+    from .output import naming
     from .progress import ProgressBar
 
     settings = gradlog.Settings(
         sketch_dim=dim, seed=seed, tensors=tensor, exclude=exclude, rows=rows or (None, None),
-        truncate=truncate, strict=strict,
+        repeated=repeated, truncate=truncate, gradients=gradients, strict=strict,
     )  # fmt: skip
-    with ProgressBar(quiet=quiet, no_color=no_color).of(run) as progress:
+    with naming(out), ProgressBar(quiet=quiet, no_color=no_color).of(run) as progress:
         summary = gradlog.sketch_log(
             run, out, settings, threads=resources.threads, memory=resources.memory, progress=progress
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import IO, TextIO
 
@@ -56,6 +59,29 @@ def drop_unwritten(stream: IO[str] | None) -> None:
         with contextlib.suppress(OSError):
             os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+class ClosedStream(io.TextIOBase):
+    """Stands for a stream that the process was started without: says so to who writes."""
+
+    def write(self, text: str) -> int:
+        if str(text):
+            raise closed_output()
+        return 0
+
+
+def closed_output() -> OSError:
+    """The error of a stdout that is closed."""
+    return OSError(errno.EBADF, "it is closed", "standard output")
+
+
+def stand_in_for_closed() -> None:
+    """Where standard streams are closed, let no file that is opened later take their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = ClosedStream()
 
 
 def _carries(stream: TextIO, text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from .cache import CACHE_FOLDER, compile_lock
+from .cache import CACHE_FOLDER, compile_lock, is_own, user
 
 _engines: list[Any] = []
 """Owners of the code that was loaded; it stays for as long as the process runs."""
@@ -59,7 +60,8 @@ def _object_path(name: str, sources: Sequence[Path]) -> Path | None:
         return None
     key = hashlib.sha256()
     features = llvm.get_host_cpu_features().flatten()
-    for word in (llvmlite.__version__, llvm.get_default_triple(), llvm.get_host_cpu_name(), features):
+    machine = (llvmlite.__version__, llvm.get_default_triple(), llvm.get_host_cpu_name(), features)
+    for word in (*machine, str(user())):  # users who share a folder don't share machine code
         key.update(word.encode() + b"\0")
     for source in sources:
         key.update(source.read_bytes() + b"\0")
@@ -67,11 +69,14 @@ def _object_path(name: str, sources: Sequence[Path]) -> Path | None:
 
 
 def _read(path: Path | None) -> tuple[str, bytes] | None:
-    """(symbol, object file), or None where there is none or it isn't whole."""
+    """(symbol, object file), or None where there is none, it isn't whole, or others can have written it."""
     if path is None:
         return None
     try:
-        digest, symbol, code = path.read_bytes().split(b"\n", 2)
+        with path.open("rb") as file:
+            if not is_own(os.fstat(file.fileno())):
+                return None
+            digest, symbol, code = file.read().split(b"\n", 2)
     except (OSError, ValueError):
         return None
     whole = hashlib.sha256(symbol + b"\n" + code).hexdigest().encode() == digest
@@ -83,10 +88,15 @@ def _write(path: Path | None, symbol: str, code: bytes) -> None:
         return
     rest = symbol.encode() + b"\n" + code
     # Where the folder can't be written any more, the next process compiles once again.
-    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
-        file.close()
-        Path(file.name).replace(path)
+    with contextlib.suppress(OSError):
+        file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115
+        try:
+            with file:
+                file.write(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
 
 
 _RUNTIME = re.compile(r"^declare (.*@(?:numba|NRT)_\w+\([^)\n]*\)).*$", re.MULTILINE)

@@ -28,8 +28,8 @@ def walk(rows: int, shape: Sequence[int], seed: int, dtype: str = "float32") -> 
 
 
 def network(rows: int = 23, dtype: str = "float32") -> dict[str, Array]:
-    """A small model: a matrix, a bias, a scalar and a convolution."""
-    shapes = {"conv.weight": (4, 3, 2, 2), "fc.bias": (7,), "fc.weight": (7, 9), "scale": ()}
+    """A small model: a matrix, a bias, a single number and a convolution."""
+    shapes = {"conv.weight": (4, 3, 2, 2), "fc.bias": (7,), "fc.weight": (7, 9), "scale": (1,)}
     return {name: walk(rows, shape, seed, dtype) for seed, (name, shape) in enumerate(shapes.items())}
 
 

@@ -117,7 +117,7 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "--rows", "-20:", "--tensor", "layer.*", "--exclude", "*.bias",
         "--predictor", "mean:3", "--predictor", "ema-debiased:0.5", "--epsilon", "0.2", "--epsilon", "0",
         "--rank", "sketch", "--nonfinite", "drop", "--truncate", "--strict", "--threads", "2",
-        "--sketch-dim", "256", "--seed", "3",
+        "--sketch-dim", "256", "--seed", "3", "--gradients", "*", "--repeated", "last",
     )  # fmt: skip
     document = strict_json(ran.out)
     assert document["settings"] == {
@@ -128,7 +128,9 @@ def test_options_reach_the_settings(run: Any, logs: SimpleNamespace) -> None:
         "exclude": ["*.bias"],
         "rows": [-20, None],
         "nonfinite": "drop",
+        "repeated": "last",
         "truncate": True,
+        "gradients": ["*"],
         "strict": True,
         "sketch_dim": 256,
         "seed": 3,

@@ -204,7 +204,7 @@ def test_results_and_paths_come_mixed_on_stdin(run: Any) -> None:
     assert compared(f"{SGD}\n\ufeff{document}") == (0, [f"{SGD},{GD}"], [])
     code, rows, [told] = compared(f"{SGD}\n{GD}\n{document[:2000]}")
     assert (code, rows) == (1, [f"{SGD},{GD}"])
-    line = document[:2000].count("\n") + 3
+    line = document[:2000].rstrip().count("\n") + 3
     assert f"standard input, line {line}: no JSON, or cut short: " in told
 
 

@@ -152,6 +152,50 @@ def test_bounds_that_overlap_do_not_say_that_nothing_changed(comparison: Compari
     assert not judged(loose, "rank[0.1] > +60")
 
 
+def test_tensors_that_one_run_lacks_are_not_passed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A rule on changes of tensors that speaks of one without a counterpart cannot be decided."""
+    rng = np.random.default_rng(3)
+    shared = {"a": rng.standard_normal((40, 3)).astype(np.float32)}
+    old = write_store(tmp_path / "old.zarr", {**shared, "b.old": shared["a"]})
+    new = write_store(tmp_path / "new.zarr", {**shared, "b.new": shared["a"]})
+    assert main(["compare", str(old), str(new), "-q", "--fail-if", "kappa[linear] > +5% in b.*"]) == 3
+    told = capfd.readouterr().err.rstrip()
+    assert told.endswith(
+        f"cannot be decided: b.old has no value, b.new has no value; only {old} has it: leave it out with "
+        "--exclude"
+    )
+    assert main(["compare", str(old), str(new), "-q", "--fail-if", "kappa[linear] changed in *"]) == 3
+    assert main(["compare", str(old), str(new), "-q", "--fail-if", "kappa[linear] changed in a"]) == 0
+    rule = ["--exclude", "b.*", "--fail-if", "kappa[linear] changed in *"]
+    assert main(["compare", str(old), str(new), "-q", *rule]) == 0
+    capfd.readouterr()
+
+
+def test_the_best_kappa_of_a_sketch_is_an_estimate(comparison: Comparison) -> None:
+    """As any other kappa: a change within its standard error decides nothing."""
+
+    def sketched(analysis: gradlog.Analysis) -> gradlog.Analysis:
+        predictors = tuple(
+            dataclasses.replace(
+                p, path_length_error=1.0, kappa_error=0.1, scaled_kappa_error=0.1, scale_error=0.1
+            )
+            for p in analysis.total.predictors
+        )
+        total = dataclasses.replace(analysis.total, predictors=predictors, energy_error=1.0)
+        return dataclasses.replace(analysis, total=total)
+
+    found = gradlog.compare(sketched(comparison.baseline), sketched(comparison.run))
+    for subject in ("kappa[best]", f"kappa[{found.total.best[1]}]"):
+        change = found.total.change(subject)
+        assert change is not None
+        assert change.absolute is not None
+        [violation] = judged(found, f"{subject} > {change.absolute + 0.1:+}")
+        [finding] = violation.findings
+        assert not finding.certain
+        assert "a sketch estimates it" in finding.reading.doubt
+        assert not judged(comparison, f"{subject} > {change.absolute + 0.1:+}")
+
+
 def test_rules_speak_of_what_all_runs_have() -> None:
     known = comparison_vocabulary(
         [Settings(), Settings(predictors=("ema:0.90", "linear"), epsilons=(0.05,), rank="none")]

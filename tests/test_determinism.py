@@ -47,7 +47,7 @@ def _single(path: Path) -> Path:
 
 def _long(path: Path) -> Path:
     """More rows than parameters: the spectrum over columns, in several blocks of rows."""
-    return foreign_store(path, {"a": walk(30_000, (13,), 1), "b": walk(30_000, (), 2)}, chunks="auto")
+    return foreign_store(path, {"a": walk(30_000, (13,), 1), "b": walk(30_000, (1,), 2)}, chunks="auto")
 
 
 def _tall(path: Path) -> Path:
@@ -205,7 +205,7 @@ def test_blocks_of_rows(tmp_path: Path, block_rows: int, rank: str, monkeypatch:
     """States go from block to block, for every predictor, on both sides of the chunk grid."""
     monkeypatch.setattr(ranges, "BLOCK_ROWS", block_rows)
     monkeypatch.setattr(ranges, "BLOCK_BYTES", 1 << 12)
-    tensors = {"a": walk(150, (9,), 1), "b": walk(150, (40,), 2), "c": walk(150, (), 3)}
+    tensors = {"a": walk(150, (9,), 1), "b": walk(150, (40,), 2), "c": walk(150, (1,), 3)}
     group = zarr.open_group(tmp_path / "run.zarr", mode="w")
     for height, (name, values) in zip((1, 6, 50), tensors.items(), strict=True):
         add_array(group, name, values, chunks=(height, *values.shape[1:]))

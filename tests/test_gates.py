@@ -18,6 +18,7 @@ from test_render_report import made_analysis
 
 from conftest import write_store
 from gradmf import gradlog
+from gradmf.cli.gates import violation_text
 from gradmf.cli.main import main
 from gradmf.gradlog import Limit, Reading, Rule, RuleError, Settings, Vocabulary, parse_rule
 from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES, VERDICTS
@@ -184,6 +185,30 @@ def test_what_has_no_value_is_never_decided(number: float, symbol: str) -> None:
     assert compare(Reading.nothing("why"), Limit(symbol, number)) is None
 
 
+@given(numbers, st.sampled_from(OPERATORS))
+def test_what_is_no_number_is_never_decided(number: float, symbol: str) -> None:
+    """NaN compares false with everything: it must not pass for that."""
+    nan = math.nan
+    for reading in (
+        Reading.exact(nan), Reading(nan, nan, nan), Reading(1.0, nan, 2.0), Reading(1.0, 0.0, nan),
+        Reading(nan, 0.0, 1.0), Reading.exact(math.inf), Reading.exact(-math.inf),
+    ):  # fmt: skip
+        assert compare(reading, Limit(symbol, number)) is None
+        for kind in ("difference", "percent"):
+            for ends in ((reading, Reading.exact(1.0)), (Reading.exact(1.0), reading)):
+                moved = change(*ends, kind)
+                assert compare(moved, Limit(symbol, number)) is None
+                assert moved.doubt
+
+
+@given(values, values, values, st.sampled_from(OPERATORS))
+def test_bounds_alone_pass_nothing(first: float, second: float, number: float, symbol: str) -> None:
+    """What has no value may be known to violate a limit, and is never said not to."""
+    low, high = sorted((first, second))
+    with_value = compare(Reading(low, low, high), Limit(symbol, number))
+    assert compare(Reading(None, low, high), Limit(symbol, number)) is (with_value or None)
+
+
 bounds = st.tuples(st.integers(1, 50), st.integers(0, 50)).map(
     lambda pair: Reading(float(pair[0]), float(pair[0]), float(sum(pair)), "open")
 )
@@ -263,6 +288,52 @@ def test_bounds_and_estimates_are_not_taken_for_figures() -> None:
         assert certain or violation.findings[0].reading.doubt
     for text in ("rank[0.1] > 45", "rank[0.1] < 12", "rank[0.1] == 50", "stable_rank < 1"):
         assert not judged(analysis, text), text
+
+
+def test_figures_that_are_missing_pass_nothing() -> None:
+    """Whatever is None or NaN in a result: no rule about it is passed, and what to do is said."""
+    analysis = made_analysis()
+    spectrum = analysis.total.spectrum
+    assert spectrum is not None
+    for nothing in (None, math.nan):
+        predictors = tuple(
+            dataclasses.replace(p, kappa=nothing, scaled_kappa=nothing, scale=nothing)
+            for p in analysis.total.predictors
+        )
+        missing: Any = dataclasses.replace(
+            spectrum, stable_rank=nothing, effective_rank=nothing, participation_ratio=nothing,
+            energy=math.nan,
+            rank=tuple(dataclasses.replace(r, residual=nothing) for r in spectrum.rank),
+        )  # fmt: skip
+        total = dataclasses.replace(analysis.total, energy=math.nan, predictors=predictors, spectrum=missing)
+        damaged = dataclasses.replace(analysis, total=total)
+        for subject in (
+            "kappa[one-step]", "scaled_kappa[linear]", "scale[one-step]", "residual[0.05]", "stable_rank",
+            "effective_rank", "participation_ratio", "increment_energy", "energy", "grad_norm",
+        ):  # fmt: skip
+            for symbol in OPERATORS:
+                [violation] = judged(damaged, f"{subject} {symbol} 1")
+                [finding] = violation.findings
+                assert not finding.certain
+                assert finding.reading.doubt
+
+
+def test_a_rank_without_an_upper_end_is_told_by_its_lower_one() -> None:
+    analysis = made_analysis(width=3)
+    spectrum = analysis.total.spectrum
+    assert spectrum is not None
+    ranks = tuple(
+        dataclasses.replace(r, rank=None, lower=12, upper=511, residual=None) for r in spectrum.rank
+    )
+    total = dataclasses.replace(analysis.total, spectrum=dataclasses.replace(spectrum, rank=ranks))
+    refused = dataclasses.replace(analysis, total=total)
+    for text, told in (
+        ("rank[0.1] > 11", "rank[0.1] > 11: rank[0.1] is at least 12"),
+        ("rank[0.1] > 12", "rank[0.1] > 12 cannot be decided: rank[0.1] is at least 12; the sketch method"),
+        ("rank[0.1] > 511", "rank[0.1] > 511 cannot be decided: rank[0.1] is at least 12; the sketch method"),
+    ):
+        [violation] = judged(refused, text)
+        assert violation_text(violation).startswith(told)
 
 
 def test_a_pattern_finds_the_worst_tensor_first() -> None:

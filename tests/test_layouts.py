@@ -398,7 +398,7 @@ def test_mixed_dtypes(tmp_path: Path) -> None:
         "a": walk(ROWS, (5,), 1, "float16"),
         "b": walk(ROWS, (3, 3), 2, "float64"),
         "c": walk(ROWS, (40,), 3, "float32"),
-        "d": walk(ROWS, (), 4, "float64"),
+        "d": walk(ROWS, (1,), 4, "float64"),
     }
     path = foreign_store(tmp_path / "run.zarr", tensors)
     add_array(zarr.open_group(path, mode="r+"), "e", bits, attributes={"gradlog": {"dtype": "bfloat16"}})
@@ -421,8 +421,9 @@ def test_empty_parameters(tmp_path: Path, chunk: int, marked: bool) -> None:
     if marked:
         group.attrs["gradlog"] = {"version": 1}
         add_array(group, "step", np.arange(ROWS))
-    analysis = check(path, tensors)
+    analysis = check(path, tensors, warned=("tensors-empty",))
     assert [tensor.parameters for tensor in analysis.tensors] == [0, 0, 4]
+    assert "empty, hollow; parameters that are partitioned" in analysis.warnings[0].message
     assert all(p.kappa is None for p in analysis.tensors[0].predictors)
 
 
@@ -447,17 +448,14 @@ def test_empty_parameters_in_chunks_of_size_0(tmp_path: Path, zarr_format: int) 
         with pytest.raises(gradlog.DataError, match=r"run\.zarr"):  # this zarr doesn't open it at all
             gradlog.analyze(path)
         return
-    check(path, tensors)
+    check(path, tensors, warned=("tensors-empty",))
 
 
 def test_only_empty_parameters(tmp_path: Path) -> None:
+    """What a rank of FSDP or ZeRO-3 holds of parameters elsewhere: not "all gradients are zero"."""
     path = foreign_store(tmp_path / "run.zarr", {"w": np.zeros((ROWS, 0), "f4")}, chunks=(4, 1))
-    analysis = gradlog.analyze(path)
-    assert analysis.total.energy == 0
-    assert analysis.total.parameters == 0
-    assert analysis.total.best is None
-    assert analysis.total.spectrum is not None
-    assert [rank.rank for rank in analysis.total.spectrum.rank] == [0, 0, 0]
+    with pytest.raises(gradlog.DataError, match=r"run\.zarr: all tensors are without any entry: w; .*ZeRO-3"):
+        gradlog.analyze(path)
 
 
 SIZES = (1, 2, 3, 30, 100, 400, 1500, 2047, 2048, 2049, 4096, 4097, 20_000)
@@ -497,8 +495,14 @@ def test_tensors_of_any_sizes(
         add_array(group, name, values, chunks=(min(rows, height), max(width, values.shape[1] // 4)))
     first = data.draw(st.integers(0, rows - 1))
     last = data.draw(st.integers(first + 1, rows))
-    analysis = gradlog.analyze(path, gradlog.Settings(rows=(first, last)))
-    assert_analysis(analysis, {name: values[first:last] for name, values in tensors.items()})
+    chosen = gradlog.Settings(rows=(first, last))
+    if not any(sizes):
+        with pytest.raises(gradlog.DataError, match="without any entry"):
+            gradlog.analyze(path, chosen)
+        return
+    assert_analysis(
+        gradlog.analyze(path, chosen), {name: values[first:last] for name, values in tensors.items()}
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 7.0])
@@ -573,10 +577,30 @@ def test_scalar_series_are_no_gradients(tmp_path: Path, marked: bool) -> None:
     assert set(gradlog.describe(path).series) == set(series)
 
 
-def test_scalar_parameters_of_a_foreign_group(tmp_path: Path) -> None:
-    """One value a row is a tensor of its own where its name is none of a series."""
+@pytest.mark.parametrize("name", ["reward", "kl", "perplexity", "scale", "loss", "model.temperature"])
+def test_one_value_a_row_is_no_gradient(tmp_path: Path, name: str) -> None:
+    """Under whatever name, unless the user says so: a parameter that is a single number looks the same."""
+    tensors = {"w": walk(ROWS, (4,), 1), name: 1e3 * walk(ROWS, (), 2)}
+    path = foreign_store(tmp_path / "run.zarr", tensors)
+    analysis = check(path, {"w": tensors["w"]}, warned=("arrays-left-out",))
+    told = analysis.warnings[0].message
+    assert f"{name} (one value a row)" in told
+    assert "taken: w" in told
+    assert "--gradients GLOB" in told
+    assert set(gradlog.describe(path).series) == {name}
+    check(path, tensors, settings=gradlog.Settings(gradients=("*",)))
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["in-grads", "format-1"])
+def test_scalar_parameters(tmp_path: Path, marked: bool) -> None:
+    """In `grads` one value a row is a tensor of one parameter."""
     tensors = {"w": walk(ROWS, (4,), 1), "temperature": walk(ROWS, (), 2)}
-    check(foreign_store(tmp_path / "run.zarr", tensors), tensors)
+    path = tmp_path / "run.zarr"
+    if marked:
+        format1_store(path, tensors)
+    else:
+        foreign_store(path, {f"grads/{name}": values for name, values in tensors.items()})
+    check(path, tensors)
 
 
 @pytest.mark.parametrize("marked", [False, True], ids=["foreign", "format-1"])

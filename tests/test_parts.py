@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,240 @@ def test_a_lost_member_is_told(three: tuple[Path, list[Path]]) -> None:
         line = refused(files)
         assert line.startswith(f"{files[0]}: no part file, or a damaged one (")
         assert lost in line
+
+
+def members(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(file: Path, held: Mapping[str, bytes], *, listed: bool = True) -> None:
+    """An archive of these members, with checksums that hold. listed : whether its header knows of them"""
+    header = json.loads(held["part.json"])
+    if listed:
+        header["arrays"] = [name.removesuffix(".npy") for name in held if name.endswith(".npy")]
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in {**held, "part.json": json.dumps(header).encode()}.items():
+            archive.writestr(name, data)
+
+
+def npy(array: Array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def stepped(tmp_path: Path) -> list[Path]:
+    """Three parts with sums by step: tensors that straddle, matrices over rows, a part of several tensors."""
+    tensors = {"a": walk(30, (5000,), 1), "b": walk(30, (60,), 2), "c": walk(30, (3000,), 3)}
+    path = format1_store(tmp_path / "run.zarr", tensors)
+    files = [tmp_path / f"part.{index}" for index in (1, 2, 3)]
+    for index, file in enumerate(files, 1):
+        part = gradlog.analyze_part(path, gradlog.PartNumber(index, 3), tensor_steps=True)
+        gradlog.write_part(part, file)
+    return files
+
+
+CHANGES: dict[str, Callable[[Array], Array]] = {
+    "turned": lambda a: a.T.copy() if a.ndim > 1 else a.reshape(1, -1),
+    "flat": lambda a: a.reshape(-1) if a.ndim > 1 else a.reshape(-1, 1),
+    "single": lambda a: a.astype("f4"),
+    "big endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "complex": lambda a: a.astype("c16"),
+    "words": lambda a: a.astype("U8"),
+    "objects": lambda a: a.astype(object),
+    "cut": lambda a: a[:-1],
+    "twice": lambda a: np.concatenate([a, a]),
+    "negative": lambda a: -a - 1,
+    "double": lambda a: (2 * a).astype(a.dtype),
+    "none": lambda a: np.zeros((0,) * a.ndim, a.dtype),
+    "zeros": lambda a: np.zeros_like(a),
+    "NaN": lambda a: np.full(a.shape, np.nan),
+    "infinite": lambda a: np.full(a.shape, np.inf),
+    "huge": lambda a: (a + 1) * (a.dtype.type(10) ** (10 if a.dtype.kind == "i" else 300)),
+    "upside down": lambda a: a[::-1].copy(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_array_is_told_with_its_file(stepped: list[Path], change: str) -> None:
+    """Its checksum holds: what the array says does not fit its header, or the part's other sums."""
+    good = text(gradlog.merge_parts(stepped))
+    kinds = set()
+    for at, file in enumerate(stepped):
+        held = members(file)
+        for name in held:
+            if not name.endswith(".npy"):
+                continue
+            array = np.load(io.BytesIO(held[name]))
+            changed = CHANGES[change](array)
+            if npy(changed) == held[name]:  # zeros are
+                continue
+            write_members(file, {**held, name: npy(changed)})
+            line = refused(stepped)
+            assert "\n" not in line
+            if (
+                name == "step.npy"
+                and at == 0
+                and change in ("negative", "double", "zeros", "huge", "upside down")
+            ):
+                assert line.startswith(f"{stepped[1]}: made when the run had other training steps"), line
+            else:
+                assert line.startswith(f"{file}: "), (name, line)
+            kinds.add(name.partition("/")[0])
+        write_members(file, held)
+    assert {"series.npy", "totals.npy", "tensor", "squares", "gram", "step.npy"} <= kinds
+    assert text(gradlog.merge_parts(stepped)) == good
+
+
+def test_members_that_a_part_has_not(stepped: list[Path]) -> None:
+    file = stepped[1]
+    held = members(file)
+    array = held["series.npy"]
+    for name, listed, told in (
+        ("tensor/3.npy", True, "tensor/3.npy is of no tensor"),
+        ("squares/-1.npy", True, "squares/-1.npy is of no tensor"),
+        ("gram/x.npy", True, "gram/x.npy is of no tensor"),
+        ("gram/01.npy", True, "gram/01.npy is of no tensor"),
+        ("tensor/total.npy", True, "tensor/total.npy is of no tensor"),
+        ("other.npy", True, "it holds other members than a part"),
+        ("other.npy", False, "other.npy is not known to its header"),
+        ("notes.txt", True, "notes.txt is not known to its header"),
+        ("squares/total.npy", True, "both forms of the spectrum of total"),
+    ):
+        write_members(file, {**held, name: array}, listed=listed)
+        line = refused(stepped)
+        assert line.startswith(f"{file}: no part file, or a damaged one (")
+        assert told in line
+    for name in held:  # and its header does not miss it
+        if name == "part.json" or not np.load(io.BytesIO(held[name])).any():
+            continue
+        write_members(file, {other: data for other, data in held.items() if other != name})
+        line = refused(stepped)
+        assert line.startswith(f"{file}: no part file, or a damaged one ("), (name, line)
+    write_members(file, held)
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("series.npy", array)
+    assert "stands there twice" in refused(stepped)
+    write_members(file, {**held, "tensor/": b"", "notes/": b""})  # as zip -r writes them
+    gradlog.merge_parts(stepped)
+
+
+def test_members_of_another_part(stepped: list[Path]) -> None:
+    """Arrays of the right shape and with checksums that hold, but of other gradients."""
+    other = members(stepped[2])
+    held = members(stepped[1])
+    for name in other:
+        if name.endswith(".npy") and other[name] != held.get(name):
+            write_members(stepped[1], {**held, name: other[name]})
+            line = refused(stepped)
+            assert line.startswith(f"{stepped[1]}: no part file, or a damaged one ("), (name, line)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("part", [1, 10**12]),
+        ("part", [0, 3]),
+        ("part", ["2", "3"]),
+        ("part", [2]),
+        ("part", None),
+        ("gradmf", None),
+        ("method", "none"),
+        ("method", 3),
+        ("by_columns", "no"),
+        ("tensor_steps", 1),
+        ("tensor_steps", False),
+        ("plan", None),
+        ("warnings", [3]),
+        ("warnings", {}),
+        ("cost", {"seconds": "a", "bytes_decoded": 1, "reader": ""}),
+        ("cost", None),
+        ("arrays", {}),
+        ("arrays", [1]),
+        ("run", []),
+        ("run.rows", 10**12),
+        ("run.rows", "30"),
+        ("run.path", 3),
+        ("run.attributes", []),
+        ("run.tensors", []),
+        ("run.tensors", [[]]),
+        ("run.tensors.0.shape", [-1]),
+        ("run.tensors.0.shape", "50"),
+        ("run.tensors.0.shape", [2.0]),
+        ("run.tensors.1.name", "a"),
+        ("run.tensors.1.name", None),
+        ("settings", None),
+        ("settings.epsilons", [2.0]),
+        ("settings.epsilons", ["0.1"]),
+        ("settings.predictors", ["three-step"]),
+        ("settings.predictors", 3),
+        ("settings.rank", "none"),
+        ("settings.unheard", 3),
+        ("settings.seed", -1),
+        ("version", "2"),
+        ("version", None),
+        ("format", 3),
+    ],
+)
+def test_a_header_that_cannot_be(stepped: list[Path], place: str, value: object) -> None:
+    held = members(stepped[1])
+    header = json.loads(held["part.json"])
+    *inner, last = (int(word) if word.isdigit() else word for word in place.split("."))
+    holder: Any = header
+    for word in inner:
+        holder = holder[word]
+    holder[last] = value
+    write_members(stepped[1], {**held, "part.json": json.dumps(header).encode()}, listed=place != "arrays")
+    line = refused(stepped)
+    assert "\n" not in line
+    if place == "part" and value == [1, 10**12]:  # which part it is cannot be told
+        assert "not one of" in line
+    else:
+        assert line.startswith(f"{stepped[1]}: "), line
+
+
+def test_archives_that_this_python_cannot_read(three: tuple[Path, list[Path]]) -> None:
+    _, files = three
+    whole = files[1].read_bytes()
+    entries = [at for at in range(len(whole)) if whole.startswith(b"PK\x01\x02", at)]
+    locals_ = [at for at in range(len(whole)) if whole.startswith(b"PK\x03\x04", at)]
+    for at, local in zip(entries, locals_, strict=True):
+        for change in ("encrypted", "newer", "compressed"):
+            damaged = bytearray(whole)
+            if change == "encrypted":
+                damaged[at + 8] |= 1
+                damaged[local + 6] |= 1
+            elif change == "newer":
+                damaged[at + 6] = damaged[local + 4] = 99
+            else:
+                damaged[at + 10] = damaged[local + 8] = 97
+            files[1].write_bytes(damaged)
+            line = refused(files)
+            assert line.startswith(f"{files[1]}: no part file, or a damaged one ("), (change, line)
+            assert "\n" not in line
+
+
+def test_many_parts_that_are_missing_are_counted(three: tuple[Path, list[Path]]) -> None:
+    path, files = three
+    held = members(files[0])
+    header = {**json.loads(held["part.json"]), "part": [2, 10**15]}
+    write_members(files[0], {**held, "part.json": json.dumps(header).encode()})
+    line = refused([files[0]])
+    assert line.startswith(f"{path}: part 1/{10**15}, 3/{10**15}, ")
+    assert f" and {10**15 - 9} more is missing: " in line
+
+
+def test_sums_that_overflow_are_told(tmp_path: Path) -> None:
+    values = np.full((5, 4), 1e160)
+    path = format1_store(tmp_path / "run.zarr", {"a": values})
+    files = [tmp_path / "part.1"]
+    gradlog.write_part(gradlog.analyze_part(path, gradlog.PartNumber(1, 1)), files[0])
+    assert refused(files) == (
+        f"{files[0]}: tensor 'a': its sums overflow float64: scale the gradients down, or make the part anew "
+        "if it is damaged"
+    )
 
 
 def test_sums_of_tensors_by_step_are_merged(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import sys
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,14 +69,15 @@ def test_read_back(tmp_path: Path, chunk_rows: int | None, dtype: str) -> None:
 
 
 def test_what_stands_in_the_store(tmp_path: Path) -> None:
-    path = write(tmp_path / "run.zarr", network(), chunk_rows=5, attributes={"model": "mlp", "depth": [1, 2]})
+    tensors = {**network(), "number": walk(ROWS, (), 7)}
+    path = write(tmp_path / "run.zarr", tensors, chunk_rows=5, attributes={"model": "mlp", "depth": [1, 2]})
     root = json.loads((path / "zarr.json").read_text())
     assert root["zarr_format"] == 3
     assert root["attributes"] == {"model": "mlp", "depth": [1, 2], "gradlog": {"version": 1}}
-    for name, shape in (("conv.weight", 4), ("fc.bias", 1), ("scale", 0)):
+    for name, values in tensors.items():
         metadata = json.loads((path / "grads" / name / "zarr.json").read_text())
         assert metadata["dimension_names"][0] == "step"
-        assert len(metadata["dimension_names"]) == shape + 1
+        assert len(metadata["dimension_names"]) == values.ndim
         assert [codec["name"] for codec in metadata["codecs"]] == ["bytes", "crc32c"]
     assert gradlog.analyze(path).run.attributes["model"] == "mlp"
 
@@ -93,7 +99,7 @@ def test_every_chunk_is_stored_even_where_all_is_zero(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [1, 64, 1 << 10, 1 << 22])
 def test_chunks_of_any_size(tmp_path: Path, chunk_bytes: int) -> None:
-    tensors = {**network(), "wide": walk(ROWS, (3, 100), 9), "empty": np.zeros((ROWS, 0), "f4")}
+    tensors = {**network(), "wide": walk(ROWS, (3, 100), 9)}
     path = write(tmp_path / "run.zarr", tensors, chunk_bytes=chunk_bytes)
     assert_analysis(gradlog.analyze(path), tensors)
     for tensor in gradlog.describe(path).tensors:
@@ -182,7 +188,7 @@ def test_tensors_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert energies == dict.fromkeys(("plain", "sparse", "short"), 55.0)
 
 
-@pytest.mark.parametrize("value", [[0.1], np.array([0.1, 0.2]), "x", None])
+@pytest.mark.parametrize("value", [[0.1], np.array([0.1, 0.2]), "x", "0.1", b"1", None, 1j, 10**400])
 def test_a_series_takes_numbers(tmp_path: Path, value: Any) -> None:
     with (
         gradlog.create_log(tmp_path / "run.zarr") as log,
@@ -354,6 +360,7 @@ MISMATCHES: dict[str, tuple[dict[str, Any], dict[str, float], str]] = {
     "no-series": ({"w": np.zeros((2, 3), "f4"), "b": np.zeros(3, "f4")}, {}, "loss"),
     "other-series": ({"w": np.zeros((2, 3), "f4"), "b": np.zeros(3, "f4")}, {"loss": 1.0, "lr": 1.0}, "lr"),
     "empty": ({}, {}, "at least one"),
+    "name": ({"w": np.zeros((2, 3), "f4"), 3: np.zeros(3, "f4")}, {"loss": 1.0}, "3"),  # type: ignore[dict-item]
     "text": ({"w": "hello", "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
     "none": ({"w": None, "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
     "complex": ({"w": np.zeros((2, 3), "c8"), "b": np.zeros(3, "f4")}, {"loss": 1.0}, "'w'"),
@@ -373,7 +380,7 @@ def test_mismatched_rows_are_refused_and_change_nothing(
 ) -> None:
     good = {"w": np.ones((2, 3), "f4"), "b": np.ones(3, "f4")}
     name = next(name for name, case in MISMATCHES.items() if case[0] is gradients)
-    wrong_at_first = {"text", "none", "complex", "ragged", "vector-series", "empty"}
+    wrong_at_first = {"text", "none", "complex", "ragged", "vector-series", "empty", "name"}
     if before == 0 and name not in wrong_at_first:
         pytest.skip("a first row sets the rule")
     with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2) as writer:
@@ -382,6 +389,7 @@ def test_mismatched_rows_are_refused_and_change_nothing(
         with pytest.raises(gradlog.UsageError) as caught:
             writer.append(before, gradients, **series)
         assert mention in str(caught.value)
+        assert str(caught.value).startswith(f"{tmp_path / 'run.zarr'}: row {before}: ")
         writer.append(before, good, loss=0.5)
     assert stored(tmp_path / "run.zarr", "step").tolist() == list(range(before + 1))
     assert (stored(tmp_path / "run.zarr", "grads/w") == 1).all()
@@ -446,7 +454,7 @@ def test_bad_options(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [object(), float("nan"), np.float32("inf")])
 def test_attributes_that_json_cannot_hold(tmp_path: Path, value: object) -> None:
-    with pytest.raises(gradlog.UsageError, match="attributes must be what JSON holds"):
+    with pytest.raises(gradlog.UsageError, match=r"run\.zarr: attributes must be what JSON holds"):
         gradlog.create_log(tmp_path / "run.zarr", attributes={"model": {"x": [value]}})
     assert not (tmp_path / "run.zarr").exists()
 
@@ -462,11 +470,72 @@ def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
                 assert all(tensor.absent_chunks == 0 for tensor in description.tensors)
 
 
-def test_steps_may_repeat(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [5, 4, -1])
+def test_steps_that_repeat_or_go_back(tmp_path: Path, step: int) -> None:
     with gradlog.create_log(tmp_path / "run.zarr") as writer:
-        for step in (0, 1, 1, 0):
-            writer.append(step, {"w": [float(step)]})
-    assert [w.code for w in gradlog.analyze(tmp_path / "run.zarr").warnings] == ["steps-not-increasing"]
+        for earlier in (-3, 5):
+            writer.append(earlier, {"w": [1.0]})
+        with pytest.raises(gradlog.UsageError) as caught:
+            writer.append(step, {"w": [2.0]})
+        writer.append(6, {"w": [3.0]})
+    told = f"{tmp_path / 'run.zarr'}: row 2: training step {step} comes after 5"
+    assert str(caught.value).startswith(told)
+    assert "resume=True, after_step=S" in str(caught.value)
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [-3, 5, 6]
+    assert stored(tmp_path / "run.zarr", "grads/w").ravel().tolist() == [1, 1, 3]
+
+
+BAD_STEPS = [1.5, np.nan, np.inf, None, "5", b"5", True, np.True_, [5], np.array([5]), np.array([True]), 5j]
+BAD_STEPS += [2**63, -(2**63) - 1, np.uint64(2**63), 1e300, np.float32(0.5), object(), 10**400]
+
+
+@pytest.mark.parametrize("step", BAD_STEPS, ids=lambda step: repr(step)[:20])
+def test_what_is_no_training_step(tmp_path: Path, step: Any) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr") as writer:
+        with pytest.raises(gradlog.UsageError) as caught:
+            writer.append(step, {"w": [1.0]})
+        writer.append(1, {"w": [1.0]})
+    message = str(caught.value)
+    assert message.startswith(
+        f"{tmp_path / 'run.zarr'}: row 0: the training step must be a whole number from -2"
+    )
+    assert repr(step)[:40] in message
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [1]
+
+
+GOOD_STEPS = [5, 5.0, np.int32(5), np.uint64(5), np.float16(5), np.array(5), np.array(5.0), 2**63 - 1]
+
+
+@pytest.mark.parametrize("step", GOOD_STEPS, ids=lambda step: f"{type(step).__name__} {step}")
+def test_what_is_a_training_step(tmp_path: Path, step: Any) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr") as writer:
+        writer.append(-(2**63), {"w": [1.0]})
+        writer.append(step, {"w": [1.0]})
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [-(2**63), int(step)]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("missing", ["fail", "zero"])
+def test_tensors_without_entries(tmp_path: Path, missing: Any, known: bool) -> None:
+    """Ranks of FSDP and ZeRO-3 hold them."""
+    with gradlog.create_log(tmp_path / "run.zarr", missing=missing) as writer:
+        if known:
+            writer.append(0, {"w": [1.0], "b": 1.0})
+        told = (
+            r"the gradient of 'w' has no entries, shape \[0, 4\]: gather a partitioned parameter \(FSDP, ZeRO"
+        )
+        with pytest.raises(gradlog.UsageError, match=told):
+            writer.append(1, {"w": np.empty((0, 4)), "b": 1.0})
+        writer.append(1, {"w": [1.0], "b": 1.0})
+
+
+@pytest.mark.parametrize("name", ["loss/train", "", "__x", "zarr.json"])
+def test_names_of_series(tmp_path: Path, name: str) -> None:
+    with (
+        gradlog.create_log(tmp_path / "run.zarr") as writer,
+        pytest.raises(gradlog.UsageError, match=f"'{name}' cannot be the name of a series"),
+    ):
+        writer.append(0, {"w": [1.0]}, **{name: 3.0})
 
 
 @pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is not installed")
@@ -478,3 +547,233 @@ def test_chunks_of_zeros_are_stored_with_zarrs_too(tmp_path: Path) -> None:
             log.append(step, {"w": np.zeros((3, 2), np.float32)})
     assert gradlog.describe(tmp_path / "run.zarr").tensors[0].absent_chunks == 0
     assert gradlog.analyze(tmp_path / "run.zarr").total.energy == 0
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """All files below a folder, by their paths."""
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Writes until the disk is full, and how many fail then, before there is space again."""
+    left = {"writes": 1 << 30, "failures": 0}
+    original = LocalStore.set
+
+    async def limited(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
+        left["writes"] -= 1
+        if left["writes"] < 0 < left["failures"]:
+            left["failures"] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        await original(self, key, *arguments, **options)
+
+    monkeypatch.setattr(LocalStore, "set", limited)
+    return left
+
+
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_full_disk_costs_no_row(tmp_path: Path, full_disk: dict[str, int], every: int) -> None:
+    """Whichever write fails: the error is the system's, and doing it again goes on as if nothing had been."""
+    tensors = {"w": walk(11, (3, 4), 1), "b": walk(11, (), 2), "late": walk(11, (2,), 3)}
+
+    def train(path: Path) -> int:
+        """Number of errors."""
+        errors = 0
+
+        def patiently(work: Callable[[], Any]) -> Any:
+            nonlocal errors
+            for _ in range(3):
+                try:
+                    return work()
+                except OSError as error:
+                    assert error.errno == errno.ENOSPC  # noqa: PT017
+                    assert str(path) in str(error)  # noqa: PT017
+                    errors += 1
+            raise AssertionError("there is space again")
+
+        def log_row(writer: gradlog.LogWriter, index: int) -> None:
+            row = {name: values[index] for name, values in tensors.items() if name != "late" or index > 5}
+            writer.append(index, row, loss=index / 3)
+
+        writer = patiently(
+            lambda: gradlog.create_log(path, chunk_rows=4, chunk_bytes=64, missing="zero", resume=True)
+        )
+        for index in range(11):
+            patiently(lambda index=index: log_row(writer, index))
+            assert writer.rows == index + 1
+            if index % 5 == 2:
+                patiently(writer.flush)
+        patiently(writer.close)
+        return errors
+
+    assert train(tmp_path / "whole.zarr") == 0
+    for writes in range(0, 1000, every):
+        full_disk.update(writes=writes, failures=1 + writes % 2)
+        errors = train(tmp_path / f"{writes}.zarr")
+        assert files(tmp_path / f"{writes}.zarr") == files(tmp_path / "whole.zarr"), f"after {writes} writes"
+        if errors == 0:
+            break
+    else:
+        pytest.fail("the disk was never large enough")
+    assert writes > 50
+
+
+def test_rows_that_a_full_disk_held_up(tmp_path: Path, full_disk: dict[str, int]) -> None:
+    """A loop that takes an error for the loss of a row goes on; the row that raised was not added."""
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2) as writer:
+        writer.append(0, {"w": [0.0]})
+        full_disk.update(writes=0, failures=100)
+        for step in (1, 2):
+            with pytest.raises(OSError, match=r"No space left on device.*run\.zarr"):
+                writer.append(step, {"w": [float(step)]})
+            assert (writer.rows, writer.last_step) == (1, 0)
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.flush()
+        full_disk.update(failures=0)
+        writer.append(3, {"w": [3.0]})
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [0, 3]
+    assert stored(tmp_path / "run.zarr", "grads/w").ravel().tolist() == [0, 3]
+
+
+def test_closing_on_a_full_disk(tmp_path: Path, full_disk: dict[str, int]) -> None:
+    writer = gradlog.create_log(tmp_path / "run.zarr")
+    writer.append(0, {"w": [1.0]})
+    full_disk.update(writes=0, failures=3)
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.close()
+    with pytest.raises(OSError, match="No space left on device"), writer:
+        pass
+    with pytest.raises(ZeroDivisionError) as caught, writer:
+        raise ZeroDivisionError
+    assert "run.zarr: its last rows could not be written either" in caught.value.__notes__[0]
+    writer.close()
+    assert stored(tmp_path / "run.zarr", "step").tolist() == [0]
+
+
+def test_a_write_that_comes_late_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zarr goes on with the other chunks of a batch when one fails; the row comes again with other values."""
+    original = LocalStore.set
+    slow = True
+
+    async def uneven(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
+        if slow and "/c/" in key:
+            if "/c/0/0" in key:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            await asyncio.sleep(0.3)
+        await original(self, key, *arguments, **options)
+
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2, chunk_bytes=8) as writer:
+        writer.append(0, {"w": np.zeros(20)})
+        monkeypatch.setattr(LocalStore, "set", uneven)
+        with pytest.raises(OSError, match=r"Input/output error.*run\.zarr"):
+            writer.append(1, {"w": np.full(20, 1.0)})
+        slow = False
+        writer.append(1, {"w": np.full(20, 2.0)})
+    time.sleep(0.5)
+    assert stored(tmp_path / "run.zarr", "grads/w")[1].tolist() == [2.0] * 20
+
+
+def noted(path: Path, name: str) -> Any:
+    """The rows of a tensor that are noted as filled with zeros."""
+    declared: Any = zarr.open_group(path, mode="r")[f"grads/{name}"].attrs.get("gradlog", {})
+    return declared.get("absent_rows")
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), chunk_rows=st.integers(1, 6), rows=st.integers(1, 14))
+def test_missing_gradients_are_stored_as_zeros(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, chunk_rows: int, rows: int
+) -> None:
+    """Unfreezing, freezing, experts without tokens: the log is that of zeros, and says where they are."""
+    path = tmp_path_factory.mktemp("log") / "run.zarr"
+    tensors = {"w": walk(rows, (3, 2), 1), "b": walk(rows, (), 2), "e/0": walk(rows, (7, 2), 3, "float64")}
+    there = {name: np.ones(rows, bool) for name in tensors}
+    for name in ("b", "e/0"):
+        there[name] = np.array(data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows)))
+    flushes = data.draw(st.sets(st.integers(0, rows)))
+    with gradlog.create_log(path, chunk_rows=chunk_rows, chunk_bytes=40, missing="zero") as writer:
+        for index in range(rows):
+            row = {name: values[index] for name, values in tensors.items() if there[name][index]}
+            writer.append(index, row if index % 2 else dict.fromkeys(tensors) | row)
+            if index in flushes:
+                writer.flush()
+                assert gradlog.open_log(path).rows == index + 1
+    log = gradlog.open_log(path)
+    assert [tensor.name for tensor in log.tensors] == sorted(name for name in tensors if there[name].any())
+    assert all(tensor.absent_chunks == 0 for tensor in gradlog.describe(path).tensors)
+    for tensor in log.tensors:
+        expected = tensors[tensor.name] * there[tensor.name].reshape(-1, *(1,) * len(tensor.shape))
+        assert tensor.rows == rows
+        np.testing.assert_array_equal(tensor.array[...], expected)
+        found = [row for first, last in noted(path, tensor.name) or () for row in range(first, last + 1)]
+        assert found == np.flatnonzero(~there[tensor.name]).tolist()
+
+
+def test_a_late_tensor_in_bfloat16(tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2, missing="zero") as writer:
+        for step in range(5):
+            late = {"late": np.ones(3, ml_dtypes.bfloat16)} if step == 3 else {}
+            writer.append(step, {"w": [1.0], **late})
+    (late, _) = gradlog.open_log(tmp_path / "run.zarr").tensors
+    assert late.dtype == "bfloat16"
+    assert stored(tmp_path / "run.zarr", "grads/late").astype(bool).any(axis=1).tolist() == [0, 0, 0, 1, 0]
+    assert noted(tmp_path / "run.zarr", "late") == [[0, 2], [4, 4]]
+
+
+def test_zeros_are_asked_for(tmp_path: Path) -> None:
+    """By default a gradient that comes or goes is refused, with what to do about it."""
+    with gradlog.create_log(tmp_path / "run.zarr") as writer:
+        writer.append(0, {name: [1.0] for name in "abcdefg"}, loss=1.0)
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({"a": [1.0]}, "no gradient of 'b', 'c', 'd', 'e' and 2 more, which the rows before have: "),
+            (
+                {name: [1.0] if name != "c" else None for name in "abcdefg"},
+                "no gradient of 'c', which the rows",
+            ),
+            ({name: [1.0] for name in "abcdefgh"}, "the rows before have no gradient of 'h': "),
+            ({name: [1.0] if name != "h" else None for name in "abcdefgh"}, "the gradient of 'h' is None: "),
+        ]
+        for gradients, told in cases:
+            with pytest.raises(gradlog.UsageError) as caught:
+                writer.append(1, gradients, loss=1.0)
+            assert f"run.zarr: row 1: {told}" in str(caught.value)
+            assert "missing='zero'" in str(caught.value)
+            assert "log only parameters that have a gradient in every row" in str(caught.value)
+    assert gradlog.open_log(tmp_path / "run.zarr").rows == 1
+
+
+def test_rows_without_any_gradient(tmp_path: Path) -> None:
+    """They come of logging behind zero_grad(), and are refused however missing ones are dealt with."""
+    with gradlog.create_log(tmp_path / "run.zarr", missing="zero") as writer:
+        for gradients in ({}, {"w": None}):
+            with pytest.raises(gradlog.UsageError, match="at least one tensor"):
+                writer.append(0, gradients)
+        writer.append(0, {"w": [1.0], "b": None})
+        with pytest.raises(gradlog.UsageError, match="at least one tensor"):
+            writer.append(1, {"w": None})
+        for wrong in ({"w": [1.0, 2.0]}, {"w": [1.0], "w/x": [1.0]}):
+            with pytest.raises(gradlog.UsageError, match="'w'"):
+                writer.append(1, wrong)
+        with pytest.raises(gradlog.UsageError, match="those before lack 'loss'"):
+            writer.append(1, {"w": [1.0]}, loss=0.5)
+        writer.append(1, {"w": [1.0], "b": [2.0]})
+    assert stored(tmp_path / "run.zarr", "grads/b").ravel().tolist() == [0, 2]
+
+
+def test_the_note_of_missing_rows_stays_small(tmp_path: Path) -> None:
+    """An expert that every other row misses: past 1,000 ranges neighbours are merged, and that is told."""
+    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=500, missing="zero") as writer:
+        for step in range(3000):
+            writer.append(step, {"w": 1.0, "expert": 1.0 if step % 2 else None})
+            if step == 1998:
+                writer.flush()
+                assert noted(tmp_path / "run.zarr", "expert") == [[row, row] for row in range(0, 1999, 2)]
+    ranges = noted(tmp_path / "run.zarr", "expert")
+    assert len(ranges) <= 1000
+    covered = np.zeros(3000, bool)
+    for first, last in ranges:
+        covered[first : last + 1] = True
+    assert covered[::2].all()
+    declared = zarr.open_group(tmp_path / "run.zarr", mode="r")["grads/expert"].attrs["gradlog"]
+    assert declared["absent_rows_merged"] is True

@@ -10,7 +10,7 @@ gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings a
 from __future__ import annotations
 
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
-from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
+from .evidence import Evidence, ScopeSteps
 from .levels import quiet_since, typical_level
 from .missing import unknown
 
@@ -25,7 +25,7 @@ def decide(evidence: Evidence) -> list[Decision]:
     if not evidence.tensors:
         always = [t for t in evidence.analysis.tensors if t.energy == 0]
         found = [_zero(t.name) for t in always]
-        return [*found, unknown(NAME, None, f"since when: {NO_TENSOR_STEPS}", SOURCE)]
+        return [*found, unknown(NAME, None, f"since when: {evidence.no_tensors}", SOURCE)]
     return [_of_tensor(evidence, scope) for scope in evidence.tensors]
 
 

@@ -103,9 +103,9 @@ class Evidence:
 
     @functools.cached_property
     def tensors(self) -> tuple[ScopeSteps, ...]:
-        """The tensors; none where the analysis holds no per-step sums of them."""
+        """The tensors; none where the analysis holds no per-step sums of them, or no training steps."""
         steps = self.analysis.tensor_steps
-        if steps is None:
+        if steps is None or self.total is None:
             return ()
         return tuple(
             ScopeSteps(
@@ -115,6 +115,11 @@ class Evidence:
             )
             for at, tensor in enumerate(self.analysis.tensors)
         )  # fmt: skip
+
+    @property
+    def no_tensors(self) -> str:
+        """Why there are no per-step sums of tensors."""
+        return NO_STEPS if self.total is None else NO_TENSOR_STEPS
 
     @property
     def scopes(self) -> tuple[ScopeSteps, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from ..results.reasons import ALL_ZERO
 from .dead import NEARLY
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
-from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
+from .evidence import Evidence, ScopeSteps
 from .levels import quiet_since, typical_level
 from .missing import unknown
 
@@ -29,7 +29,7 @@ GRACE = 0.1
 def decide(evidence: Evidence) -> list[Decision]:
     """For each tensor; for the whole model where all have converged."""
     if not evidence.tensors:
-        return [unknown(NAME, None, NO_TENSOR_STEPS, SOURCE)]
+        return [unknown(NAME, None, evidence.no_tensors, SOURCE)]
     return [_of_tensor(evidence, scope) for scope in evidence.tensors]
 
 

@@ -70,10 +70,13 @@ class RunBootstrap:
             influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
             (length,) = block_lengths(influence[None], np.array([memory / width]))
             values = formula(first + self._weights(bins.shape[0], int(length)) @ bins)
-        if not np.isfinite(values).all():
+            if not np.isfinite(values).all():
+                return Interval(value)
+            blocks = np.array([[bins.shape[0] / int(length)]])
+            variance = values.var()[None, None]
+            ends = interval_ends(np.array([value]), values[:, None], variance, blocks, confidence)
+        if not np.isfinite(ends).all():
             return Interval(value)
-        blocks = np.array([[bins.shape[0] / int(length)]])
-        ends = interval_ends(np.array([value]), values[:, None], values.var()[None, None], blocks, confidence)
         return Interval(value, *(float(end[0]) for end in ends))
 
     def _weights(self, bins: int, length: int) -> Doubles:

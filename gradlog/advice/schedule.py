@@ -35,6 +35,7 @@ SOURCE = "Defazio et al., arXiv 2310.07831; Schaipp et al., arXiv 2501.18965"
 FOR_ADAM = "for Adam it follows from l1 norms, which are not kept; --schedule writes the one for SGD"
 SMOOTHING = 0.1
 LEAST_ROWS = 16
+APART = "norms are too many powers of ten apart to weigh rows by them"
 WORTH = 0.9
 """Ratio of bounds below which the refined schedule is worth a try."""
 
@@ -46,7 +47,7 @@ def decide(evidence: Evidence) -> list[Decision]:
         return [unknown(NAME, None, found, SOURCE)]
     figures = [Figure("peak_row", float(np.argmax(found.refined)), basis=ESTIMATE)]
     if found.ratio is None:
-        why = evidence.no_rates or "refined from the norms, with no lr above 0 to hold it against"
+        why = evidence.no_rates or "refined from the norms, with no usable lr to hold it against"
         return [unknown(NAME, None, why, SOURCE)]
     figures.insert(0, Figure("bound_ratio", found.ratio, basis=ESTIMATE))
     if "adam" in str(evidence.analysis.run.attributes.get("optimizer", "")).lower():
@@ -73,11 +74,15 @@ def schedule_of(evidence: Evidence) -> Schedule | str:
         return "the gradient is zero for longer than the smoothing: there is no weight 1 / ||g||^2"
     refined = refined_schedule(smoothed)
     logged = first_of(evidence.series, RATES)
+    if not refined.any():
+        return APART
     best, base = bound(refined, norms)
+    if not math.isfinite(best):
+        return APART
     if logged is None or not (np.isfinite(logged).all() and (logged >= 0).all() and logged.any()):
         return Schedule(steps.step, norms, smoothed, refined, None, None, (base, None))
     of_logged, logged_base = bound(logged, norms)
-    ratio = best / of_logged if of_logged > 0 else None
+    ratio = best / of_logged if 0 < of_logged < math.inf else None
     return Schedule(steps.step, norms, smoothed, refined, logged, ratio, (base, logged_base))
 
 
@@ -96,28 +101,35 @@ def running_median(values: Doubles, share: float) -> Doubles:
 
 
 def refined_schedule(norms: Doubles) -> Doubles:
-    """(N,) w_t sum_{p>t} w_p with w = norms^-2, divided by its largest value. norms : all above 0"""
+    """(N,) w_t sum_{p>t} w_p with w = norms^-2, divided by its largest value. norms : all above 0
+
+    All 0 where that is beyond float64.
+    """
     weights = (norms.min() / norms) ** 2
     later = np.append(np.cumsum(weights[:0:-1])[::-1], 0.0)
     rates = weights * later
-    return np.asarray(rates / rates.max())
+    return np.asarray(rates / (rates.max() or 1.0))
 
 
 def bound(rates: Doubles, norms: Doubles) -> tuple[float, float]:
     """2 sqrt(A B), the bound over D at its best base rate, and that base rate over D. See the module.
 
-    rates : (N,) >= 0, some above 0; norms : (N,), ||g_t||
+    rates : (N,) >= 0, some above 0; norms : (N,), ||g_t||. Not finite where the bound is beyond float64
     """
-    last = int(np.flatnonzero(rates > 0)[-1]) + 1
     peak = float(rates.max())
-    eta, scale = rates[:last] / peak, float(norms[:last].max())
+    eta = rates / peak
+    last = int(np.flatnonzero(eta > 0)[-1]) + 1
+    eta = eta[:last]
+    steps = eta * norms[:last]
+    scale = float(steps.max())
     if scale == 0.0:
         return 0.0, math.inf
-    energy = eta**2 * (norms[:last] / scale) ** 2
+    energy = (steps / scale) ** 2
     rest = np.cumsum(eta[::-1])[::-1]
     spent = np.cumsum(energy[::-1])[::-1]
-    tail = eta[:-1] / rest[1:] * spent[:-1] / rest[:-1]
-    first = 1 / (2 * rest[0])
-    second = (spent[0] / rest[0] + tail.sum()) / 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        tail = eta[:-1] / rest[1:] * spent[:-1] / rest[:-1]
+    first = 1 / (2 * float(rest[0]))
+    second = float(spent[0] / rest[0] + tail.sum()) / 2
     value = 2 * math.sqrt(first * second) * scale
     return value, math.sqrt(first / second) / scale / peak

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
-from .evidence import NO_TENSOR_STEPS, Evidence, ScopeSteps
+from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown
 
 NAME = "spikes"
@@ -35,7 +35,7 @@ def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
     found = of_each_scope(evidence, NAME, SOURCE, _of_scope)
     if evidence.scopes and not evidence.tensors:
-        found.append(unknown(NAME, None, f"of tensors: {NO_TENSOR_STEPS}", SOURCE))
+        found.append(unknown(NAME, None, f"of tensors: {evidence.no_tensors}", SOURCE))
     return found
 
 

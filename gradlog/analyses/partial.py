@@ -76,8 +76,8 @@ def analyze_part(
     ready = prepare(run, settings, threads, memory, part, tensor_steps=tensor_steps)
     assert ready.part is not None
     with codec_pipeline(ready.workers):
-        result = take_pass(ready, None, progress)
-    read = ready.read()
+        result = take_pass(ready, ready.keep, progress)
+    read = ready.read(ready.keep)
     if result.nonfinite:
         raise DataError(
             f"{read.path}: {nonfinite_text(ready, result.nonfinite)}; a part cannot drop steps, because the "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,10 +15,12 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ..errors import DataError, MemoryLimitError, UsageError
+from ..logs.entry_types import REALS
 from ..logs.log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
+from ..logs.reading import read_series
 from ..logs.store import codec_pipeline, plain_array
 from ..passes.blocks import Block, BlockReader
 from ..passes.prepared_pass import run_analysis
@@ -64,7 +65,8 @@ def sketch_log(
 
     Tensors of more than M parameters become (N, groups, M / groups) float32, or float64 where they are;
     smaller ones, `step`, series and attributes are copied. What is used of `settings`: sketch_dim (1024 by
-    default, or less where memory is short), seed, tensors, exclude, rows, truncate, strict.
+    default, or less where memory is short), seed, tensors, exclude, rows, repeated, truncate, gradients,
+    strict.
 
     Raises
     ------
@@ -78,8 +80,9 @@ def sketch_log(
     if not target.absolute().parent.is_dir():
         raise UsageError(f"{target}: there is no folder {str(target.absolute().parent)!r}")
     ready = _prepared(run, settings or Settings(), threads, memory)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.absolute().parent))
+    folder = target.absolute().parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
     try:
+        folder.mkdir(mode=0o700)
         written = _write(ready, LocalStore(folder), progress)
         folder.chmod(0o777 & ~_umask())
         folder.rename(target)
@@ -91,7 +94,7 @@ def sketch_log(
         path=ready.log.path,
         out=os.fspath(out),
         projection=ready.plan.projection,
-        rows=ready.plan.count,
+        rows=ready.rows,
         tensors=len(ready.tensors),
         projected=sum(ready.plan.is_wide(tensor) for tensor in ready.tensors),
         bytes_read=ready.plan.decoded_bytes,
@@ -114,7 +117,7 @@ def analyze_projected(
     store = MemoryStore()
     _write(ready, store, progress)
     with codec_pipeline(ready.workers):
-        log = read_log(ready.log.path, zarr.open_group(store, mode="r"))
+        log = read_log(ready.log.path, StorePath(store))
     sketched = replace(log, warnings=ready.warnings)
     # What chose tensors and rows has done so: the names and rows that are there are all that are wanted.
     inside = replace(
@@ -137,7 +140,7 @@ def prepare_projected(
     """
     dim = settings.project or 0
     ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
-    rows = ready.plan.count
+    rows = ready.rows
     columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
     size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
     if size > memory // 2:
@@ -156,7 +159,8 @@ def _prepared(
     wanted = Settings(
         predictors=("one-step",), rank="sketch", sketch_dim=settings.sketch_dim, seed=settings.seed,
         tensors=settings.tensors, exclude=settings.exclude, rows=settings.rows,
-        truncate=settings.truncate, strict=settings.strict,
+        repeated=settings.repeated, truncate=settings.truncate, gradients=settings.gradients,
+        strict=settings.strict,
     )  # fmt: skip
     ready = prepare(run, wanted, threads, memory)
     if sketch_of(ready.log) is not None:
@@ -176,7 +180,7 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
     from ..passes.sketching import Sketcher
 
     log, plan = ready.log, ready.plan
-    rows = plan.count
+    rows = ready.rows
     assert plan.projection is not None
     with codec_pipeline(ready.workers):
         group = zarr.open_group(store, mode="w", zarr_format=3)
@@ -189,7 +193,7 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
         sketcher = Sketcher(ready.tensors, plan, rows)
         try:
-            with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, None) as reader:
+            with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
                 for block in reader:
                     _project(sketcher, pool, block)
                     _copy_small(ready, arrays, block)
@@ -203,7 +207,7 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
                         progress(done, plan.decoded_bytes)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        _write_series(log, group, plan.rows)
+        _write_series(log, group, plan.rows, ready.keep)
     return sum(int(array.nbytes) for array in arrays)
 
 
@@ -211,7 +215,7 @@ def _array(
     group: zarr.Group, tensor: Tensor, wide: bool, projection: Projection, rows: int
 ) -> zarr.Array[Any]:
     dtype = (
-        tensor.compute_dtype if wide or tensor.dtype == "bfloat16" else tensor.array.dtype.newbyteorder("=")
+        tensor.array.dtype.newbyteorder("=") if tensor.dtype in REALS and not wide else tensor.compute_dtype
     )
     shape = (projection.groups, projection.width) if wide else tensor.shape
     size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
@@ -271,14 +275,24 @@ def _check_finite(ready: Preparation, index: int, values: NDArray[Any], start: i
         )
 
 
-def _write_series(log: GradientLog, group: zarr.Group, rows: tuple[int, int]) -> None:
+def _write_series(
+    log: GradientLog, group: zarr.Group, rows: tuple[int, int], keep: NDArray[np.bool_] | None
+) -> None:
     values: Mapping[str, NDArray[Any]] = {
-        **{name: np.asarray(plain_array(array)[slice(*rows)]) for name, array in log.series.items()},
+        **{name: _series(log, name, rows) for name in log.series},
         STEP: log.step[slice(*rows)],
     }
-    for name, series in values.items():  # `step` stands last: it commits the rows
+    for name, found in values.items():  # `step` stands last: it commits the rows
+        series = found if keep is None else found[keep]
         array = group.create_array(
             name, shape=series.shape, chunks=(max(1, min(series.size, SERIES_CHUNK)),), dtype=series.dtype,
             compressors=(Crc32cCodec(),), dimension_names=["step"], config={"write_empty_chunks": True},
         )  # fmt: skip
         plain_array(array)[...] = series
+
+
+def _series(log: GradientLog, name: str, rows: tuple[int, int]) -> NDArray[Any]:
+    try:
+        return read_series(name, log.series[name], rows)
+    except DataError as error:
+        raise DataError(f"{log.path}: {error}; restore it, or move it away") from error

@@ -313,7 +313,7 @@ def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
         if missing:
             told = ", ".join(dict.fromkeys(missing))
             warnings.append(LogWarning("settings-differ", f"not in both runs, and left out: {word} {told}"))
-    for word in ("nonfinite", "truncate", "tensors", "exclude"):
+    for word in ("nonfinite", "repeated", "truncate", "gradients", "tensors", "exclude"):
         mine, other = (getattr(x.settings, word) for x in (baseline, run))
         if mine != other:
             told = f"{word} {_told(mine)} in {baseline.run.path}, {_told(other)} in {run.run.path}"

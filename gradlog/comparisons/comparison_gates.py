@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Iterable, Sequence
 
@@ -46,13 +47,14 @@ def judge_comparison(comparison: Comparison, rules: Iterable[Rule]) -> tuple[Vio
 def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
     run = comparison.run.run.path
     pattern = rule.pattern
+    findings = []
     if pattern is None:
         scopes: Sequence[ScopeComparison] = (comparison.total,)
     else:
         scopes = [scope for scope in comparison.tensors if fnmatch.fnmatchcase(scope.name or "", pattern)]
-        if not scopes:
+        findings = _unmatched(comparison, pattern)
+        if not scopes and not findings:
             return [Violation(run, rule, (), tuple(scope.name or "" for scope in comparison.tensors))]
-    findings = []
     for scope in scopes:
         if isinstance(rule.condition, Limit):
             finding = _against_limit(comparison, scope, rule, rule.condition)
@@ -63,6 +65,20 @@ def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
     if not findings:
         return []
     return [Violation(run, rule, worst_first(findings, rule.condition))]
+
+
+def _unmatched(comparison: Comparison, pattern: str) -> list[Finding]:
+    """Tensors that the rule is about and only one of the runs has: of their change nothing is known."""
+    sides = (
+        (comparison.only_baseline, comparison.baseline.run.path),
+        (comparison.only_run, comparison.run.run.path),
+    )
+    return [
+        Finding(name, Reading.nothing(f"only {path} has it: leave it out with --exclude"), certain=False)
+        for names, path in sides
+        for name in names
+        if fnmatch.fnmatchcase(name, pattern)
+    ]
 
 
 def _against_limit(
@@ -77,17 +93,15 @@ def _against_limit(
 
 
 def _ends(comparison: Comparison, scope: ScopeComparison, rule: Rule) -> tuple[Reading, Reading]:
-    """The quantity in the baseline and in the run."""
-    if rule.argument == BEST:
-        found = scope.change(rule.subject)
-        ends = (None, None) if found is None else (found.baseline, found.value)
-        known = [Reading.nothing(ALL_ZERO) if end is None else Reading.exact(end) for end in ends]
-        return known[0], known[1]
-    sides = (comparison.baseline, comparison.run)
-    first, second = (
-        read_quantity(_scope(side.total, side.tensors, scope.name), rule, side.run.rows) for side in sides
-    )
-    return first, second
+    """The quantity in the baseline and in the run; the best predictors are those among what both measured."""
+    ends = []
+    for side, best in zip((comparison.baseline, comparison.run), scope.best, strict=True):
+        if rule.argument == BEST and best is None:
+            ends.append(Reading.nothing(ALL_ZERO))
+            continue
+        of_side = dataclasses.replace(rule, argument=best) if rule.argument == BEST and best else rule
+        ends.append(read_quantity(_scope(side.total, side.tensors, scope.name), of_side, side.run.rows))
+    return ends[0], ends[1]
 
 
 def _scope(total: ScopeResult, tensors: Sequence[ScopeResult], name: str | None) -> ScopeResult:

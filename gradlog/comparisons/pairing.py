@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
-from ..logs.log import GradientLog, Tensor, open_log
+from ..logs.log import GradientLog, Tensor
+from ..logs.repeated_steps import kept_rows
 from ..plans.plan import Plan
-from ..plans.preparation import check_settings, select_tensors
+from ..plans.preparation import check_settings, open_as_asked, select_tensors
 from ..plans.request import Request
 from ..results.result import Settings
 from ..sizes import SCALAR, extents
@@ -35,7 +36,7 @@ class Pairing:
         check_settings(settings)
         if settings.subspace is None:
             raise UsageError("relate: settings.subspace is not set")
-        logs = [open_log(path, truncate=settings.truncate) for path in (baseline, run)]
+        logs = [open_as_asked(path, settings) for path in (baseline, run)]
         tensors = [select_tensors(log, settings)[0] for log in logs]
         _check_parameters(logs, tensors)
         return cls(logs, tensors)
@@ -49,7 +50,7 @@ class Pairing:
 
         Raises DataError for steps that don't match, and MemoryLimitError where the work does not fit.
         """
-        step, kept = _common_steps(self.logs, steps)
+        step, kept = _common_steps(self.logs, steps, settings.repeated)
         spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]
         request = Request(
             self.tensors[0], (0, step.size), 0, 0, 0, memory, workers, window=settings.window_rows
@@ -73,7 +74,7 @@ def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Ten
 
 
 def _common_steps(
-    logs: Sequence[GradientLog], steps: Sequence[NDArray[np.int64]]
+    logs: Sequence[GradientLog], steps: Sequence[NDArray[np.int64]], repeated: str
 ) -> tuple[NDArray[np.int64], list[NDArray[np.intp]]]:
     """The training steps in both runs, and the rows of each that hold them."""
     common = np.intersect1d(steps[0], steps[1])
@@ -84,10 +85,13 @@ def _common_steps(
         )
     rows = []
     for log in logs:
-        found = np.flatnonzero(np.isin(log.step, common))
+        wanted = np.isin(log.step, common)
+        keep = kept_rows(log.path, log.step, repeated)
+        found = np.flatnonzero(wanted if keep is None else wanted & keep)
         if found.size != common.size or not np.array_equal(log.step[found], common):
             raise DataError(
-                f"{log.path}: training steps stand twice or out of order: --subspace cannot match rows"
+                f"{log.path}: training steps stand twice or out of order: --subspace cannot match rows; "
+                "--repeated last takes the last row of each step"
             )
         rows.append(found)
     return common, rows

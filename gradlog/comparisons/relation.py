@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from ..logs.log import GradientLog, Tensor
 from ..logs.ranges import Tile, parts_of_tensors
 from ..logs.store import codec_pipeline
@@ -92,12 +93,14 @@ def relate(
     Raises
     ------
     DataError : the runs have other parameters, or no steps in common, or steps twice
-    UsageError, MemoryLimitError : as of `analyze`
+    UsageError : the settings name no subspace, or as of `analyze`
+    MemoryLimitError : as of `analyze`
     """
+    if settings.subspace is None:
+        raise UsageError("the settings name no subspace, a number of directions, to relate runs by")
     workers = threads or available_processors()
     with codec_pipeline(workers):
         pair = Pairing.of(baseline, run, settings)
-        assert settings.subspace is not None
         step, kept, plans = pair.plan(steps, settings, memory, workers)
         chosen = pair.tensors
         scopes = _pass(pair.logs, chosen, plans, kept, settings, step.size, progress)

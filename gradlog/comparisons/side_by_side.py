@@ -99,5 +99,5 @@ def _whole_chunk_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRang
             min(span.stop * size, whole) - span.start * size
             for span, size, whole in zip(chunk_spans(segment.box, chunks), chunks, tensor.shape, strict=True)
         ]
-        decoded += math.prod(extents) * tensor.array.dtype.itemsize
+        decoded += math.prod(extents) * tensor.entry_bytes
     return decoded

@@ -162,8 +162,10 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
 
 def _predictor(predictor: PredictorResult) -> dict[str, Any]:
     document = dataclasses.asdict(predictor)
-    if predictor.path_length_error is None:  # no sketch: there are no errors to tell
-        document = {key: value for key, value in document.items() if not key.endswith("_error")}
+    errors = [key for key in document if key.endswith("_error")]
+    if all(document[key] is None for key in errors):  # no sketch: there are no errors to tell
+        for key in errors:
+            del document[key]
     return document
 
 
@@ -195,9 +197,7 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
         "method": spectrum.method,
         "confidence": spectrum.confidence,
         "energy": spectrum.energy,
-        "rank": [
-            {"epsilon": r.epsilon, "rank": r.rank, "lower": r.lower, "upper": r.upper} for r in spectrum.rank
-        ],
+        "rank": [dataclasses.asdict(rank) for rank in spectrum.rank],
         "stable_rank": spectrum.stable_rank,
         "effective_rank": spectrum.effective_rank,
         "participation_ratio": spectrum.participation_ratio,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ from ..results.result import (
     TensorSteps,
 )
 from ..results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
-from ..results.typed_fields import check_fields
+from ..results.typed_fields import Fields, as_count, check_fields
+from .consistency import check_analysis
 from .document import ANALYZE_SCHEMA
 
 _OPENING = (b"{", b"[")
-_NAN = float("nan")
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
@@ -54,9 +55,10 @@ def holds_analyses(path: str | os.PathLike[str]) -> bool:
 def read_analyses(text: str, place: str) -> tuple[Analysis, ...]:
     """The analyses in `text`: one document, a list of them, or JSON Lines. place : where it came from
 
-    What JSON leaves out is NaN here (`residual` of ranks) or 0 (`cost`).
+    What JSON leaves out is None here (`residual` of ranks in early documents) or 0 (`cost`).
 
-    Raises DataError, naming `place` and line, for what is no such document.
+    Raises DataError, naming `place` and line, for what is no such document, or holds what no analysis can
+    give: figures of the wrong kind or size, lengths that don't fit, sums over steps that don't add up.
     """
     return tuple(analysis_of(document, where) for document, where in _documents(text, place))
 
@@ -65,17 +67,16 @@ def analysis_of(document: Any, place: str) -> Analysis:
     """One analysis from its document of schema gradmf.analyze/1. Raises DataError."""
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != ANALYZE_SCHEMA:
-        found = f"schema {schema!r}" if isinstance(schema, str) else "no schema"
+        found = f"schema {schema[:60]!r}" if isinstance(schema, str) else "no schema"
         raise DataError(
             f"{place}: no result of gradmf analyze: {found}, not {ANALYZE_SCHEMA!r}; "
             "give a store, or what analyze --format json wrote"
         )
     try:
-        analysis = _analysis(document)
-        _check(analysis)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{place}: a damaged result of gradmf analyze: {what}; write it anew") from error
+        analysis = _analysis(Fields(document))
+        check_analysis(analysis)
+    except ValueError as error:
+        raise DataError(f"{place}: a damaged result of gradmf analyze: {error}; write it anew") from error
     return analysis
 
 
@@ -83,7 +84,8 @@ def _documents(text: str, place: str) -> Iterator[tuple[Any, str]]:
     try:
         whole = _parsed(text)
     except ValueError as error:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # Not splitlines: a name may hold other ends of lines than JSON Lines have.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if not lines or not _is_json(lines[0][1]):
             line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
             raise DataError(f"{place}{line}: no JSON, or cut short: {_reason(error)}") from None
@@ -127,166 +129,223 @@ def _reason(error: ValueError) -> str:
     return error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _analysis(document: Mapping[str, Any]) -> Analysis:
-    run = dict(document["run"])
-    tensor_steps = document.get("tensor_steps")
+def _analysis(document: Fields) -> Analysis:
+    run = _run(document.inner("run"))
     tensors = tuple(
-        TensorResult(**vars(_scope(tensor)), name=str(tensor["name"]), shape=tuple(tensor["shape"]))
-        for tensor in document["tensors"]
+        TensorResult(**vars(_scope(tensor)), name=tensor.text("name"), shape=tensor.counts("shape"))
+        for tensor in document.inners("tensors")
     )
     return Analysis(
-        version=str(document["gradmf"]),
-        run=RunInfo(**{**run, "dtypes": tuple(run["dtypes"])}),
-        # What a field that this version doesn't know has changed stands in the numbers.
-        settings=Settings.from_json({k: v for k, v in document["settings"].items() if k in _SETTINGS}),
-        total=_scope(document["total"]),
+        version=document.text("gradmf"),
+        run=run,
+        settings=_settings(document.inner("settings")),
+        total=_scope(document.inner("total")),
         tensors=tensors,
-        steps=_steps(document.get("steps") or {}),
-        warnings=tuple(LogWarning(str(w["code"]), str(w["message"])) for w in document.get("warnings", ())),
-        cost=Cost(0.0, 0, "json"),
-        tensor_steps=None if tensor_steps is None else _tensor_steps(tensor_steps, tensors),
-        search=_search(document["search"]) if document.get("search") else None,
-        series={name: _doubles(values) for name, values in document.get("series", {}).items()},
-    )
-
-
-def _scope(held: Mapping[str, Any]) -> ScopeResult:
-    spectrum = held["spectrum"]
-    return ScopeResult(
-        int(held["parameters"]),
-        float(held["energy"]),
-        tuple(PredictorResult(**predictor) for predictor in held["predictors"]),
-        None if spectrum is None else _spectrum(spectrum),
-        subspace=_subspace(held["subspace"]) if held.get("subspace") else None,
-        energy_error=held.get("energy_error"),
-    )
-
-
-def _subspace(held: Mapping[str, Any]) -> SubspaceResult:
-    measures = {
-        word: SubspaceMeasure(
-            **{**held[word], "windows": tuple(SubspaceWindow(**w) for w in held[word].get("windows", ()))}
-        )
-        for word in ("gradients", "increments")
-    }
-    return SubspaceResult(int(held["dimensions"]), int(held["window"]), **measures)
-
-
-def _spectrum(held: Mapping[str, Any]) -> SpectrumResult:
-    return SpectrumResult(
-        method=str(held["method"]),
-        confidence=float(held["confidence"]),
-        energy=float(held["energy"]),
-        rank=tuple(RankResult(r["epsilon"], r["rank"], r["lower"], r["upper"], _NAN) for r in held["rank"]),
-        stable_rank=held["stable_rank"],
-        effective_rank=held["effective_rank"],
-        participation_ratio=held["participation_ratio"],
-        singular_values=_doubles(held.get("singular_values", ())),
-        growth=tuple(
-            GrowthPoint(point["rows"], tuple((r["lower"], r["upper"]) for r in point["rank"]))
-            for point in held.get("growth", ())
+        steps=_steps(document.inner("steps") if document.has("steps") else Fields({}, "steps")),
+        warnings=tuple(
+            LogWarning(warning.text("code"), warning.text("message"))
+            for warning in (document.inners("warnings") if document.has("warnings") else ())
         ),
-        projection=Projection(**held["projection"]) if held.get("projection") else None,
-        count_bounds={
-            str(name): (float(low), float(high)) for name, (low, high) in held.get("bounds", {}).items()
-        },
+        cost=Cost(0.0, 0, "json"),
+        tensor_steps=(
+            _tensor_steps(document.inner("tensor_steps"), tensors) if document.has("tensor_steps") else None
+        ),
+        search=_search(document.inner("search")) if document.has("search") else None,
+        series=document.doubles_by_name("series", nulls=True),
     )
 
 
-def _steps(held: Mapping[str, Any]) -> Steps:
+def _run(held: Fields) -> RunInfo:
+    return RunInfo(
+        path=held.text("path"),
+        rows=held.count("rows", least=1),
+        parameters=held.count("parameters"),
+        tensors=held.count("tensors"),
+        dtypes=held.texts("dtypes"),
+        attributes=held.free("attributes"),
+    )
+
+
+def _settings(held: Fields) -> Settings:
+    # What a field that this version doesn't know has changed stands in the numbers.
+    settings = Settings.from_json({name: held.value(name) for name in held.held if name in _SETTINGS})
+    check_fields(settings, "settings.")
+    return dataclasses.replace(settings, epsilons=tuple(map(float, settings.epsilons)))
+
+
+def _scope(held: Fields) -> ScopeResult:
+    error = None
+    if "energy_error" in held.held:  # null where it is not finite
+        error = math.inf if not held.has("energy_error") else held.number("energy_error")
+    return ScopeResult(
+        held.count("parameters"),
+        held.number("energy"),
+        tuple(map(_predictor, held.inners("predictors"))),
+        None if held.value("spectrum") is None else _spectrum(held.inner("spectrum")),
+        subspace=_subspace(held.inner("subspace")) if held.has("subspace") else None,
+        energy_error=error,
+    )
+
+
+def _predictor(held: Fields) -> PredictorResult:
+    return PredictorResult(
+        predictor=held.text("predictor"),
+        path_length=held.number("path_length"),
+        kappa=held.known_number("kappa"),
+        scaled_kappa=held.known_number("scaled_kappa"),
+        scale=held.known_number("scale"),
+        path_length_error=held.maybe_number("path_length_error"),
+        kappa_error=held.maybe_number("kappa_error"),
+        scaled_kappa_error=held.maybe_number("scaled_kappa_error"),
+        scale_error=held.maybe_number("scale_error"),
+    )
+
+
+def _subspace(held: Fields) -> SubspaceResult:
+    return SubspaceResult(
+        held.count("dimensions", least=1),
+        held.count("window", least=2),
+        _measure(held.inner("gradients")),
+        _measure(held.inner("increments")),
+    )
+
+
+def _measure(held: Fields) -> SubspaceMeasure:
+    windows = held.inners("windows") if held.has("windows") else []
+    return SubspaceMeasure(
+        held.known_number("fraction"),
+        held.known_number("overlap"),
+        held.known_count("directions"),
+        tuple(
+            SubspaceWindow(
+                window.count("row"),
+                window.known_number("fraction"),
+                window.known_number("overlap"),
+                window.known_count("directions"),
+            )
+            for window in windows
+        ),
+    )
+
+
+def _spectrum(held: Fields) -> SpectrumResult:
+    singular_values = held.doubles("singular_values") if held.has("singular_values") else np.zeros(0)
+    return SpectrumResult(
+        method=held.text("method"),
+        confidence=held.number("confidence"),
+        energy=held.number("energy"),
+        rank=tuple(
+            RankResult(
+                rank.number("epsilon"),
+                rank.known_count("rank"),
+                rank.count("lower"),
+                rank.count("upper"),
+                rank.maybe_number("residual"),
+            )
+            for rank in held.inners("rank")
+        ),
+        stable_rank=held.known_number("stable_rank"),
+        effective_rank=held.known_number("effective_rank"),
+        participation_ratio=held.known_number("participation_ratio"),
+        singular_values=singular_values,
+        growth=tuple(
+            GrowthPoint(
+                point.count("rows"), tuple((r.count("lower"), r.count("upper")) for r in point.inners("rank"))
+            )
+            for point in (held.inners("growth") if held.has("growth") else ())
+        ),
+        projection=_projection(held.inner("projection")) if held.has("projection") else None,
+        count_bounds=_count_bounds(held.inner("bounds")) if held.has("bounds") else {},
+    )
+
+
+def _projection(held: Fields) -> Projection:
+    return Projection(
+        dim=held.count("dim"),
+        seed=as_count(held.value("seed"), held.where("seed"), most=(1 << 64) - 1),
+        groups=held.count("groups"),
+        kind=held.text("kind"),
+    )
+
+
+def _count_bounds(held: Fields) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name in held.held:
+        ends = held.doubles(name).tolist()
+        if len(ends) != 2:
+            raise ValueError(f"{held.where(name)} is no pair of bounds")
+        found[name] = ends[0], ends[1]
+    return found
+
+
+def _steps(held: Fields) -> Steps:
     return Steps(
-        step=np.array(held.get("step", ()), dtype=np.int64),
-        grad_norm=_doubles(held.get("grad_norm", ())),
-        cosine=_doubles(held.get("cosine", ())),
-        kappa={spec: _doubles(values) for spec, values in held.get("kappa", {}).items()},
-        path_length={spec: _doubles(values) for spec, values in held.get("path_length", {}).items()},
-        product={spec: _doubles(values) for spec, values in held.get("product", {}).items()},
-        inside={word: _doubles(values) for word, values in held.get("inside", {}).items()},
+        step=held.wholes("step") if held.has("step") else np.zeros(0, dtype=np.int64),
+        grad_norm=held.doubles("grad_norm") if held.has("grad_norm") else np.zeros(0),
+        cosine=held.doubles("cosine", nulls=True) if held.has("cosine") else np.zeros(0),
+        kappa=held.doubles_by_name("kappa", nulls=True),
+        path_length=held.doubles_by_name("path_length"),
+        product=held.doubles_by_name("product"),
+        inside=held.doubles_by_name("inside", nulls=True),
     )
 
 
-def _tensor_steps(held: Mapping[str, Any], tensors: Sequence[TensorResult]) -> TensorSteps:
-    by_name = {item["name"]: item for item in held["tensors"]}
+def _tensor_steps(held: Fields, tensors: Sequence[TensorResult]) -> TensorSteps:
+    by_name = {item.text("name"): item for item in held.inners("tensors")}
+    edges = held.wholes("edges")
+    if by_name.keys() != {tensor.name for tensor in tensors}:
+        raise ValueError("tensor_steps.tensors are not the tensors")
     items = [by_name[tensor.name] for tensor in tensors]
+    specs = list(items[0].inner("path_length").held) if items else []
 
-    def of_each(word: str) -> dict[str, NDArray[np.float64]]:
-        return {spec: np.stack([_doubles(item[word][spec]) for item in items]) for spec in items[0][word]}
+    def of_each(lists: list[Fields], name: str) -> NDArray[np.float64]:
+        found = [item.doubles(name) for item in lists]
+        for item, values in zip(lists, found, strict=True):
+            if values.size != edges.size - 1:
+                raise ValueError(f"{item.where(name)} holds {values.size} values, not {edges.size - 1}")
+        return np.stack(found) if found else np.zeros((0, max(0, edges.size - 1)))
 
+    residuals, products = ([item.inner(word) for item in items] for word in ("path_length", "product"))
     return TensorSteps(
-        edges=np.array(held["edges"], dtype=np.int64),
-        energy=np.stack([_doubles(item["energy"]) for item in items]),
-        path_length=of_each("path_length"),
-        product=of_each("product"),
+        edges=edges,
+        energy=of_each(items, "energy"),
+        path_length={spec: of_each(residuals, spec) for spec in specs},
+        product={spec: of_each(products, spec) for spec in specs},
     )
 
 
-def _search(held: Mapping[str, Any]) -> PredictorSearch:
+def _search(held: Fields) -> PredictorSearch:
     return PredictorSearch(
-        method=str(held["method"]),
-        confidence=float(held["confidence"]),
-        blocks=int(held["blocks"]),
-        total=_found(None, held["total"]),
-        tensors=tuple(_found(str(item["name"]), item) for item in held["tensors"]),
-        width=held.get("width"),
+        method=held.text("method"),
+        confidence=held.number("confidence"),
+        blocks=held.count("blocks"),
+        total=_found(None, held.inner("total")),
+        tensors=tuple(_found(item.text("name"), item) for item in held.inners("tensors")),
+        width=held.count("width") if held.has("width") else None,
     )
 
 
-def _found(name: str | None, held: Mapping[str, Any]) -> ScopeSearch:
-    words = [field.name for field in dataclasses.fields(FoundPredictor)]
+def _found(name: str | None, held: Fields) -> ScopeSearch:
     return ScopeSearch(
         name,
-        tuple(FoundPredictor(**{word: item[word] for word in words}) for item in held["found"]),
-        str(held["why"] or ""),
-        {spec: _doubles(values) for spec, values in held.get("path_length", {}).items()},
+        tuple(map(_found_predictor, held.inners("found"))),
+        held.text("why") if held.has("why") else "",
+        held.doubles_by_name("path_length"),
     )
 
 
-def _doubles(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """float64, NaN for null."""
-    return np.array(values, dtype=np.float64)
-
-
-def _check(analysis: Analysis) -> None:
-    """Raise ValueError where figures are none, or lengths don't fit."""
-    check_fields(analysis)
-    rows = analysis.run.rows
-    if rows < 1:
-        raise ValueError(f"run.rows is {rows}")
-    specs = [p.predictor for p in analysis.total.predictors]
-    for scope in (analysis.total, *analysis.tensors):
-        if [p.predictor for p in scope.predictors] != specs:
-            raise ValueError("its tensors have other predictors than the whole")
-        least = [min(p.path_length, p.kappa or 0.0, p.scaled_kappa or 0.0) for p in scope.predictors]
-        if min([scope.energy, *least]) < 0:
-            raise ValueError("an energy, path length or kappa is negative")
-        for rank in () if scope.spectrum is None else scope.spectrum.rank:
-            value = rank.lower if rank.rank is None else rank.rank
-            if not 0 <= rank.lower <= value <= rank.upper:
-                raise ValueError(f"rank[{rank.epsilon!r}] is outside of its bounds")
-    _check_lengths(analysis, set(specs) - {"zero"})
-
-
-def _check_lengths(analysis: Analysis, specs: set[str]) -> None:
-    steps, rows = analysis.steps, analysis.run.rows
-    series = [steps.step, steps.grad_norm, *steps.path_length.values(), *steps.product.values()]
-    if any(values.size for values in series) and any(values.shape != (rows,) for values in series):
-        raise ValueError(f"its steps are not {rows} values each")
-    found = analysis.search
-    if found is not None and (
-        [scope.name for scope in found.tensors] != [tensor.name for tensor in analysis.tensors]
-        or any(v.shape != (rows,) for v in (*found.total.steps.values(), *analysis.series.values()))
-    ):
-        raise ValueError("its search doesn't fit its tensors and rows")
-    held = analysis.tensor_steps
-    if held is None:
-        return
-    bins = (len(analysis.tensors), held.edges.size - 1)
-    sums = [held.energy, *held.path_length.values(), *held.product.values()]
-    edges = held.edges.tolist()
-    if (
-        any(values.shape != bins for values in sums)
-        or (edges[0], edges[-1]) != (0, rows)
-        or edges != sorted(set(edges))
-        or not specs <= held.path_length.keys() & held.product.keys()
-    ):
-        raise ValueError("its tensor_steps don't fit its tensors and rows")
+def _found_predictor(held: Fields) -> FoundPredictor:
+    lower, upper = held.known_number("lower"), held.known_number("upper")
+    if lower is not None and upper is None:  # JSON has no infinity: there is an interval, without an end
+        upper = math.inf
+    return FoundPredictor(
+        family=held.text("family"),
+        predictor=held.text("predictor"),
+        path_length=held.number("path_length"),
+        kappa=held.number("kappa"),
+        scaled_kappa=held.number("scaled_kappa"),
+        scale=held.known_number("scale"),
+        held_out=held.known_number("held_out"),
+        lower=lower,
+        upper=upper,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.result import Analysis
-from .guarantee import Anytime, listed_and_found
+from .guarantee import Anytime, listed_and_found, no_series
 from .regret import largest_residuals
 from .stationarity import stationarity_curves
 from .variation import variation_curves
@@ -23,9 +23,12 @@ Doubles = NDArray[np.float64]
 def anytime(
     analysis: Analysis, radius: float, smoothness: float | None, lr: float | None, floor: float
 ) -> Anytime:
-    """The bounds of listed and of found predictors, and the other guarantees. Arguments as of `bounds`."""
+    """The bounds of listed and of found predictors, and the other guarantees. Arguments as of `bounds`.
+
+    NaN where a bound is beyond float64.
+    """
     steps = analysis.steps
-    if not steps.grad_norm.size:
+    if no_series(analysis):
         return Anytime({}, None, None)
     residuals = {"zero": steps.grad_norm**2, **listed_and_found(analysis)}
     path_lengths = {spec: np.cumsum(values) for spec, values in residuals.items()}
@@ -35,15 +38,22 @@ def anytime(
         behind = np.flatnonzero(path_lengths[hint] >= path_lengths["zero"])
         pays = int(behind[-1]) + 1 if behind.size else 0
     return Anytime(
-        {spec: radius * np.sqrt(2 * values) for spec, values in path_lengths.items()},
+        {spec: _within_float64(radius * np.sqrt(2 * values)) for spec, values in path_lengths.items()},
         None if hint == "zero" else hint,
         pays,
         {
-            "regret[aggregate]": _aggregated(analysis, path_lengths, radius),
-            **stationarity_curves(analysis, smoothness, lr, floor),
-            **variation_curves(analysis),
+            name: _within_float64(values)
+            for name, values in (
+                ("regret[aggregate]", _aggregated(analysis, path_lengths, radius)),
+                *stationarity_curves(analysis, smoothness, lr, floor).items(),
+                *variation_curves(analysis).items(),
+            )
         },
     )
+
+
+def _within_float64(values: Doubles) -> Doubles:
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _aggregated(analysis: Analysis, path_lengths: dict[str, Doubles], radius: float) -> Doubles:

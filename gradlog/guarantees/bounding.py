@@ -5,18 +5,23 @@ docs/guarantees.md says what each can and cannot say.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+
+import numpy as np
 
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from .anytime import anytime
-from .guarantee import Bounds
+from .guarantee import Bounds, Guarantee
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import regret_rows
 from .stationarity import stationarity_rows
 from .variation import variation_rows
+
+BEYOND = "beyond float64: scale the gradients, or give a smaller --radius"
 
 
 def bounds(
@@ -39,23 +44,34 @@ def bounds(
     Raises UsageError for values outside their ranges.
     """
     check_bounds(radius, smoothness, lr, floor)
-    curve = residual_curve(analysis.total.spectrum)
-    return Bounds(
-        analysis=analysis,
-        radius=radius,
-        smoothness=smoothness,
-        lr=lr,
-        floor=floor,
-        rows=(
+    # Energies may be as large as float64 has them, and what is made of them larger.
+    with np.errstate(over="ignore"):
+        curve = residual_curve(analysis.total.spectrum)
+        rows = (
             *regret_rows(analysis, radius),
             rank_row(analysis, radius),
             *stationarity_rows(analysis, smoothness, lr, floor),
             *variation_rows(analysis),
-        ),
-        anytime=anytime(analysis, radius, smoothness, lr, floor),
-        residual=curve,
-        meeting=meeting_ranks(analysis, curve),
-    )
+        )
+        return Bounds(
+            analysis=analysis,
+            radius=radius,
+            smoothness=smoothness,
+            lr=lr,
+            floor=floor,
+            rows=tuple(map(_within_float64, rows)),
+            anytime=anytime(analysis, radius, smoothness, lr, floor),
+            residual=curve,
+            meeting=meeting_ranks(analysis, curve),
+        )
+
+
+def _within_float64(row: Guarantee) -> Guarantee:
+    """The row, without what is no number in it."""
+    value, worst = (x if x is not None and math.isfinite(x) else None for x in (row.value, row.worst))
+    if (value, worst) == (row.value, row.worst):
+        return row
+    return dataclasses.replace(row, value=value, worst=worst, why=row.why or BEYOND)
 
 
 def analyze_for_bounds(

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis, LogWarning
 
 LOGGED = "g_t are the logged, stochastic gradients: the guarantee speaks of that sequence"
 HINDSIGHT = "the predictor is chosen in hindsight"
+ZERO_ALONE = "no predictor but zero was measured: give --predictor"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ class Bounds:
             if row.name == name:
                 return row
         raise KeyError(name)
+
+
+def no_best(analysis: Analysis) -> str:
+    """Why no listed predictor is the best one; "" where one is."""
+    if analysis.total.best is not None:
+        return ""
+    return ALL_ZERO if analysis.total.energy == 0 else ZERO_ALONE
+
+
+def no_series(analysis: Analysis) -> str:
+    """Why there are no sums of every listed predictor by step; "" where there are."""
+    steps = analysis.steps
+    listed = {p.predictor for p in analysis.total.predictors} - {"zero"}
+    return "" if steps.grad_norm.size and listed <= steps.path_length.keys() else NO_SERIES
 
 
 def listed_and_found(analysis: Analysis) -> dict[str, NDArray[np.float64]]:

@@ -15,9 +15,9 @@ import math
 
 import numpy as np
 
-from ..results.reasons import ALL_ZERO, NO_SERIES
+from ..results.reasons import NO_SERIES
 from ..results.result import Analysis, SpectrumResult
-from .guarantee import LOGGED, Guarantee, MeetingRank, ResidualCurve
+from .guarantee import LOGGED, Guarantee, MeetingRank, ResidualCurve, no_best
 
 
 def residual_curve(spectrum: SpectrumResult | None) -> ResidualCurve | None:
@@ -63,10 +63,12 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
     why = ""
     if spectrum is None:
         why = "no spectrum: --rank none"
-    elif not ranks or not steps.grad_norm.size:
+    elif not ranks:
+        why = "no epsilon was asked for"
+    elif not steps.grad_norm.size:
         why = NO_SERIES
     elif analysis.total.best is None:
-        why = ALL_ZERO
+        why = no_best(analysis)
     elif ranks[len(ranks) // 2].rank is None:
         why = "the sketch is too small to tell the rank"
     name, formula = "regret[rank r]", "R sqrt(2 (|g_0|^2 + sum_{i>r} sigma_i^2))"

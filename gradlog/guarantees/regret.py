@@ -31,10 +31,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.reasons import ALL_ZERO, NO_SERIES
+from ..results.reasons import NO_SERIES
 from ..results.result import Analysis
 from ..results.search_result import FAMILIES, PredictorSearch
-from .guarantee import HINDSIGHT, LOGGED, Guarantee
+from .guarantee import HINDSIGHT, LOGGED, Guarantee, no_best, no_series
 
 CONVEX = (
     "convex losses, g_t their subgradients at the points played",
@@ -72,7 +72,7 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
 
     best = total.best
     if best is None:
-        found.append(row("best listed", "", None, ALL_ZERO))
+        found.append(row("best listed", "", None, no_best(analysis)))
     else:
         found.append(row("best listed", best.predictor, best.path_length))
     search = analysis.search
@@ -96,14 +96,10 @@ def _not_searched(family: str, search: PredictorSearch) -> str:
 
 
 def _aggregated(analysis: Analysis, radius: float, without: float) -> Guarantee:
-    total, steps = analysis.total, analysis.steps
+    total = analysis.total
     count = len(total.predictors)
-    value, why = None, ""
-    if total.best is None:
-        why = ALL_ZERO
-    elif not steps.grad_norm.size:
-        why = NO_SERIES
-    else:
+    value, why = None, no_best(analysis) or no_series(analysis)
+    if not why:
         largest = float(largest_residuals(analysis)[-1])
         least = min(p.path_length for p in total.predictors)
         value = radius * math.sqrt(2 * (least + 2 * largest * math.log(count)))

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..logs.series import LOSSES, RATES, first_of
-from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis
-from .guarantee import LOGGED, Guarantee, listed_and_found
+from .guarantee import LOGGED, Guarantee, listed_and_found, no_best, no_series
 
 Doubles = NDArray[np.float64]
 
@@ -36,10 +35,9 @@ def stationarity_rows(
 ) -> list[Guarantee]:
     """The bound on the mean squared gradient norm, and the term that prediction adds to it."""
     steps = analysis.steps
-    residuals = listed_and_found(analysis)
-    rates = _usable_rates(analysis, rate)
+    why = no_best(analysis) or no_series(analysis)
+    rates = None if no_series(analysis) else _usable_rates(analysis, rate)
     varies = rates is not None and bool(np.ptp(rates) > 0)
-    weights = _weights(analysis, rates)
     assumptions = [
         "f is L-smooth, x moves by -eta m_t, g_t the gradient at x_t",
         "eta <= 1/L, not checked" if smoothness is None else f"eta <= 1/L, L = {smoothness:g}",
@@ -51,16 +49,12 @@ def stationarity_rows(
     formula = "sum w |g-m|^2, w ~ lr" if varies else "P / N"
     of_worst = "sum w |g|^2, w ~ lr" if varies else "E / N"
     whole = f"2 (f_0 - f*) / {'sum lr' if varies else '(lr N)'} + {formula}"
-    why = ""
-    if analysis.total.best is None:
-        why = ALL_ZERO
-    elif not residuals:
-        why = NO_SERIES
     if why:
         return [
             Guarantee(WHOLE, "", whole, "", tuple(assumptions), None, None, why),
             Guarantee(ADDED, "", formula, of_worst, tuple(assumptions), None, None, why),
         ]
+    residuals, weights = listed_and_found(analysis), _weights(analysis, rates)
     hint = _best_hint(residuals, weights)
     added, worst = float(weights @ residuals[hint]), float(weights @ steps.grad_norm**2)
     first, why = _first_term(analysis, rates, smoothness, floor)
@@ -79,9 +73,9 @@ def stationarity_curves(
 
     NaN before any lr is above 0.
     """
-    residuals = listed_and_found(analysis)
-    if analysis.total.best is None or not residuals:
+    if no_best(analysis) or no_series(analysis):
         return {}
+    residuals = listed_and_found(analysis)
     rates = _usable_rates(analysis, rate)
     weights = _weights(analysis, rates)
     first, _ = _first_term(analysis, rates, smoothness, floor)
@@ -101,7 +95,7 @@ def _best_hint(residuals: Mapping[str, Doubles], weights: Doubles) -> str:
 def _usable_rates(analysis: Analysis, rate: float | None) -> Doubles | None:
     """(N,) lr of each row, as given or as logged; None where there are none to weigh with."""
     rates = np.full(analysis.run.rows, rate) if rate is not None else first_of(analysis.series, RATES)
-    usable = rates is not None and np.isfinite(rates).all() and (rates >= 0).all() and rates.sum() > 0
+    usable = rates is not None and (rates >= 0).all() and 0 < rates.sum() < np.inf
     return rates if usable else None
 
 

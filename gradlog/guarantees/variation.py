@@ -12,9 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.reasons import NO_SERIES
 from ..results.result import Analysis
-from .guarantee import LOGGED, Guarantee
+from .guarantee import LOGGED, Guarantee, no_series
 
 FORMULAS = (
     ("variation[gradual]", "sum |g_t - g_t-1|^2", "4 G^2 (N - 1)"),
@@ -38,17 +37,17 @@ def variation_rows(analysis: Analysis) -> list[Guarantee]:
     """The three measures."""
     steps, rows = analysis.steps, analysis.run.rows
     squares = steps.path_length.get("one-step")
-    why = ""
-    if squares is None:
-        why = "one-step is not among the predictors" if steps.grad_norm.size else NO_SERIES
-    elif rows < 2:
+    why = no_series(analysis)
+    if not why and squares is None:
+        why = "one-step is not among the predictors"
+    elif not why and rows < 2:
         why = "one row: there are no increments"
     if why or squares is None:
         return [Guarantee(n, "", f, w, (LOGGED,), None, None, why) for n, f, w in FORMULAS]
     norms = np.sqrt(squares[1:])
     most = 2 * float(steps.grad_norm.max())
     values = (float(squares[1:].sum()), float(norms.max()), float(norms.sum()))
-    worst = (most**2 * (rows - 1), most, most * (rows - 1))
+    worst = (most * most * (rows - 1), most, most * (rows - 1))
     return [
         Guarantee(name, "", formula, of_worst, (LOGGED,), value, limit)
         for (name, formula, of_worst), value, limit in zip(FORMULAS, values, worst, strict=True)

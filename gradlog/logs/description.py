@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import DataError
 from ..results.result import LogWarning
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .store import codec_pipeline
+from .zarr_array import codec_names
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class TensorDescription:
 
 @dataclass(frozen=True)
 class LogDescription:
-    """One log as stored. format_version : None for a foreign layout; steps : first and last training step."""
+    """One log as stored.
+
+    format_version : None for a foreign layout; steps : first and last training step
+    step_axis : what the rows lie along, in words; left_out : why other arrays are no gradients, by path
+    """
 
     path: str
     format_version: int | None
@@ -53,15 +59,21 @@ class LogDescription:
     stored_bytes: int
     raw_bytes: int
     warnings: tuple[LogWarning, ...]
+    step_axis: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe(path: str | os.PathLike[str], *, truncate: bool = False) -> LogDescription:
+def describe(
+    path: str | os.PathLike[str], *, truncate: bool = False, gradients: Sequence[str] = ()
+) -> LogDescription:
     """Describe the log at `path` from its metadata and the names and sizes of its chunks.
+
+    truncate, gradients : as of `open_log`. Tensors that cannot be read are told in `warnings`.
 
     Raises what `open_log` raises.
     """
     with codec_pipeline(threads=1):
-        log = open_log(path, truncate=truncate)
+        log = open_log(path, truncate=truncate, gradients=gradients)
     tensors = tuple(_describe_tensor(log, tensor) for tensor in log.tensors)
     return LogDescription(
         path=log.path,
@@ -75,12 +87,20 @@ def describe(path: str | os.PathLike[str], *, truncate: bool = False) -> LogDesc
         attributes=log.attributes,
         stored_bytes=sum(tensor.stored_bytes for tensor in tensors),
         raw_bytes=sum(tensor.raw_bytes for tensor in tensors),
-        warnings=log.warnings,
+        warnings=(
+            *log.warnings,
+            *(LogWarning("tensor-unreadable", f"tensor '{name}': {why}") for name, why in log.faults.items()),
+        ),
+        step_axis=log.step_axis,
+        left_out={path: why for path, why in log.left_out.items() if path not in log.series},
     )
 
 
 def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
-    inventory = take_inventory(tensor.name, tensor.array, log.rows, sizes=True)
+    try:
+        inventory = take_inventory(tensor.name, tensor.array, log.rows, axis=tensor.step_axis, sizes=True)
+    except DataError as error:
+        raise DataError(f"{log.path}: {error}") from error
     return TensorDescription(
         name=tensor.name,
         shape=tensor.shape,
@@ -89,29 +109,10 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         parameters=tensor.parameters,
         chunks=tensor.chunks,
         shards=tensor.shards,
-        codecs=_codec_names(tensor),
+        codecs=codec_names(tensor.array.metadata),
         reader=tensor.reader,
         expected_chunks=inventory.expected,
         absent_chunks=len(inventory.absent),
         stored_bytes=inventory.stored_bytes or 0,
-        raw_bytes=log.rows * tensor.parameters * tensor.array.dtype.itemsize,
+        raw_bytes=log.rows * tensor.parameters * tensor.entry_bytes,
     )
-
-
-def _codec_names(tensor: Tensor) -> tuple[str, ...]:
-    """Codec names in the order of encoding; for shards, those of the inner chunks behind `sharding`."""
-    metadata: dict[str, Any] = dict(tensor.array.metadata.to_dict())
-    if "codecs" in metadata:
-        return tuple(_short(name) for name in _nested_names(metadata["codecs"]))
-    stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
-    return tuple(stage["id"] for stage in stages if stage)
-
-
-def _nested_names(codecs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for codec in codecs:
-        yield codec["name"]
-        yield from _nested_names(codec.get("configuration", {}).get("codecs", ()))
-
-
-def _short(name: str) -> str:
-    return {"sharding_indexed": "sharding"}.get(name, name.removeprefix("numcodecs."))

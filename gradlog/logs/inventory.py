@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +13,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from ..errors import DataError
+from .shard_index import ABSENT, IndexLayout
 from .store import first_line
-
-_ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -27,43 +30,50 @@ class ChunkInventory:
     expected : chunks of the grid that reach below row `rows`; absent : coordinates of those not stored,
     in order (inner chunks of shards, where there are shards); stored_bytes : encoded size of what is
     stored, uncommitted rows included; None when not asked for
+    axis : number of the axis that rows lie along
     """
 
     expected: int
     absent: tuple[tuple[int, ...], ...]
     stored_bytes: int | None
+    axis: int = 0
 
     def since(self, array: zarr.Array[Any], row: int) -> ChunkInventory:
         """The part of the inventory whose chunks reach row `row` or later."""
-        first = row // array.chunks[0]
-        before = first * int(np.prod(grid_shape(array.shape[1:], array.chunks[1:])))
-        absent = tuple(chunk for chunk in self.absent if chunk[0] >= first)
-        return ChunkInventory(self.expected - before, absent, self.stored_bytes)
+        first = row // array.chunks[self.axis]
+        grid = list(grid_shape(array.shape, array.chunks))
+        grid[self.axis] = first
+        absent = tuple(chunk for chunk in self.absent if chunk[self.axis] >= first)
+        return ChunkInventory(self.expected - math.prod(grid), absent, self.stored_bytes, self.axis)
 
     def absent_rows(self, array: zarr.Array[Any], rows: int) -> tuple[int, int]:
         """First and last row (inclusive) that the absent chunks touch."""
-        height = array.chunks[0]
-        first = min(chunk[0] for chunk in self.absent) * height
-        last = (max(chunk[0] for chunk in self.absent) + 1) * height - 1
+        height = array.chunks[self.axis]
+        first = min(chunk[self.axis] for chunk in self.absent) * height
+        last = (max(chunk[self.axis] for chunk in self.absent) + 1) * height - 1
         return first, min(last, rows - 1)
 
 
-def take_inventory(name: str, array: zarr.Array[Any], rows: int, *, sizes: bool = False) -> ChunkInventory:
+def take_inventory(
+    name: str, array: zarr.Array[Any], rows: int, *, axis: int = 0, sizes: bool = False
+) -> ChunkInventory:
     """Hold an array's chunk grid against the keys in the store.
 
     Parameters
     ----------
     name : what to call the array in errors
     rows : committed rows; chunks wholly past them don't count
+    axis : number of the axis that rows lie along
     sizes : also add up the encoded bytes
 
-    Raises DataError when the store cannot be listed.
+    Raises DataError when the store cannot be listed, or when chunks lie under other keys than the metadata
+    says.
     """
     try:
         stored = dict(_stored_keys(array, sizes))
     except Exception as error:
         raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
-    shape = (rows, *array.shape[1:])
+    shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
     expected = int(np.prod(grid_shape(shape, array.chunks)))
     encode = array.metadata.encode_chunk_key
     absent: list[tuple[int, ...]] = []
@@ -73,8 +83,23 @@ def take_inventory(name: str, array: zarr.Array[Any], rows: int, *, sizes: bool 
             absent.extend(_absent_in_shard(name, array, coordinates, shape, present))
         elif not present:
             absent.append(coordinates)
+    if expected and len(absent) == expected:
+        _check_keys(name, array, stored)
     total = sum(stored.values()) if sizes else None
-    return ChunkInventory(expected, tuple(sorted(absent)), total)
+    return ChunkInventory(expected, tuple(sorted(absent)), total, axis)
+
+
+def _check_keys(name: str, array: zarr.Array[Any], stored: Iterable[str]) -> None:
+    """Raise DataError where no chunk has the key that it should have, and others are there."""
+    origin = array.metadata.encode_chunk_key((0,) * array.ndim)
+    odd = sorted(key for key in stored if re.fullmatch(r"(c[/.])?\d+([/.]\d+)*", key) and key != "c")
+    known = re.compile(re.sub(r"\d+", r"\\d+", re.escape(origin)))
+    odd = [key for key in odd if not known.fullmatch(key)]
+    if odd:
+        raise DataError(
+            f"tensor '{name}': none of its chunks is found where its metadata says ('{origin}'), but "
+            f"{len(odd)} such as '{odd[0]}' are there: mend `dimension_separator` or `chunk_key_encoding`"
+        )
 
 
 def grid_shape(shape: Sequence[int], chunks: Sequence[int]) -> tuple[int, ...]:
@@ -110,35 +135,22 @@ def _absent_in_shard(
     name: str, array: zarr.Array[Any], shard: tuple[int, ...], shape: Sequence[int], present: bool
 ) -> Iterable[tuple[int, ...]]:
     """Coordinates (in the grid of inner chunks) of the committed chunks that a shard lacks."""
-    assert array.shards is not None
-    inner = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
-    limits = grid_shape(shape, array.chunks)
-    index = _shard_index(name, array, shard, inner) if present else np.zeros(inner, bool)
-    if index is None:
+    layout = IndexLayout.of(array)
+    if layout is None:
         return
-    for offset in np.argwhere(~index).tolist():
-        chunk = tuple(s * n + o for s, n, o in zip(shard, inner, offset, strict=True))
+    limits = grid_shape(shape, array.chunks)
+    stored = _stored_chunks(name, array, shard, layout) if present else np.zeros(layout.inner, bool)
+    for offset in np.argwhere(~stored).tolist():
+        chunk = tuple(s * n + o for s, n, o in zip(shard, layout.inner, offset, strict=True))
         if all(c < limit for c, limit in zip(chunk, limits, strict=True)):
             yield chunk
 
 
-def _shard_index(
-    name: str, array: zarr.Array[Any], shard: tuple[int, ...], inner: tuple[int, ...]
-) -> NDArray[np.bool_] | None:
-    """Which inner chunks a shard stores; None where its index is encoded in a way that isn't known here."""
-    from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-    from zarr.core.buffer import default_buffer_prototype
-
-    codecs = getattr(array.metadata, "codecs", ())
-    codec = next(c for c in codecs if isinstance(c, ShardingCodec))
-    coding, *rest = codec.index_codecs
-    known = isinstance(coding, BytesCodec) and all(isinstance(c, Crc32cCodec) for c in rest)
-    if not known or len(rest) > 1:
-        return None
-    size = 16 * int(np.prod(inner)) + 4 * len(rest)
-    at_end = str(getattr(codec.index_location, "value", codec.index_location)) == "end"
-    request = SuffixByteRequest(size) if at_end else RangeByteRequest(0, size)
+def _stored_chunks(
+    name: str, array: zarr.Array[Any], shard: tuple[int, ...], layout: IndexLayout
+) -> NDArray[np.bool_]:
+    """Which inner chunks a shard stores."""
+    request = SuffixByteRequest(layout.nbytes) if layout.at_end else RangeByteRequest(0, layout.nbytes)
     path = array.store_path
     key = "/".join(part for part in (path.path, array.metadata.encode_chunk_key(shard)) if part)
     try:
@@ -148,12 +160,10 @@ def _shard_index(
             f"tensor '{name}': the index of shard {key} cannot be read: {first_line(error)}"
         ) from error
     raw = b"" if data is None else data.to_bytes()
-    if len(raw) != size:
+    if len(raw) != layout.nbytes:
         raise DataError(f"tensor '{name}': shard {key} is cut short: its index is incomplete")
-    endian = getattr(getattr(coding, "endian", None), "value", getattr(coding, "endian", "little"))
-    order = ">" if endian == "big" else "<"
-    entries = np.frombuffer(raw[: size - 4 * len(rest)], dtype=f"{order}u8").reshape(*inner, 2)
-    stored: NDArray[np.bool_] = entries[..., 0] != _ABSENT
+    entries = layout.entries(raw)
+    stored: NDArray[np.bool_] = entries[..., 0] != ABSENT
     # An index without a checksum may say anything, and codecs would believe it.
     whole = sync(path.store.getsize(key))
     starts, lengths = entries[..., 0][stored], entries[..., 1][stored]

@@ -2,127 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import math
+import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import StorePath
 
 from ..errors import DataError
 from ..results.projection import Projection
 from ..results.result import LogWarning
-from .array_listing import check_chunk_grid, list_arrays
+from .entry_types import stored_type
+from .gradient_arrays import GRADS as GRADS
+from .gradient_arrays import STEP as STEP
+from .gradient_arrays import Choice, bare_array, choose_arrays
+from .hierarchy import Hierarchy, Node, read_hierarchy
 from .inventory import take_inventory
-from .store import first_line, open_node, plain_array, reader_name
+from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, first_line, open_place, zarrs_is_installed
+from .tensor import Tensor as Tensor
+from .zarr_array import make_array, padded_array
 
 FORMAT_VERSION = 1
-GRADS = "grads"
-STEP = "step"
-BARE_ARRAY = "grads"
-"""Name of the only tensor of a store that is a single array."""
-SERIES_NAMES = frozenset(
-    {
-        "acc",
-        "accuracy",
-        "batch",
-        "epoch",
-        "epochs",
-        "grad_norm",
-        "learning_rate",
-        "loss",
-        "losses",
-        "lr",
-        "momentum",
-        "samples",
-        "step",
-        "steps",
-        "time",
-        "timestamp",
-        "tokens",
-        "train_loss",
-        "val_loss",
-        "wall_time",
-        "weight_decay",
-    }
-)
-"""One value a row under one of these names, in a group without `grads`, is a series and not a gradient."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One parameter tensor's gradients: a Zarr array (rows, *shape).
-
-    dtype : "float16", "float32", "float64" or "bfloat16"; rows : length of the array's step axis
-    """
-
-    name: str
-    array: zarr.Array[Any] = field(repr=False)
-    dtype: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the parameter, without the step axis."""
-        return tuple(self.array.shape[1:])
-
-    @property
-    def rows(self) -> int:
-        """Rows stored, committed or not."""
-        return int(self.array.shape[0])
-
-    @functools.cached_property
-    def parameters(self) -> int:
-        """Number of parameters, the product of `shape`."""
-        return math.prod(self.shape)
-
-    @functools.cached_property
-    def made_of(self) -> tuple[int, ...] | None:
-        """In a sketch: shape of the parameter whose gradients these sums are made of; None for a copy."""
-        declared = self.array.attrs.get("gradlog")
-        shape = declared.get("shape") if isinstance(declared, dict) else None
-        return tuple(int(extent) for extent in shape) if isinstance(shape, list) else None
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """What is decoded at once: the chunk shape, or the inner chunk shape of shards."""
-        return tuple(self.array.chunks)
-
-    @property
-    def shards(self) -> tuple[int, ...] | None:
-        """Shape of a shard (what is one object in the store), None without sharding."""
-        shards = self.array.shards
-        return None if shards is None else tuple(shards)
-
-    @functools.cached_property
-    def plain(self) -> zarr.Array[Any]:
-        """The same array, decoded by zarr-python."""
-        return plain_array(self.array)
-
-    @functools.cached_property
-    def checked(self) -> bool:
-        """Chunks carry a checksum; zarrs looks at it only where it decodes a chunk whole."""
-        return "crc32c" in json.dumps(self.array.metadata.to_dict(), default=str)
-
-    @functools.cached_property
-    def compressed(self) -> bool:
-        """A part of a chunk cannot be read without decoding all of it."""
-        return bool(self.array.compressors or self.array.filters)
-
-    @property
-    def reader(self) -> str:
-        """What decodes the chunks: "zarrs" or "zarr-python"."""
-        return reader_name(self.array)
-
-    @property
-    def compute_dtype(self) -> np.dtype[np.floating[Any]]:
-        """float64 for float64, else float32, which holds the narrower types exactly."""
-        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,7 +35,10 @@ class GradientLog:
 
     path : as given; format_version : 1, or None for a foreign layout
     tensors : in the order of their names; rows : committed rows; step : (rows,) int64 training steps
-    series : scalar series by name; attributes : of the root, as stored
+    series : scalar series by name, decoded by zarr-python; attributes : of the root, as stored
+    left_out : reasons why other arrays are no gradients, by path
+    faults : what keeps tensors from being read, by name: `check` raises it where one is wanted
+    step_axis : what the rows lie along, in words
     """
 
     path: str
@@ -143,6 +50,18 @@ class GradientLog:
     series: Mapping[str, zarr.Array[Any]] = field(repr=False)
     attributes: Mapping[str, Any]
     warnings: tuple[LogWarning, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
+    faults: Mapping[str, str] = field(default_factory=dict, repr=False)
+    step_axis: str = ""
+
+    def check(self, names: Container[str]) -> None:
+        """Raise DataError where a tensor among `names` cannot be read."""
+        wanted = {name: why for name, why in self.faults.items() if name in names}
+        if wanted:
+            first = next(iter(wanted))
+            raise DataError(
+                f"{self.path}: {_first_fault(wanted)}; mend it, or leave it out with --exclude '{first}'"
+            )
 
     @property
     def parameters(self) -> int:
@@ -150,82 +69,128 @@ class GradientLog:
         return sum(tensor.parameters for tensor in self.tensors)
 
 
-def open_log(path: str | os.PathLike[str], *, truncate: bool = False) -> GradientLog:
+def open_log(
+    path: str | os.PathLike[str],
+    *,
+    truncate: bool = False,
+    gradients: Sequence[str] = (),
+    tensors: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> GradientLog:
     """Open a gradient log without reading gradients.
 
-    Takes format 1 and what others write: groups whose float arrays share a leading step axis, or a
-    single array (N, D); Zarr v2 or v3, directory or zip.
+    Takes format 1 and what others write: groups whose arrays share a step axis, or a single array (N, D);
+    Zarr v2 or v3, directory or zip.
 
     Parameters
     ----------
     path : folder or zip file of a Zarr store
     truncate : where tensors have different numbers of rows, take the rows that all have, and warn
+    gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself; none
+        to tell by axes, shapes and names
+    tensors, exclude : globs on names of tensors: only those chosen count for rows and faults
 
     Raises
     ------
     StoreNotFoundError, DataError : see the messages; each names the path and what was found
+    UsageError : `gradients` matches no array
     """
-    return read_log(os.fspath(path), open_node(path), truncate=truncate)
+    return read_log(
+        os.fspath(path), open_place(path), truncate=truncate, gradients=gradients, tensors=tensors,
+        exclude=exclude,
+    )  # fmt: skip
 
 
-def read_log(name: str, node: zarr.Group | zarr.Array[Any], *, truncate: bool = False) -> GradientLog:
-    """The log that a node of Zarr holds, called `name`. Otherwise as `open_log`."""
-    attributes = dict(node.attrs)
+def read_log(
+    name: str,
+    place: StorePath,
+    *,
+    truncate: bool = False,
+    gradients: Sequence[str] = (),
+    tensors: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> GradientLog:
+    """The log at a place in a store, called `name`. Otherwise as `open_log`."""
+    hierarchy = read_hierarchy(name, place)
+    attributes = dict(hierarchy.root.attributes)
     warnings: list[LogWarning] = []
-    if isinstance(node, zarr.Array):
-        dtype = _gradient_dtype(node)
-        if dtype is None or node.ndim == 0:
-            raise DataError(f"{name}: one array of {node.dtype}, shape {node.shape}: not gradients (N, D)")
-        check_chunk_grid(name, "", node)
-        tensors = [Tensor(BARE_ARRAY, node, dtype)]
-        version, series, steps = None, {}, None
+    if hierarchy.root.is_array:
+        version, choice = None, bare_array(name, hierarchy.root)
     else:
         version = _format_version(name, attributes)
-        arrays, unknown = list_arrays(name, node)
-        for path, array in arrays.items():
-            check_chunk_grid(name, f" '{path.removeprefix(GRADS + '/')}'", array)
-        if unknown and version is not None:
-            raise DataError(
-                f"{name}: '{unknown[0]}' has no metadata that Zarr can read: the log lost a part, or holds "
-                "something that is none of it; restore it or move it away"
-            )
-        if unknown:
-            shown = ", ".join(unknown[:4]) + (", ..." if len(unknown) > 4 else "")
-            warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {shown}"))
-        series = {k: a for k, a in arrays.items() if "/" not in k and a.ndim == 1}
-        steps = _read_steps(name, series.pop(STEP), version, warnings) if STEP in series else None
-        inside = {k.removeprefix(GRADS + "/"): a for k, a in arrays.items() if k.startswith(GRADS + "/")}
-        if version is not None:
-            if steps is None:
-                what = "without its `step` array (N,)" if arrays else "with no row: nothing was logged yet"
-                raise DataError(f"{name}: a log of format {version} {what}")
-            tensors = _format_tensors(name, inside)
-        else:
-            tensors, skipped = _foreign_tensors(name, inside or arrays, bool(inside))
-            series = {k: a for k, a in series.items() if inside or k in skipped}
-            _warn_skipped(skipped, series, warnings)
-    rows = _committed_rows(name, tensors, steps, truncate, warnings)
+        choice = choose_arrays(name, hierarchy, gradients, version is not None)
+        if version is not None and choice.step is None:
+            nothing = "with no row: nothing was logged yet"
+            what = "without its `step` array (N,)" if hierarchy.arrays else nothing
+            raise DataError(f"{name}: a log of format {version} {what}")
+    if gradients and (version is not None or hierarchy.root.is_array):
+        told = "the log says itself which arrays are gradients, and --gradients serves nothing"
+        warnings.append(LogWarning("gradients-unused", told))
+    opened, series = _open_arrays(place, choice)
+    steps = None if choice.step is None else _read_steps(name, place, choice.step, version, warnings)
+    warnings += _hierarchy_warnings(hierarchy, choice, version)
+    warnings += [LogWarning(code, told) for code, told in choice.doubts]
+    names = chosen_names([*(tensor.name for tensor in opened), *choice.faults], tensors, exclude)
+    counted = [tensor for tensor in opened if tensor.name in names] or opened
+    if not opened:
+        raise DataError(f"{name}: {_first_fault(choice.faults)}")
+    rows = _committed_rows(name, counted, steps, truncate, choice.told, warnings)
     step = np.arange(rows, dtype=np.int64) if steps is None else steps[:rows]
-    if rows > 1 and bool(np.any(np.diff(step) <= 0)):
-        at = int(np.argmax(np.diff(step) <= 0)) + 1
-        warnings.append(
-            LogWarning(
-                "steps-not-increasing",
-                f"row {at} has training step {step[at]} after {step[at - 1]}: a resumed run may have logged "
-                "steps twice; rows are taken in their order",
-            )
-        )
+    warnings += _step_warnings(step)
     return GradientLog(
         name,
         version,
-        node.metadata.zarr_format,
-        tuple(tensors),
+        hierarchy.root.zarr_format,
+        tuple(opened),
         rows,
         step,
         series,
         attributes,
         tuple(warnings),
+        choice.left_out,
+        choice.faults,
+        choice.step_axis,
     )
+
+
+def chosen_names(names: Sequence[str], tensors: Sequence[str], exclude: Sequence[str]) -> set[str]:
+    """Names that match `tensors` (all without any) and not `exclude`. tensors, exclude : globs"""
+
+    def matching(pattern: str) -> set[str]:
+        return {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+    wanted = set[str]().union(*map(matching, tensors)) if tensors else set(names)
+    return wanted.difference(*map(matching, exclude))
+
+
+def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[Tensor], dict[str, zarr.Array[Any]]]:
+    """The tensors and series as Zarr arrays; what Zarr cannot follow becomes a fault of the choice."""
+    tensors, series = [], {}
+    with decoding_with(ZARR_PIPELINE):
+        for found in choice.found:
+            try:
+                array = make_array(place, found.node)
+            except DataError as error:
+                choice.faults[found.name] = str(error)
+            else:
+                tensors.append(Tensor(found.name, array, found.entries, found.axis))
+        for path, node in choice.series.items():
+            try:
+                series[path] = make_array(place, node)
+            except DataError as error:
+                choice.left_out[path] = str(error)
+    if zarrs_is_installed():
+        with decoding_with(ZARRS_PIPELINE):
+            for tensor in tensors:
+                fast = padded_array(tensor.array)
+                if fast is not None:
+                    tensor.trust(fast)
+    return sorted(tensors, key=lambda tensor: tensor.name), series
+
+
+def _first_fault(faults: Mapping[str, str]) -> str:
+    name, why = next(iter(faults.items()))
+    return f"tensor '{name}' {why}" if why.startswith(("is ", "has ")) else f"tensor '{name}': {why}"
 
 
 def sketch_of(log: GradientLog) -> Projection | None:
@@ -252,72 +217,49 @@ def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:
     return FORMAT_VERSION
 
 
-def _gradient_dtype(array: zarr.Array[Any]) -> str | None:
-    """Name of the gradient type, None for what can't be gradients."""
-    declared = array.attrs.get("gradlog")
-    if isinstance(declared, dict) and declared.get("dtype") == "bfloat16" and array.dtype == np.uint16:
-        return "bfloat16"
-    if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
-        return f"float{8 * array.dtype.itemsize}"
-    return None
-
-
-def _format_tensors(name: str, arrays: Mapping[str, zarr.Array[Any]]) -> list[Tensor]:
-    if not arrays:
-        raise DataError(f"{name}: no gradient arrays: the group `{GRADS}` is missing or empty")
-    tensors = []
-    for key, array in arrays.items():
-        dtype = _gradient_dtype(array)
-        if dtype is None or array.ndim == 0:
-            raise DataError(
-                f"{name}: tensor '{key}' is an array of {array.dtype}, shape {array.shape}; gradients are "
-                "float16, float32, float64 or marked bfloat16, with a step axis first"
+def _hierarchy_warnings(hierarchy: Hierarchy, choice: Choice, version: int | None) -> list[LogWarning]:
+    """What was not where it should be, and what was left out though nothing said so."""
+    warnings = []
+    if hierarchy.implicit:
+        told = f"folders without metadata, taken for groups: {_shown(hierarchy.implicit)}"
+        warnings.append(LogWarning("groups-implicit", f"{told}; was a file lost?"))
+    lost = [] if version is not None else hierarchy.orphans
+    lost = [*lost, *(path for path in hierarchy.faults if path in choice.left_out)]
+    if lost:
+        warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {_shown(lost)}"))
+    if choice.told or not choice.left_out:
+        return warnings
+    reasons: dict[str, list[str]] = {}
+    for path, why in choice.left_out.items():
+        if path not in lost:
+            reasons.setdefault(why, []).append(path)
+    if reasons:
+        left = "; ".join(f"{_shown(paths)} ({why})" for why, paths in reasons.items())
+        taken = _shown([found.name for found in choice.found], 3)
+        warnings.append(
+            LogWarning(
+                "arrays-left-out",
+                f"left out as no gradients: {left}; taken: {taken}; --gradients GLOB says which are",
             )
-        tensors.append(Tensor(key, array, dtype))
-    return tensors
-
-
-def _foreign_tensors(
-    name: str, arrays: Mapping[str, zarr.Array[Any]], all_gradients: bool
-) -> tuple[list[Tensor], list[str]]:
-    """Tensors of a store without a declared format, and the arrays that are none."""
-    tensors, skipped = [], []
-    for key, array in arrays.items():
-        dtype = _gradient_dtype(array)
-        named_series = array.ndim == 1 and PurePath(key).name.lower() in SERIES_NAMES and not all_gradients
-        if dtype is None or array.ndim == 0 or named_series:
-            skipped.append(key)
-        else:
-            tensors.append(Tensor(key, array, dtype))
-    if not tensors:
-        found = ", ".join(
-            f"{key} {array.dtype}{list(array.shape)}" for key, array in list(arrays.items())[:4]
         )
-        raise DataError(
-            f"{name}: no gradient arrays (float, step axis first); found {found or 'an empty group'}"
-        )
-    return tensors, skipped
-
-
-def _warn_skipped(
-    skipped: list[str], series: Mapping[str, zarr.Array[Any]], warnings: list[LogWarning]
-) -> None:
-    others = [key for key in skipped if key != STEP]
-    if others:
-        shown = ", ".join(others[:6]) + (", ..." if len(others) > 6 else "")
-        kind = "scalar series" if all(key in series for key in others) else "no gradients"
-        warnings.append(LogWarning("arrays-left-out", f"taken as {kind} and left out: {shown}"))
+    return warnings
 
 
 def _read_steps(
-    name: str, array: zarr.Array[Any], version: int | None, warnings: list[LogWarning]
+    name: str, place: StorePath, node: Node, version: int | None, warnings: list[LogWarning]
 ) -> NDArray[np.int64] | None:
-    if array.dtype.kind not in "iu":
+    """(N,) training steps; None where what is there is none, which a warning tells."""
+    kind = stored_type(node)
+    whole, real = kind.startswith(("int", "uint")), kind.startswith("float")
+    if len(node.shape) != 1 or not (whole or real):
         if version is None:
             return None
-        raise DataError(f"{name}: `step` is an array of {array.dtype}; training steps are int64 (N,)")
+        shown = f", shape {node.shape}" if len(node.shape) != 1 else ""
+        raise DataError(f"{name}: `step` is an array of {kind}{shown}; training steps are int64 (N,)")
     try:
-        absent = take_inventory(STEP, array, array.shape[0]).absent if array.shape[0] else ()
+        with decoding_with(ZARR_PIPELINE):
+            array = make_array(place, node)
+        absent = take_inventory(node.path, array, array.shape[0]).absent if array.shape[0] else ()
         if absent and version is not None:
             # Zarr writers skip chunks of zeros: a lone first step may be 0, a run of steps may not.
             if absent != ((0,),) or min(array.chunks[0], array.shape[0]) > 1:
@@ -325,9 +267,56 @@ def _read_steps(
             warnings.append(
                 LogWarning("chunks-absent", "the first chunk of `step` is absent: read as step 0")
             )
-        return np.asarray(plain_array(array)[...]).astype(np.int64)
+        values = np.asarray(array[...])
     except Exception as error:
-        raise DataError(f"{name}: `step` cannot be read: {first_line(error)}") from error
+        raise DataError(f"{name}: `{node.path}` cannot be read: {first_line(error)}") from error
+    steps = _whole_numbers(values)
+    if steps is not None:
+        return steps
+    at = int(np.argmax([_whole_numbers(values[i : i + 1]) is None for i in range(values.size)]))
+    told = f"`{node.path}` holds {values[at]} at row {at}, which is no training step (a whole number)"
+    if version is not None:
+        raise DataError(f"{name}: {told}")
+    warnings.append(LogWarning("steps-not-whole", f"{told}: rows are counted instead"))
+    return None
+
+
+def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int64] | None:
+    """The values as int64, None where one is no whole number that fits."""
+    if values.dtype.kind == "f":
+        inside = np.abs(values) < 2.0**63
+        if not bool(np.all(inside)) or bool(np.any(values != np.floor(values))):
+            return None
+    elif values.size and int(values.max()) >= 2**63:
+        return None
+    return values.astype(np.int64)
+
+
+def _step_warnings(step: NDArray[np.int64]) -> list[LogWarning]:
+    rows = step.size
+    back = np.flatnonzero(np.diff(step) <= 0) + 1
+    if not back.size:
+        return []
+    at = int(back[0])
+    if at >= 1 and step[at - 1] > 0 and not step[at:].any():
+        told = (
+            f"{_rows(at, rows)} training step 0, after step {step[at - 1]}: rows made beforehand and never "
+            f"written? --rows :{at} leaves them out"
+        )
+        return [LogWarning("rows-unwritten", told)]
+    told = (
+        f"row {at} has training step {step[at]} after {step[at - 1]}: a resumed run may have logged "
+        "steps twice; rows are taken in their order; --repeated last takes the last row of each step"
+    )
+    return [LogWarning("steps-not-increasing", told)]
+
+
+def _rows(first: int, stop: int) -> str:
+    return f"row {first} has" if stop - first == 1 else f"rows {first}-{stop - 1} have"
+
+
+def _shown(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _committed_rows(
@@ -335,6 +324,7 @@ def _committed_rows(
     tensors: list[Tensor],
     steps: NDArray[np.int64] | None,
     truncate: bool,
+    declared: bool,
     warnings: list[LogWarning],
 ) -> int:
     lengths = {tensor.name: tensor.rows for tensor in tensors}
@@ -345,7 +335,10 @@ def _committed_rows(
         against = f"'{longest}' has {rows}" if steps is None else f"`step` says {rows}"
         told = f"tensor '{shortest}' has {lengths[shortest]} rows and {against}"
         if not truncate:
-            raise DataError(f"{name}: {told}; --truncate analyzes the first {lengths[shortest]} rows")
+            cure = f"--truncate analyzes the first {lengths[shortest]} rows"
+            if not declared:
+                cure += f"; if '{shortest}' is no gradient, --gradients GLOB says which arrays are"
+            raise DataError(f"{name}: {told}; {cure}")
         rows = lengths[shortest]
         warnings.append(LogWarning("truncated", f"{told}: only the first {rows} rows are analyzed"))
     if rows == 0:

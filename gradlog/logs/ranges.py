@@ -130,7 +130,7 @@ class Limits:
 def decoded_row_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange]) -> int:
     """Bytes that one row takes in the store, each chunk as often as it is decoded."""
     return sum(
-        item.decodes * segment.width * tensors[segment.tensor].array.dtype.itemsize
+        item.decodes * segment.width * tensors[segment.tensor].entry_bytes
         for item in ranges
         for segment in item.segments
     )
@@ -176,8 +176,7 @@ def even_tiles(segments: Sequence[Segment]) -> tuple[Tile, ...]:
 def entry_bytes(tensor: Tensor) -> int:
     """Bytes that one gradient entry takes while its block is read: converted types stand there twice."""
     compute = tensor.compute_dtype.itemsize
-    stored = tensor.array.dtype
-    return compute if stored == tensor.compute_dtype else compute + stored.itemsize
+    return compute if tensor.in_place else compute + tensor.entry_bytes
 
 
 def block_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
@@ -188,11 +187,13 @@ def block_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
 
 def reading_bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
     """Bytes beside the block while its segments are read one by one and converted or put in place."""
-    stored = {tensors[segment.tensor].array.dtype for segment in item.segments}
     computed = {tensors[segment.tensor].compute_dtype for segment in item.segments}
-    if len(item.segments) > 1 or stored != computed:
-        return item.block_rows * max(s.width * tensors[s.tensor].array.dtype.itemsize for s in item.segments)
-    return 0
+    if len(item.segments) == 1 and len(computed) == 1 and tensors[item.segments[0].tensor].in_place:
+        return 0
+    return item.block_rows * max(
+        s.width * tensors[s.tensor].entry_bytes * (1 if tensors[s.tensor].in_place else 2)
+        for s in item.segments
+    )
 
 
 def chunk_spans(box: Box, chunks: Sequence[int]) -> list[range]:
@@ -205,7 +206,7 @@ def decoding_bytes(tensor: Tensor) -> int:
 
     Of chunks that are not compressed, only what is wanted is read, into its place.
     """
-    return 2 * math.prod(tensor.chunks) * tensor.array.dtype.itemsize if tensor.compressed else 0
+    return 2 * math.prod(tensor.chunks) * tensor.entry_bytes if tensor.compressed else 0
 
 
 def columnwise_ranges(tensors: Sequence[Tensor], limits: Limits) -> Iterator[ParameterRange]:

@@ -7,6 +7,9 @@ import os
 ROOT_KEYS = ("zarr.json", ".zgroup", ".zarray")
 """The files that hold the metadata of a group or an array, of which a store's root has one."""
 
+METADATA_KEYS = frozenset({*ROOT_KEYS, ".zattrs", ".zmetadata"})
+"""All files of a node that hold no data."""
+
 PART_HEADER = "part.json"
 """The member that tells the zip archive of a part's sums from that of a store."""
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
+
 if TYPE_CHECKING:
     from .log import GradientLog
 
@@ -22,14 +24,21 @@ def series_of_rows(
 ) -> dict[str, Doubles]:
     """(rows,) values of those series that the log holds, by name.
 
+    Raises DataError for one that cannot be decoded.
+
     rows : (first, last + 1) stored rows; keep : (rows,) bool, False for rows to leave out; None keeps all
     """
+    from .reading import read_series  # with Zarr, which finished results don't need
+
     found = {}
     for name in names:
         array = log.series.get(name)
         if array is None or not np.issubdtype(array.dtype, np.number) or array.shape[0] < rows[1]:
             continue
-        values = np.asarray(array[slice(*rows)], dtype=np.float64)
+        try:
+            values = np.asarray(read_series(name, array, rows), dtype=np.float64)
+        except DataError as error:
+            raise DataError(f"{log.path}: {error}; restore it, or move it away") from error
         found[name] = values if keep is None else values[keep]
     return found
 

@@ -1,9 +1,8 @@
-"""Open what is at a path as a Zarr group or array, with one clear error where that cannot be done."""
+"""What is at a path: the Zarr store of a folder or a zip file, with one clear error where there is none."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import warnings
 import zipfile
@@ -11,107 +10,110 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, ZipStore
+from zarr.storage import LocalStore, StorePath
 
 from ..errors import DataError, StoreNotFoundError
-from .root_keys import PART_HEADER, ROOT_KEYS, is_zarr_node
+from .root_keys import METADATA_KEYS, PART_HEADER, ROOT_KEYS, is_zarr_node
+from .zip_archive import ArchiveStore, read_names
 
 ZARRS_PIPELINE = "zarrs.ZarrsCodecPipeline"
+ZARR_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
 @contextlib.contextmanager
 def codec_pipeline(threads: int) -> Iterator[None]:
-    """Let arrays opened and read inside decode with zarrs where it is installed, else with zarr-python.
-
-    zarrs falls back to zarr-python by itself, array by array, for stores and codecs that it doesn't serve.
-    """
+    """Let arrays opened and read inside decode with as many threads. threads : at least 1"""
     settings: dict[str, Any] = {"threading.max_workers": threads, "async.concurrency": max(10, 4 * threads)}
-    if find_spec("zarrs") is not None:
-        settings["codec_pipeline.path"] = ZARRS_PIPELINE
-    with zarr.config.set(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline")
-        warnings.filterwarnings("ignore", "Combining a `sharding_indexed` codec")
+    with zarr.config.set(settings):
         yield
 
 
-def reader_name(array: zarr.Array[Any]) -> str:
-    """ "zarrs" or "zarr-python": what decodes this array's chunks."""
-    pipeline = array._async_array.codec_pipeline
-    return "zarrs" if getattr(pipeline, "impl", None) is not None else "zarr-python"
+@contextlib.contextmanager
+def decoding_with(pipeline: str) -> Iterator[None]:
+    """Let arrays opened inside decode with a pipeline of Zarr's, quietly where it declines one."""
+    with zarr.config.set({"codec_pipeline.path": pipeline}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def zarrs_is_installed() -> bool:
+    """Whether chunks can be decoded in Rust."""
+    return find_spec("zarrs") is not None
 
 
 def plain_array(array: zarr.Array[Any], metadata: Any = None) -> zarr.Array[Any]:
     """The same array, coded by zarr-python; with other `metadata` if given, not written to the store."""
-    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+    with zarr.config.set({"codec_pipeline.path": ZARR_PIPELINE}):
         chosen: Any = metadata or array.metadata
-        return zarr.Array(zarr.AsyncArray(chosen, array.store_path, {"write_empty_chunks": True}))
+        return zarr.Array(zarr.AsyncArray(chosen, array.store_path, ARRAY_CONFIG))
 
 
-def open_node(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array[Any]:
-    """Open a Zarr v2 or v3 group or array, from a directory or a zip file, for reading.
+ARRAY_CONFIG: Any = {"write_empty_chunks": True, "order": "C"}
+"""Zarr's own settings may say otherwise: blocks are in C order, and every chunk is written."""
 
-    Consolidated metadata is ignored: a run that is still being written leaves it stale.
+
+def open_place(path: str | os.PathLike[str]) -> StorePath:
+    """Where the Zarr node of a path stands: a folder or a zip file, for reading.
+
+    path : may also be a file:// URL, or the path of the node's own metadata (RUN.zarr/zarr.json)
 
     Raises
     ------
     StoreNotFoundError : nothing is at the path
-    DataError : what is there is not a Zarr store, or its metadata cannot be read
+    DataError : what is there is not a Zarr store
     """
     text = os.fspath(path)
-    place = Path(text)
-    if "://" in text:
-        raise DataError(f"{text}: remote stores are not supported; copy the store to a local disk first")
-    if not place.exists():
+    place = local_path(text)
+    if place.name in METADATA_KEYS and place.is_file():
+        place = place.parent
+    try:
+        there = place.exists()
+    except OSError as error:
+        raise DataError(f"{text}: cannot be looked at: {error.strerror or error}") from error
+    if not there:
         raise StoreNotFoundError(f"{text}: no such file or directory")
     if place.is_dir():
-        store: Store = LocalStore(place, read_only=True)
-        root = ""
-        if not is_zarr_node(place):
+        if not _is_node(text, place):
             raise DataError(f"{text}: not a Zarr store: {_describe_folder(place)}")
-    elif zipfile.is_zipfile(place):
-        root = _zip_root(place)
-        store = ZipStore(place, mode="r")
-    else:
+        return StorePath(LocalStore(place, read_only=True))
+    try:
+        packed = zipfile.is_zipfile(place)
+    except OSError as error:
+        raise DataError(f"{text}: cannot be read: {error.strerror or error}") from error
+    if not packed:
         raise DataError(f"{text}: not a Zarr store: {_describe_file(place)}")
+    names = read_names(place)
+    return StorePath(ArchiveStore(place), _root_of(place, names))
+
+
+def local_path(text: str) -> Path:
+    """The path of a local file or folder, from a path or a file:// URL. Raises DataError for other URLs."""
+    if "://" not in text:
+        return Path(text)
+    address = urlsplit(text)
+    if address.scheme.lower() != "file" or address.netloc not in ("", "localhost"):
+        raise DataError(f"{text}: remote stores are not supported; copy the store to a local disk first")
+    return Path(unquote(address.path))
+
+
+def _is_node(text: str, place: Path) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            node = zarr.open(store, path=root or None, mode="r", use_consolidated=False)
-        if node.metadata.zarr_format == 3 and "node_type" not in _root_metadata(node):
-            raise ValueError("zarr.json lacks node_type")
-        return node
-    except Exception as error:
-        raise DataError(f"{text}: the Zarr metadata cannot be read: {first_line(error)}") from error
-
-
-def _root_metadata(node: zarr.Group | zarr.Array[Any]) -> Any:
-    """zarr.json as stored: zarr takes an empty one for a group."""
-    key = "/".join(part for part in (node.store_path.path, "zarr.json") if part)
-    data = sync(node.store_path.store.get(key, default_buffer_prototype()))
-    return json.loads(b"{}" if data is None else data.to_bytes())
-
-
-def child_names(group: zarr.Group, below: str = "") -> list[str]:
-    """Names of what lies directly in a group, or in the folder `below` it, sorted, whatever it is."""
-    place = group.store_path / below if below else group.store_path
-
-    async def listed() -> list[str]:
-        return [name async for name in place.store.list_dir(place.path)]
-
-    try:
-        return sorted(sync(listed()))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        with os.scandir(place):  # what cannot be listed would look like a store without arrays
+            return is_zarr_node(place)
+    except OSError as error:
+        raise DataError(f"{text}: the folder cannot be read: {error.strerror or error}") from error
 
 
 def _describe_file(place: Path) -> str:
-    with place.open("rb") as file:
-        start = file.read(64).lstrip()
+    try:
+        with place.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
     if start[:1] in (b"{", b"["):
         return "JSON: results of gradmf analyze go to gradmf compare, bounds or advise"
     hint = " (cut short?)" if place.suffix == ".zip" or start[:2] == b"PK" else ""
@@ -132,13 +134,8 @@ def _describe_folder(place: Path) -> str:
     return f"the folder has no zarr.json, .zgroup or .zarray; it holds {shown}"
 
 
-def _zip_root(place: Path) -> str:
+def _root_of(place: Path, names: list[str]) -> str:
     """The folder inside the archive that holds the store: `zip -r` keeps the store's own folder."""
-    try:
-        with zipfile.ZipFile(place) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{place}: the zip archive cannot be read: {error}") from error
     roots = {
         name[: -len(key)] for name in names for key in ROOT_KEYS if name.endswith("/" + key) or name == key
     }
@@ -155,6 +152,11 @@ def _zip_root(place: Path) -> str:
     raise DataError(
         f"{place}: the zip archive holds {len(tops)} stores ({', '.join(tops[:4])}); unpack it first"
     )
+
+
+def is_local(store: Store) -> bool:
+    """Whether keys are files below a folder."""
+    return isinstance(store, LocalStore)
 
 
 def first_line(error: BaseException) -> str:

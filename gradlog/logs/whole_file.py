@@ -29,7 +29,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield stream
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # Not by the number of the process: in a container that of the next is the same, and would be in its way.
+    temporary = target.with_name(f".gradmf-{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as stream:
             yield stream

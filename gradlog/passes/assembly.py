@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from ..errors import DataError
 from ..predictors import parse_predictors
 from ..results.read import Read
@@ -55,6 +57,8 @@ def assemble(
         sums.merge_groups(each)
     total = _scope(read.path, None, read.parameters, sums, result.spectrum, of_total, listed)
     warnings = [*warnings, *beyond_sketch(total, scopes, int(read.step.size))]
+    steps = _listed(result.series.steps(read.step), listed)
+    warnings += _zero_end(steps, settings, warnings)
     return Analysis(
         version=__version__,
         run=RunInfo(
@@ -68,12 +72,29 @@ def assemble(
         settings=settings,
         total=total,
         tensors=tuple(scopes),
-        steps=dataclasses.replace(_listed(result.series.steps(read.step), listed), inside=inside),
+        steps=dataclasses.replace(steps, inside=inside),
         warnings=tuple(warnings),
         cost=cost,
         tensor_steps=None if result.tensor_series is None else _listed(result.tensor_series.steps(), listed),
         search=result.search,
     )
+
+
+def _zero_end(steps: Steps, settings: Settings, told: Sequence[LogWarning]) -> list[LogWarning]:
+    """Rows at the end that are zero in every tensor, as those of an array made beforehand are."""
+    there = np.flatnonzero(steps.grad_norm)
+    rows = steps.step.size
+    if not there.size or there[-1] == rows - 1 or any("--rows :" in warning.message for warning in told):
+        return []
+    first = int(there[-1]) + 1
+    which = f"the last {rows - first} rows are" if rows - first > 1 else "the last row is"
+    steps_of = [str(step) for step in (steps.step[first], steps.step[-1])]
+    span = f"steps {' to '.join(steps_of)}" if rows - first > 1 else f"step {steps_of[0]}"
+    # Rows are counted from the first one that was read, and without those that were dropped.
+    whole = settings.rows == (None, None) and settings.nonfinite == "fail"
+    cure = f"; --rows :{first} leaves them out" if whole else ""
+    message = f"{which} zero in every tensor (training {span}): made beforehand and never written?{cure}"
+    return [LogWarning("rows-zero-at-end", message)]
 
 
 _Sums = TypeVar("_Sums", Steps, TensorSteps)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,18 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
 
-from ...kernels.bfloat16 import widen
 from ..errors import DataError
-from ..logs.inventory import grid_shape
 from ..logs.log import Tensor
-from ..logs.ranges import ParameterRange, Segment, chunk_spans, decoding_bytes
-from ..logs.store import first_line
+from ..logs.ranges import ParameterRange, Segment
 from ..plans.plan import Plan
-from ..sizes import extents
 
 
 @dataclass
@@ -124,7 +116,7 @@ class BlockReader:
         for segment, first, last in item.columns():
             tensor = self._tensors[segment.tensor]
             self._read_segment(tensor, segment, rows, values[:, first:last])
-            stored += item.decodes * count * segment.width * tensor.array.dtype.itemsize
+            stored += item.decodes * count * segment.width * tensor.entry_bytes
         if self._keep is not None:
             offset = self._plan.rows[0]
             keep = self._keep[rows[0] - offset : rows[1] - offset]
@@ -138,80 +130,6 @@ class BlockReader:
         self, tensor: Tensor, segment: Segment, rows: tuple[int, int], out: NDArray[Any]
     ) -> None:
         try:
-            for array, first, last in _readers(tensor, segment, rows):
-                for span in _spans(tensor, segment, (first, last), self._plan.decoding_bytes):
-                    _read_rows(array, tensor, segment, span, out[span[0] - rows[0] : span[1] - rows[0]])
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise self._decoding_error(tensor, segment, rows, error) from error
-
-    def _decoding_error(
-        self, tensor: Tensor, segment: Segment, rows: tuple[int, int], error: Exception
-    ) -> DataError:
-        """Name the first chunk of the segment that cannot be decoded, by decoding them one at a time."""
-        array = tensor.plain
-        for chunk in itertools.product(*chunk_spans((slice(*rows), *segment.box), tensor.chunks)):
-            where = tuple(
-                slice(c * size, min((c + 1) * size, extent))
-                for c, size, extent in zip(chunk, tensor.chunks, array.shape, strict=True)
-            )
-            try:
-                array.get_basic_selection(where)
-            except Exception as found:
-                height = tensor.chunks[0]
-                last = min((chunk[0] + 1) * height, array.shape[0]) - 1
-                grid = extents(grid_shape(array.shape, tensor.chunks))
-                return DataError(
-                    f"{self._path}: tensor '{tensor.name}': chunk {'/'.join(map(str, chunk))} of grid {grid} "
-                    f"(rows {chunk[0] * height}-{last}) cannot be decoded: {first_line(found)}; "
-                    "restore it, or leave the tensor or the rows out with --exclude or --rows"
-                )
-        return DataError(f"{self._path}: tensor '{tensor.name}': reading failed: {first_line(error)}")
-
-
-def _readers(
-    tensor: Tensor, segment: Segment, rows: tuple[int, int]
-) -> list[tuple[zarr.Array[Any], int, int]]:
-    """Which array to read which rows with: zarr-python where zarrs would pass over checksums."""
-    first, last = rows
-    if not tensor.array.dtype.isnative:
-        return [(tensor.plain, first, last)]
-    if not tensor.checked or tensor.reader == "zarr-python":
-        return [(tensor.array, first, last)]
-    whole_box = all(
-        part.start % size == 0 and part.stop % size == 0
-        for part, size in zip(segment.box, tensor.chunks[1:], strict=True)
-    )
-    height = tensor.chunks[0]
-    start, stop = -(-first // height) * height, last // height * height
-    if not whole_box or start >= stop:
-        return [(tensor.plain, first, last)]
-    spans = [(tensor.plain, first, start), (tensor.array, start, stop), (tensor.plain, stop, last)]
-    return [span for span in spans if span[1] < span[2]]
-
-
-def _spans(tensor: Tensor, segment: Segment, rows: tuple[int, int], room: int) -> Iterator[tuple[int, int]]:
-    """Rows to read at once, along the chunk grid, so that chunks in decoding stay within `room` bytes.
-
-    zarrs keeps every chunk that it reads in part until the call returns.
-    """
-    across = math.prod(map(len, chunk_spans(segment.box, tensor.chunks[1:])))
-    step = tensor.chunks[0] * max(1, room // max(1, across * decoding_bytes(tensor)))
-    borders = [rows[0], *range(rows[0] // step * step + step, rows[1], step), rows[1]]
-    return itertools.pairwise(borders)
-
-
-def _read_rows(
-    array: zarr.Array[Any], tensor: Tensor, segment: Segment, rows: tuple[int, int], out: NDArray[Any]
-) -> None:
-    selection = (slice(*rows), *segment.box)
-    if out.flags.c_contiguous and array.dtype == out.dtype:
-        shape = (rows[1] - rows[0], *segment.shape)
-        target = default_buffer_prototype().nd_buffer.from_numpy_array(out.reshape(shape))
-        array.get_basic_selection(selection, out=target)
-        return
-    values = np.asarray(array.get_basic_selection(selection))
-    if tensor.dtype == "bfloat16":
-        values = widen(values)
-    out[...] = values.reshape(out.shape)
+            tensor.read(rows, segment.box, out, self._plan.decoding_bytes)
+        except DataError as error:
+            raise DataError(f"{self._path}: {error}") from error

@@ -39,7 +39,7 @@ def run_analysis(
         result, keep = _gather(ready, warnings, progress, make_side_work)
     if not tensor_steps:
         result.tensor_series = None
-    cost = ready.cost(passes=1 if keep is None else 2)
+    cost = ready.cost(passes=1 if keep is ready.keep else 2)
     analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
     if ready.search or sketch_of(ready.log) is not None:
         series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
@@ -55,19 +55,22 @@ def _gather(
 ) -> tuple[PassResult, NDArray[np.bool_] | None]:
     """One pass; a second one without the rows that are not finite, where they are to be dropped."""
     log, plan = ready.log, ready.plan
-    result = take_pass(ready, None, progress, make_side_work)
+    result = take_pass(ready, ready.keep, progress, make_side_work)
     if not result.nonfinite:
-        return result, None
+        return result, ready.keep
     told = nonfinite_text(ready, result.nonfinite)
     if ready.settings.nonfinite == "fail":
         raise DataError(
             f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
         )
-    keep = np.ones(plan.count, dtype=bool)
-    keep[[bad.row for bad in result.nonfinite]] = False
+    taken = _rows_taken(ready)
+    bad = np.unique(taken[[item.row for item in result.nonfinite]])
+    keep = np.zeros(plan.count, dtype=bool)
+    keep[taken] = True
+    keep[bad] = False
     if not keep.any():
         raise DataError(f"{log.path}: {told}; no row is left once those steps are dropped")
-    steps = log.step[plan.rows[0] : plan.rows[1]][~keep].tolist()
+    steps = log.step[plan.rows[0] : plan.rows[1]][bad].tolist()
     warnings.append(
         LogWarning(
             "steps-dropped",
@@ -126,7 +129,7 @@ def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
     """Where gradients are not finite, in words."""
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     first = min(bad, key=lambda item: (item.row, item.tensor))
-    row = plan.rows[0] + first.row
+    row = plan.rows[0] + int(_rows_taken(ready)[first.row])
     count = sum(item.count for item in bad)
     rows = len({item.row for item in bad})
     return (
@@ -134,6 +137,11 @@ def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
         f"row{'s' * (rows > 1)}: "
         f"first tensor '{tensors[first.tensor].name}', row {row} (training step {log.step[row]})"
     )
+
+
+def _rows_taken(ready: Preparation) -> NDArray[np.intp]:
+    """The plan's rows that the first pass takes, by the pass's own index."""
+    return np.arange(ready.plan.count) if ready.keep is None else np.flatnonzero(ready.keep)
 
 
 def _list(steps: Sequence[int], most: int = 20) -> str:

@@ -36,9 +36,7 @@ def reading_seconds(
             size = float(count * segment.width)
             tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
             wide = math.prod(-(-n // c) for n, c in zip(segment.shape, tensor.chunks[1:], strict=True))
-            seconds += item.decodes * (
-                tall * wide * CHUNK_SECONDS + size * tensor.array.dtype.itemsize / DECODE_RATE
-            )
+            seconds += item.decodes * (tall * wide * CHUNK_SECONDS + size * tensor.entry_bytes / DECODE_RATE)
             seconds += size * tensor.compute_dtype.itemsize / FUSED_RATE
     return seconds
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, MemoryLimitError, UsageError
-from ..logs.inventory import take_inventory
-from ..logs.log import GradientLog, Tensor, open_log
+from ..logs.inventory import ChunkInventory, take_inventory
+from ..logs.log import GradientLog, Tensor, chosen_names, open_log
+from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.store import codec_pipeline
 from ..predictors import HistoryBank, parse_predictors
 from ..results.projection import check_dimension, check_seed
@@ -34,6 +37,7 @@ NONFINITE_POLICIES = ("fail", "drop")
 class Preparation:
     """All that is settled before the first gradient is read.
 
+    keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
     began : when; band : of the Gram matrix, where it is what predictors are searched from
     """
 
@@ -49,6 +53,12 @@ class Preparation:
     tensor_steps: bool = False
     search: bool = False
     band: BandLayout | None = None
+    keep: NDArray[np.bool_] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that enter the analysis, unless more of them turn out not to be finite."""
+        return self.plan.count if self.keep is None else int(self.keep.sum())
 
     def cost(self, passes: int = 1) -> Cost:
         """What it has cost since it began, after as many passes."""
@@ -90,7 +100,8 @@ def prepare(
     with codec_pipeline(workers):
         tensors, unmatched = select_tensors(log, settings)
         rows = _select_rows(log, settings)
-        warnings = [*log.warnings, *unmatched, *_check_chunks(log, tensors, rows, settings.strict)]
+        keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated)
+        warnings = [*_log_warnings(log, rows, keep), *unmatched, *_check_chunks(log, tensors, rows, settings)]
     sketched = Sketched.of(log, tensors)
     dim, seed = settings.sketch_dim, settings.seed
     if sketched is not None:
@@ -151,7 +162,20 @@ def prepare(
         tensor_steps,
         search,
         band,
+        keep,
     )
+
+
+def _log_warnings(
+    log: GradientLog, rows: tuple[int, int], keep: NDArray[np.bool_] | None
+) -> list[LogWarning]:
+    """Those of the log, but for steps that stand twice where that was settled."""
+    if keep is None:
+        return list(log.warnings)
+    left = np.flatnonzero(~keep) + rows[0]
+    told = f"{left.size} row{'s' * (left.size > 1)} of repeated steps left out: rows {left[0]} to {left[-1]}"
+    others = [warning for warning in log.warnings if warning.code != "steps-not-increasing"]
+    return [*others, LogWarning("steps-repeated", told)]
 
 
 def open_for_pass(
@@ -159,7 +183,15 @@ def open_for_pass(
 ) -> GradientLog:
     """The log, opened so that its chunks are decoded by the fastest codecs there are."""
     with codec_pipeline(threads or available_processors()):
-        return run if isinstance(run, GradientLog) else open_log(run, truncate=settings.truncate)
+        return run if isinstance(run, GradientLog) else open_as_asked(run, settings)
+
+
+def open_as_asked(run: str | os.PathLike[str], settings: Settings) -> GradientLog:
+    """`open_log`, with what the settings say of which arrays and tensors count."""
+    return open_log(
+        run, truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
+        exclude=settings.exclude,
+    )  # fmt: skip
 
 
 def available_processors() -> int:
@@ -203,6 +235,8 @@ def check_settings(settings: Settings) -> None:
             raise UsageError(
                 f"{given}: no sketch is made with --rank {settings.rank}; it takes --rank sketch"
             )
+    if settings.repeated not in REPEATED:
+        raise UsageError(f"repeated {settings.repeated!r}: known are {', '.join(REPEATED)}")
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
 
@@ -210,30 +244,41 @@ def check_settings(settings: Settings) -> None:
 def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], list[LogWarning]]:
     """The tensors of `log` that the settings select, in order, and what to mind.
 
-    Raises UsageError where a pattern of `tensors` matches none, or none is left. What is to be left out may
-    be in other runs only: that is a warning.
+    Raises UsageError where a pattern of `tensors` matches none, or none is left, and DataError where one that
+    is wanted cannot be read. What is to be left out may be in other runs only: that is a warning.
     """
-    known = ", ".join(t.name for t in log.tensors[:4]) + (", ..." if len(log.tensors) > 4 else "")
+    names = [*(tensor.name for tensor in log.tensors), *log.faults]
+    known = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
-    def matching(pattern: str) -> set[str]:
-        return {tensor.name for tensor in log.tensors if fnmatch.fnmatchcase(tensor.name, pattern)}
+    def matches(pattern: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
-    wanted = set() if settings.tensors else {tensor.name for tensor in log.tensors}
     for pattern in settings.tensors:
-        found = matching(pattern)
-        if not found:
+        if not matches(pattern):
             raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
-        wanted |= found
     warnings = []
     for pattern in settings.exclude:
-        found = matching(pattern)
-        if not found:
+        if not matches(pattern):
             told = f"nothing to exclude: no tensor matches {pattern!r}; there are {known}"
             warnings.append(LogWarning("nothing-excluded", told))
-        wanted -= found
+    wanted = chosen_names(names, settings.tensors, settings.exclude)
     if not wanted:
         raise UsageError(f"{log.path}: every tensor is excluded")
-    return [tensor for tensor in log.tensors if tensor.name in wanted], warnings
+    log.check(wanted)
+    tensors = [tensor for tensor in log.tensors if tensor.name in wanted]
+    return tensors, [*warnings, *_empty_warnings(log, tensors)]
+
+
+def _empty_warnings(log: GradientLog, tensors: Sequence[Tensor]) -> list[LogWarning]:
+    """Tensors without entries hold nothing of a parameter. Raises DataError where all are so."""
+    empty = [tensor.name for tensor in tensors if not tensor.parameters]
+    if not empty:
+        return []
+    shown = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
+    told = f"without any entry: {shown}; parameters that are partitioned (FSDP, ZeRO-3) have to be gathered"
+    if len(empty) == len(tensors):
+        raise DataError(f"{log.path}: all tensors are {told} before they are logged")
+    return [LogWarning("tensors-empty", f"tensors {told}")]
 
 
 def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
@@ -245,14 +290,16 @@ def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
 
 
 def _check_chunks(
-    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], strict: bool
+    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], settings: Settings
 ) -> list[LogWarning]:
-    """Absent chunks: an error in a format-1 log and with `strict`, else a warning with counts."""
+    """Absent chunks: an error in a format-1 log, with `strict` and where they read as NaN, else a warning."""
+    strict, nonfinite = settings.strict, settings.nonfinite
     absent = expected = 0
-    places = []
+    places, unwritten, undefined = [], rows[0], []
     for tensor in tensors:
         try:
-            inventory = take_inventory(tensor.name, tensor.array, rows[1]).since(tensor.array, rows[0])
+            inventory = take_inventory(tensor.name, tensor.array, rows[1], axis=tensor.step_axis)
+            inventory = inventory.since(tensor.array, rows[0])
         except DataError as error:
             raise DataError(f"{log.path}: {error}") from error
         expected += inventory.expected
@@ -260,6 +307,10 @@ def _check_chunks(
             absent += len(inventory.absent)
             first, last = inventory.absent_rows(tensor.array, rows[1])
             places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
+            if not tensor.fill_is_finite:
+                undefined.append(tensor)
+        if tensor.parameters:
+            unwritten = max(unwritten, _first_unwritten(tensor, inventory, rows))
     if not absent:
         return []
     shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
@@ -269,13 +320,32 @@ def _check_chunks(
             f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "
             "restore them, or leave the tensor or the rows out with --exclude or --rows"
         )
+    end = f"no row from {unwritten} on was ever written: --rows :{unwritten} leaves them out"
+    ends = rows[0] < unwritten < rows[1]
     if strict:
-        raise DataError(f"{log.path}: {told}; without --strict they are read as the store's fill value")
-    return [
-        LogWarning(
-            "chunks-absent", f"{told}; read as the store's fill value (Zarr writers skip all-zero chunks)"
+        told += "; without --strict they are read as the store's fill value"
+        raise DataError(f"{log.path}: {told}{f'; {end}' if ends else ''}")
+    if undefined and nonfinite == "fail":
+        told += f"; the fill value of '{undefined[0].name}' is not finite"
+        raise DataError(
+            f"{log.path}: {told}: restore the chunks, or leave these steps out with --nonfinite drop"
+            f"{f'; {end}' if ends else ''}"
         )
-    ]
+    told += "; read as the store's fill value (Zarr writers skip all-zero chunks)"
+    return [LogWarning("chunks-absent", f"{told}{f'; {end}' if ends else ''}")]
+
+
+def _first_unwritten(tensor: Tensor, inventory: ChunkInventory, rows: tuple[int, int]) -> int:
+    """The first row from which on all chunks of a tensor are absent, the end of the rows without any."""
+    height, axis = tensor.chunks[0], tensor.step_axis
+    across = math.prod(
+        -(-extent // size) for extent, size in zip(tensor.shape, tensor.chunks[1:], strict=True)
+    )
+    missing = Counter(chunk[axis] for chunk in inventory.absent)
+    row = -(-rows[1] // height)
+    while row > rows[0] // height and missing[row - 1] == across:
+        row -= 1
+    return min(rows[1], row * height)
 
 
 def _band_warning(search: bool) -> LogWarning:

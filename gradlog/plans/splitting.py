@@ -71,7 +71,7 @@ def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
 
 def _bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
     """Bytes that one row of the range's gradients takes in the store."""
-    return sum(segment.width * tensors[segment.tensor].array.dtype.itemsize for segment in item.segments)
+    return sum(segment.width * tensors[segment.tensor].entry_bytes for segment in item.segments)
 
 
 def _owners(sizes: Sequence[int], count: int) -> list[int]:

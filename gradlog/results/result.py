@@ -51,7 +51,7 @@ class RankResult:
     enough; of a sketch an estimate within its bounds, None where it is too small to tell (`lower` holds)
     lower, upper : bounds on r*; equal to `rank` when the method is exact
     residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors; None where rank
-    is None or only bounded
+    is None or only bounded, and where it is not known: early documents of results lack it
     """
 
     epsilon: float
@@ -151,7 +151,7 @@ class ScopeResult:
     """One scope: a tensor or the whole model.
 
     energy : sum_t ||g_t||^2; subspace : where it was asked for
-    energy_error : standard error of the energy where a sketch estimates it
+    energy_error : standard error of the energy where a sketch estimates it; infinite where it is not known
     """
 
     parameters: int
@@ -160,6 +160,11 @@ class ScopeResult:
     spectrum: SpectrumResult | None
     subspace: SubspaceResult | None = field(default=None, kw_only=True)
     energy_error: float | None = field(default=None, kw_only=True)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether a sketch estimates the sums over steps."""
+        return self.energy_error is not None or any(p.path_length_error is not None for p in self.predictors)
 
     @property
     def best(self) -> PredictorResult | None:
@@ -229,6 +234,8 @@ class Settings:
     """Everything that changes the numbers of an analysis; threads and memory do not.
 
     tensors, exclude : glob patterns on tensor names; no `tensors` means all
+    repeated : of rows whose training steps do not increase, "keep" all, the "first" or the "last", or "fail"
+    gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself
     rows : (first, last + 1) rows of the log, Python slice rules; None for either end
     subspace : dimensions of the leading subspaces to follow over training; None for not at all
     window : rows of a window of training for that; None for 4 times as many as dimensions
@@ -245,7 +252,9 @@ class Settings:
     exclude: tuple[str, ...] = ()
     rows: tuple[int | None, int | None] = (None, None)
     nonfinite: str = "fail"
+    repeated: str = "keep"
     truncate: bool = False
+    gradients: tuple[str, ...] = ()
     strict: bool = False
     subspace: int | None = None
     window: int | None = None

@@ -1,0 +1,212 @@
+"""Read boxes of a tensor's gradients, decoded so that whatever is stored to check them is looked at.
+
+zarr-python decides what can be read. zarrs is faster, and as strict where it decodes chunks whole (or inner
+chunks, where shards hold no checksums): so chunks that are wanted in part, or reach past the array, are read
+whole and cut. What zarrs refuses is read by zarr-python, or refused by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+
+from ...kernels.bfloat16 import widen
+from ..errors import DataError
+from ..sizes import extents
+from .shard_index import check_chunks
+from .store import first_line
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Box = tuple[slice, ...]
+
+LEAST_ROOM = 16 << 20
+"""Bytes of chunks that are decoded at once, whatever memory there is: one chunk at least."""
+
+
+def read_box(tensor: Tensor, rows: tuple[int, int], box: Box, out: NDArray[Any], room: int) -> None:
+    """Gradients of a box, converted to the dtype of `out`.
+
+    Parameters
+    ----------
+    rows : (first, last + 1) stored rows
+    box : slices of the tensor's axes
+    out : (rows, entries of the box) float32 or float64, filled
+    room : bytes to stay within while chunks are decoded, as far as single chunks allow
+
+    Raises DataError, without the store's name, that names the first chunk that cannot be decoded.
+    """
+    inside = box[:-1] if tensor.entries.reals > 1 else box
+    at = tensor.step_axis
+    where = (*inside[:at], slice(*rows), *inside[at:])
+    shape = tuple(part.stop - part.start for part in where)
+    if tensor.in_place and out.flags.c_contiguous and out.dtype == tensor.array.dtype:
+        _read(tensor, where, out.reshape(shape), room)
+        return
+    stored: NDArray[Any] = np.empty(shape, tensor.array.dtype.newbyteorder("="))
+    _read(tensor, where, stored, room)
+    values = np.moveaxis(stored, at, 0)
+    if tensor.dtype == "bfloat16":
+        values = widen(np.ascontiguousarray(values))
+    elif tensor.entries.packing is not None:
+        values = tensor.entries.packing.unpack(values, out.dtype)
+    elif tensor.entries.reals > 1:
+        parts = np.ascontiguousarray(values).view(tensor.compute_dtype).reshape(*values.shape, 2)
+        values = parts[..., box[-1]]
+    out[...] = values.reshape(out.shape)
+
+
+def _read(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
+    """Entries as stored. where : slices of the array's axes; out : of their shape, C order, its dtype"""
+    room = max(room, LEAST_ROOM)
+    if tensor.fast is not None:
+        try:
+            _by_zarrs(tensor, tensor.fast, where, out, room)
+            return
+        except MemoryError:
+            raise
+        except BaseException as error:
+            # A panic of Rust is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            _by_zarr_python(tensor, where, out, room)
+            tensor.distrust()
+            return
+    _by_zarr_python(tensor, where, out, room)
+
+
+def _by_zarrs(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
+    unit = tensor.unit
+    if unit is None:
+        _check_sizes(tensor, where)
+        _select(padded, where, out)
+        return
+    if tensor.checked_index is not None:
+        check_chunks(tensor.array, tensor.checked_index, where)
+    first, last = where[0].start, where[0].stop
+    size = unit[0]
+    aligned = all(w.start % u == 0 and w.stop % u == 0 for w, u in zip(where[1:], unit[1:], strict=True))
+    start, stop = -(-first // size) * size, last // size * size
+    if not aligned or start >= stop:
+        start = stop = last
+    for span in ((first, start), (stop, last)):
+        if span[0] < span[1]:
+            part = (slice(*span), *where[1:])
+            _whole_and_cut(tensor, padded, part, out[span[0] - first : span[1] - first], room)
+    if start < stop:
+        _select(padded, (slice(start, stop), *where[1:]), out[start - first : stop - first])
+
+
+def _whole_and_cut(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
+    """Decode whole units, as many at once as there is room for, and copy what is wanted of them."""
+    assert tensor.unit is not None
+    entry = tensor.array.dtype.itemsize
+    for batch in _batches(where, tensor.unit, entry, room):
+        whole: NDArray[Any] = np.empty([part.stop - part.start for part in batch], tensor.array.dtype)
+        _select(padded, batch, whole)
+        both = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, batch, strict=True)]
+        source = tuple(slice(x.start - b.start, x.stop - b.start) for x, b in zip(both, batch, strict=True))
+        target = tuple(slice(x.start - w.start, x.stop - w.start) for x, w in zip(both, where, strict=True))
+        out[target] = whole[source]
+
+
+def _by_zarr_python(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
+    try:
+        entry = tensor.array.dtype.itemsize * (2 if tensor.compressed else 1)  # as stored, and decoded
+        for batch in _batches(where, tuple(tensor.array.chunks), entry, room):
+            both = tuple(
+                slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, batch, strict=True)
+            )
+            target = tuple(
+                slice(x.start - w.start, x.stop - w.start) for x, w in zip(both, where, strict=True)
+            )
+            _select(tensor.array, both, out[target])
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _fault(tensor, where, error) from error
+
+
+def _select(array: zarr.Array[Any], where: Box, out: NDArray[Any]) -> None:
+    """Let Zarr put a selection in place."""
+    if array.dtype != out.dtype or not out.flags.c_contiguous:
+        out[...] = np.asarray(array.get_basic_selection(where)).reshape(out.shape)
+        return
+    target = default_buffer_prototype().nd_buffer.from_numpy_array(out)
+    array.get_basic_selection(where, out=target)
+
+
+def _batches(where: Box, unit: Sequence[int], entry: int, room: int) -> Iterator[Box]:
+    """Boxes of whole units that cover `where`, each of about `room` bytes at most, or of one unit."""
+    grid = [(w.start // u, -(-w.stop // u)) for w, u in zip(where, unit, strict=True)]
+    steps = [1] * len(grid)
+    left = max(1, room // max(1, entry * math.prod(unit)))
+    for axis in reversed(range(len(grid))):
+        steps[axis] = min(grid[axis][1] - grid[axis][0], left)
+        left //= steps[axis]
+        if left <= 1:
+            break
+    spans = [
+        [(at, min(at + step, last)) for at in range(first, last, step)]
+        for (first, last), step in zip(grid, steps, strict=True)
+    ]
+    for chosen in itertools.product(*spans):
+        yield tuple(slice(a * u, b * u) for (a, b), u in zip(chosen, unit, strict=True))
+
+
+def _check_sizes(tensor: Tensor, where: Box) -> None:
+    """Raise ValueError for a chunk, stored as it is, of another size: what follows a gap would be shifted."""
+    array = tensor.array
+    size = math.prod(array.chunks) * array.dtype.itemsize
+    root = os.path.join(array.store_path.store.root, array.store_path.path)  # type: ignore[attr-defined] # noqa: PTH118
+    encode = array.metadata.encode_chunk_key
+    spans = [range(w.start // c, -(-w.stop // c)) for w, c in zip(where, array.chunks, strict=True)]
+    for chunk in itertools.product(*spans):
+        try:
+            found = os.stat(f"{root}/{encode(chunk)}").st_size  # noqa: PTH116 (fast)
+        except FileNotFoundError:
+            continue  # reads as the fill value
+        if found != size:
+            raise ValueError(f"it has {found} bytes, not {size}")
+
+
+def _fault(tensor: Tensor, where: Box, error: Exception) -> DataError:
+    """Name the first chunk of a box that cannot be decoded, by decoding them one at a time."""
+    array, at = tensor.array, tensor.step_axis
+    for batch in _batches(where, tuple(array.chunks), 1, 1):
+        try:
+            array.get_basic_selection(
+                tuple(slice(b.start, min(b.stop, e)) for b, e in zip(batch, array.shape, strict=True))
+            )
+        except Exception as found:
+            chunk = [b.start // c for b, c in zip(batch, array.chunks, strict=True)]
+            last = min(batch[at].stop, array.shape[at]) - 1
+            grid = extents([-(-e // c) for e, c in zip(array.shape, array.chunks, strict=True)])
+            return DataError(
+                f"tensor '{tensor.name}': chunk {'/'.join(map(str, chunk))} of grid {grid} "
+                f"(rows {batch[at].start}-{last}) cannot be decoded: {first_line(found)}; "
+                "restore it, or leave the tensor or the rows out with --exclude or --rows"
+            )
+    return DataError(f"tensor '{tensor.name}': reading failed: {first_line(error)}")
+
+
+def read_series(name: str, array: zarr.Array[Any], rows: tuple[int, int] | None = None) -> NDArray[Any]:
+    """Values of an array of one value a row, all or those of rows first .. last - 1.
+
+    Raises DataError, without the store's name, where they cannot be decoded.
+    """
+    try:
+        return np.asarray(array[slice(*rows)] if rows is not None else array[...])
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DataError(f"`{name}` cannot be read: {first_line(error)}") from error

@@ -1,0 +1,316 @@
+"""Go on with a log that the writer left: cut what is not committed, and take up its unfinished chunk.
+
+Wherever a kill falls, a log is left that reads and that can be resumed: `step` becomes shorter first, the
+other arrays after it, and chunks go when no array reaches them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from ..errors import DataError, UsageError
+from .atomic_store import PARTIAL, AtomicStore, writing
+from .log import FORMAT_VERSION, GRADS, STEP
+from .root_keys import is_zarr_node
+from .row_ranges import clipped, read_ranges
+from .row_values import BFLOAT16
+from .store import first_line
+from .stored_array import CHUNKS, METADATA, StoredArray
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """The committed rows of a log, behind which a writer goes on.
+
+    arrays : tensors and series by their paths; first : the first row of the unfinished chunk, whose `held`
+    rows the arrays hold; last_step : of the last row
+    """
+
+    arrays: dict[str, StoredArray]
+    step: StoredArray
+    first: int
+    held: int
+    last_step: int
+
+
+def is_blank(path: Path) -> bool:
+    """Whether nothing was begun there: no such path, an empty folder, or what a kill left of one."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(p.name.endswith(PARTIAL) and p.is_file() for p in path.iterdir())
+
+
+def resume_log(
+    path: Path, attributes: Mapping[str, Any], chunk_rows: int | None, after_step: int | None
+) -> StoredRows | None:
+    """Cut what isn't committed, and rows past training step `after_step`; None where no row is left.
+
+    Then all arrays are removed, for the next row to begin the log anew. `attributes` are put over the stored.
+
+    Raises UsageError for what this writer didn't write, and DataError for a log that is damaged; both leave
+    it as it was.
+    """
+    root = _read_root(path)
+    with writing(path, path) as store:
+        step = _open_array(path, STEP) if (path / STEP / METADATA).exists() else None
+        if step is None:
+            _check_nothing_is_lost(path)
+        rows = None if step is None else _cut_rows(path, store, step, chunk_rows, after_step)
+        if rows is None:
+            _remove_arrays(path, store, step)
+        _write_root(store, root, attributes)
+        for place in path.glob(f"{METADATA}*{PARTIAL}"):
+            _remove(place)
+        for folder in (path / GRADS, path / STEP, *_series(path)):
+            _remove_partial(folder)
+    return rows
+
+
+def _cut_rows(
+    path: Path, store: AtomicStore, step: StoredArray, chunk_rows: int | None, after_step: int | None
+) -> StoredRows | None:
+    if step.length == 0:
+        return None
+    steps = _read(path, store, step, 0, step.length)
+    past = np.flatnonzero(steps > after_step) if after_step is not None else np.empty(0, np.intp)
+    keep = int(past[0]) if past.size else step.length
+    arrays = {name: _open_array(path, name) for name in _array_names(path)}
+    _check_arrays(path, arrays, step, steps[:keep])
+    if keep == 0:
+        return None
+    height = step.chunks[0]
+    if chunk_rows is not None and chunk_rows != height:
+        raise UsageError(f"{path}: its chunks hold {height} rows, not {chunk_rows}: leave chunk_rows out")
+    first = keep - keep % height
+    for array in (*arrays.values(), step):
+        hint = f"; after_step below {steps[first]} cuts them" if first < keep else ""
+        array.rows[: keep - first] = _read(path, store, array, first, keep, hint)
+        for begin, last in clipped(array.gaps, keep):
+            array.absent[max(0, begin - first) : max(0, last + 1 - first)] = True
+    for array in (step, *arrays.values()):
+        gaps = clipped(array.gaps, keep)
+        if (array.length, array.gaps) != (keep, gaps):
+            array.end_at(store, keep, gaps)
+    for array in (*arrays.values(), step):
+        _remove_chunks(path / array.name, -(-keep // height))
+    return StoredRows(arrays, step, first, keep - first, int(steps[keep - 1]))
+
+
+def _read_root(path: Path) -> dict[str, Any]:
+    """The document of the root group."""
+    if not path.is_dir():
+        raise UsageError(
+            f"{path}: a file, and logs are resumed as folders: unpack it, or choose another path"
+        )
+    if not is_zarr_node(path):
+        raise UsageError(f"{path}: not a Zarr store, so not resumed: choose another path")
+    try:
+        root = json.loads((path / METADATA).read_bytes()) if (path / METADATA).exists() else {}
+    except ValueError as error:
+        raise DataError(f"{path}: its metadata cannot be read: {first_line(error)}") from error
+    document: dict[str, Any] = root if isinstance(root, dict) else {}
+    attributes = document.get("attributes")
+    declared = attributes.get("gradlog") if isinstance(attributes, dict) else None
+    if not isinstance(declared, dict):
+        declared = {}
+    version = declared.get("version")
+    if document.get("node_type") != "group" or version != FORMAT_VERSION or isinstance(version, bool):
+        raise UsageError(
+            f"{path}: not a gradient log of format {FORMAT_VERSION}: only what create_log wrote is resumed"
+        )
+    if "projection" in declared:
+        raise UsageError(f"{path}: the sketch of a log: only what create_log wrote is resumed")
+    return document
+
+
+def _write_root(store: AtomicStore, root: dict[str, Any], attributes: Mapping[str, Any]) -> None:
+    stored = root["attributes"]
+    merged = {**stored, **attributes, "gradlog": stored["gradlog"]}
+    # Consolidated metadata would tell Zarr of the lengths that arrays once had.
+    if merged != stored or root.get("consolidated_metadata") is not None:
+        document = {key: value for key, value in root.items() if key != "consolidated_metadata"}
+        data = json.dumps(document | {"attributes": merged}, indent=2).encode()
+        sync(store.set(METADATA, default_buffer_prototype().buffer.from_bytes(data)))
+
+
+def _array_names(path: Path) -> list[str]:
+    """Paths of tensors and series. Raises DataError for what has lost its metadata."""
+
+    def tensors(folder: Path) -> Iterator[str]:
+        for place in sorted(folder.iterdir()):
+            if not place.is_dir() or place.name.endswith(PARTIAL):
+                continue
+            name = place.relative_to(path).as_posix()
+            document = _document(place)
+            if document.get("node_type") == "array":
+                yield name
+            elif document.get("node_type") == "group":
+                yield from tensors(place)
+            elif any(not entry.name.endswith(PARTIAL) for entry in place.iterdir()):
+                raise _without_metadata(path, name)
+
+    for place in path.iterdir():
+        if (place / CHUNKS).is_dir() and not (place / METADATA).exists():
+            raise _without_metadata(path, place.name)
+    found = list(tensors(path / GRADS)) if (path / GRADS).is_dir() else []
+    return found + [place.name for place in _series(path)]
+
+
+def _without_metadata(path: Path, name: str) -> DataError:
+    return DataError(f"{path}: '{name}' has lost its metadata: restore it, or choose another path")
+
+
+def _series(path: Path) -> list[Path]:
+    """Folders of the series; other arrays beside them are somebody else's."""
+    return [
+        place
+        for place in sorted(path.iterdir())
+        if place.name not in (GRADS, STEP) and place.is_dir() and _is_series(_document(place))
+    ]
+
+
+def _is_series(document: Mapping[str, Any]) -> bool:
+    shape = document.get("shape")
+    one_a_row = isinstance(shape, list) and len(shape) == 1 and document.get("dimension_names") == [STEP]
+    return document.get("node_type") == "array" and document.get("data_type") == "float64" and one_a_row
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    """A node's metadata; empty where it has none, or none that is JSON."""
+    try:
+        document = json.loads((folder / METADATA).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _open_array(path: Path, name: str) -> StoredArray:
+    """An array with an empty chunk in memory."""
+    try:
+        array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
+        chunks, sharded = tuple(array.chunks), array.shards is not None
+        gaps, merged = read_ranges(array.attrs)
+    except Exception as error:
+        raise DataError(f"{path}: the metadata of '{name}' cannot be read: {first_line(error)}") from error
+    declared = array.attrs.get("gradlog")
+    marked = isinstance(declared, dict) and declared.get("dtype") == BFLOAT16
+    dtype = BFLOAT16 if marked and array.dtype == np.uint16 else array.dtype.name
+    allowed = ("float16", "float32", "float64", BFLOAT16) if name.startswith(f"{GRADS}/") else ("float64",)
+    if dtype not in (("int64",) if name == STEP else allowed) or array.ndim == 0:
+        raise _foreign(path, name, f"is {dtype}{list(array.shape)}")
+    if sharded or array.metadata.encode_chunk_key((0, 1)) != f"{CHUNKS}/0/1" or not array.dtype.isnative:
+        raise _foreign(path, name, "is laid out in another way")
+    rows = np.zeros((chunks[0], *array.shape[1:]), array.dtype)
+    absent = np.zeros(chunks[0], np.bool_)
+    return StoredArray(name, array.metadata, chunks, dtype, rows, absent, gaps, merged)
+
+
+def _foreign(path: Path, name: str, what: str) -> UsageError:
+    return UsageError(f"{path}: '{name}' {what}: only what create_log wrote is resumed; choose another path")
+
+
+def _check_arrays(
+    path: Path, arrays: Mapping[str, StoredArray], step: StoredArray, steps: NDArray[np.int64]
+) -> None:
+    """steps : training steps of the rows that are kept"""
+    if not any(name.startswith(f"{GRADS}/") for name in arrays):
+        raise DataError(f"{path}: no gradient arrays: the group `{GRADS}` is missing or empty")
+    for array in arrays.values():
+        if array.chunks[0] != step.chunks[0]:
+            raise _foreign(
+                path, array.name, f"has chunks of {array.chunks[0]} rows, and `step` of {step.chunks[0]}"
+            )
+        if array.length < steps.size:
+            cure = (
+                f"after_step={steps[array.length - 1]} cuts those it lacks"
+                if array.length
+                else "choose another path"
+            )
+            raise DataError(
+                f"{path}: '{array.title}' has {array.length} rows and `step` says {steps.size}: {cure}"
+            )
+
+
+def _read(
+    path: Path, store: AtomicStore, array: StoredArray, first: int, stop: int, hint: str = ""
+) -> NDArray[Any]:
+    """(stop - first, *shape) rows, none of them made up for a chunk that is absent."""
+    if first == stop:
+        return array.rows[:0]
+    try:
+        for band in range(first // array.chunks[0], -(-stop // array.chunks[0])):
+            if absent := [key for key in array.chunk_keys(band) if not (path / key).exists()]:
+                raise DataError(f"chunk {absent[0]} is absent")
+        return array.read(store, first, stop)
+    except Exception as error:
+        raise DataError(
+            f"{path}: rows {first} to {stop - 1} of '{array.title}' cannot be read, so there is no going on "
+            f"behind them: {first_line(error).rstrip('.')}{hint}"
+        ) from error
+
+
+def _check_nothing_is_lost(path: Path) -> None:
+    """A log that was killed in its beginning has no `step`, and no rows either."""
+    for place in (*(path / GRADS).rglob("*"), *(path / STEP).rglob("*")):
+        if any(part.endswith(PARTIAL) for part in place.relative_to(path).parts):
+            continue
+        if any(_document(place.parent).get("shape", ())[:1]) if place.name == METADATA else place.is_file():
+            raise DataError(
+                f"{path}: `step` is missing, and {place.parent} holds rows: restore it or choose another path"
+            )
+
+
+def _remove_arrays(path: Path, store: AtomicStore, step: StoredArray | None) -> None:
+    """`step`, which says that there are no rows, goes last."""
+    if step is not None and step.length:
+        step.end_at(store, 0, ())
+    removed = path / STEP / f"removed{PARTIAL}"  # where no reader looks for arrays
+    shutil.rmtree(removed, ignore_errors=True)
+    removed.mkdir(parents=True)
+    for folder in (path / GRADS, *_series(path)):
+        if folder.exists():
+            folder.rename(removed / folder.name)
+    shutil.rmtree(removed)
+    _remove_chunks(path / STEP, 0)
+    (path / STEP / METADATA).unlink(missing_ok=True)
+    shutil.rmtree(path / STEP)
+
+
+def _remove_chunks(folder: Path, bands: int) -> None:
+    """Of the array in a folder, remove the chunks behind the first `bands` along the step axis."""
+    if not (folder / CHUNKS).is_dir():
+        return
+    for place in (folder / CHUNKS).iterdir():
+        if place.name.endswith(PARTIAL) or (place.name.isdigit() and int(place.name) >= bands):
+            _remove(place)
+        elif place.is_dir() and place.name == str(bands - 1):
+            for partial in place.rglob(f"*{PARTIAL}"):
+                _remove(partial)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what a kill left unfinished below a folder, but for chunks."""
+    for place in folder.iterdir() if folder.is_dir() else ():
+        if place.name.endswith(PARTIAL):
+            _remove(place)
+        elif place.is_dir() and place.name != CHUNKS:
+            _remove_partial(place)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()

@@ -1,0 +1,161 @@
+"""One parameter tensor's gradients in a store: what is known without reading them, and how they are read."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from ...kernels.bfloat16 import widen
+from .entry_types import EntryType
+from .reading import read_box
+from .shard_index import IndexLayout
+from .zarr_array import inner_codec_names
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter tensor's gradients: a Zarr array with a step axis.
+
+    What is said here of shapes and chunks has the step axis first, wherever it is stored, and complex entries
+    as a last axis of two real ones.
+
+    array : as stored, decoded by zarr-python; entries : how they are read; step_axis : its number in `array`
+    """
+
+    name: str
+    array: zarr.Array[Any] = field(repr=False)
+    entries: EntryType
+    step_axis: int = 0
+    _fast: list[zarr.Array[Any]] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the type of the entries: "float32", "bfloat16", "complex64", "packed int16", ..."""
+        return self.entries.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the parameter, without the step axis."""
+        return self._rows_first(self.array.shape, self._parts)[1:]
+
+    @property
+    def rows(self) -> int:
+        """Rows stored, committed or not."""
+        return int(self.array.shape[self.step_axis])
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """Number of parameters, the product of `shape`."""
+        return math.prod(self.shape)
+
+    @functools.cached_property
+    def made_of(self) -> tuple[int, ...] | None:
+        """In a sketch: shape of the parameter whose gradients these sums are made of; None for a copy."""
+        declared = self.array.attrs.get("gradlog")
+        shape = declared.get("shape") if isinstance(declared, dict) else None
+        return tuple(int(extent) for extent in shape) if isinstance(shape, list) else None
+
+    @functools.cached_property
+    def chunks(self) -> tuple[int, ...]:
+        """What is decoded at once: the chunk shape, or the inner chunk shape of shards."""
+        return self._rows_first(self.array.chunks, self._parts)
+
+    @functools.cached_property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of a shard (what is one object in the store), None without sharding."""
+        shards = self.array.shards
+        return None if shards is None else self._rows_first(shards, self._parts)
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one entry as stored and not encoded."""
+        return int(self.array.dtype.itemsize) // self.entries.reals
+
+    @property
+    def fill_is_finite(self) -> bool:
+        """Whether a chunk that is absent reads as finite gradients."""
+        fill = np.asarray(self.array.fill_value or 0)
+        if self.dtype == "bfloat16":
+            fill = widen(fill.astype(np.uint16))
+        elif self.entries.packing is not None:
+            fill = self.entries.packing.unpack(fill.reshape(1), self.compute_dtype)
+        return bool(np.all(np.isfinite(fill)))
+
+    @property
+    def in_place(self) -> bool:
+        """Entries are decoded right into their place, with nothing to convert or to move."""
+        return (
+            self.array.dtype == self.compute_dtype
+            and self.step_axis == 0
+            and self.entries.packing is None
+            and self.entries.reals == 1
+        )
+
+    @functools.cached_property
+    def compressed(self) -> bool:
+        """A part of a chunk cannot be read without decoding all of it."""
+        return bool(self.array.compressors or self.array.filters)
+
+    @functools.cached_property
+    def unit(self) -> tuple[int, ...] | None:
+        """What zarrs has to decode whole to be as strict as zarr-python, in the axes of `array`.
+
+        A chunk, or a shard where chunks are checked inside of it; None where chunks are stored as they are.
+        """
+        if self.array.shards is None:
+            return tuple(self.array.chunks) if self.compressed else None
+        checked = "crc32c" in self._inner_codecs and self.checked_index is None
+        return tuple(self.array.shards if checked else self.array.chunks)
+
+    @functools.cached_property
+    def checked_index(self) -> IndexLayout | None:
+        """Of shards whose chunks end in a checksum, which zarrs passes over in shards read in part."""
+        if self.array.shards is None or self._inner_codecs[-1] != "crc32c":
+            return None
+        return IndexLayout.of(self.array) if self._inner_codecs.count("crc32c") == 1 else None
+
+    @property
+    def _inner_codecs(self) -> tuple[str, ...]:
+        return inner_codec_names(self.array.metadata)
+
+    @property
+    def fast(self) -> zarr.Array[Any] | None:
+        """The array as zarrs decodes it, as long as its chunks reach; None where zarr-python does."""
+        return self._fast[0] if self._fast else None
+
+    def trust(self, padded: zarr.Array[Any]) -> None:
+        """Let zarrs decode. padded : of `padded_array`"""
+        self._fast[:] = [padded]
+
+    def distrust(self) -> None:
+        """Leave the array to zarr-python: zarrs refused what that could read."""
+        self._fast.clear()
+
+    @property
+    def reader(self) -> str:
+        """What decodes the chunks: "zarrs" or "zarr-python"."""
+        return "zarrs" if self._fast else "zarr-python"
+
+    @property
+    def compute_dtype(self) -> np.dtype[np.floating[Any]]:
+        """float64 where entries need it, else float32, which holds the narrower types exactly."""
+        return self.entries.compute
+
+    def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
+        """Fill `out` (rows, entries of the box) float32 or float64 with gradients. As `reading.read_box`."""
+        read_box(self, rows, box, out, room)
+
+    @property
+    def _parts(self) -> tuple[int, ...]:
+        return (self.entries.reals,) if self.entries.reals > 1 else ()
+
+    def _rows_first(self, sizes: Sequence[int], parts: tuple[int, ...]) -> tuple[int, ...]:
+        at = self.step_axis
+        return (sizes[at], *sizes[:at], *sizes[at + 1 :], *parts)
