@@ -46,9 +46,10 @@ def make(store: Store, folder: Path) -> None:
             f"grads/{name}",
             shape=(store.rows, *shape),
             chunks=chunks,
-            dtype="float32",
+            dtype="uint16" if store.dtype == "bfloat16" else "float32",
             compressors=codecs[store.codec],
             dimension_names=["step", *(f"dim_{axis}" for axis in range(len(shape)))],
+            attributes={"gradlog": {"dtype": "bfloat16"}} if store.dtype == "bfloat16" else {},
             config={"write_empty_chunks": True},
         )
         for start in range(0, shape[0], chunks[1]):
@@ -57,6 +58,9 @@ def make(store: Store, folder: Path) -> None:
             rng = np.random.default_rng([SEED, index, start])
             row = 0
             for slab in _slabs(store, rng, math.prod(block), chunks[0]):
+                if store.dtype == "bfloat16":
+                    bits = slab.view(np.uint32)
+                    slab = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
                 array[row : row + len(slab), start:stop] = slab.reshape(-1, *block)
                 row += len(slab)
     step = group.create_array("step", shape=(store.rows,), chunks=(store.rows,), dtype="int64")

@@ -31,6 +31,7 @@ class Store:
     scales: Literal["parameters", "tensors", "rows", "nothing"]
     options: tuple[str, ...] = ()
     size: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
     def parameters(self) -> int:
@@ -39,8 +40,8 @@ class Store:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the float32 gradients, uncompressed."""
-        return 4 * self.rows * self.parameters
+        """Bytes of the gradients, uncompressed."""
+        return (2 if self.dtype == "bfloat16" else 4) * self.rows * self.parameters
 
     @property
     def label(self) -> str:
@@ -74,6 +75,39 @@ def _alike(count: int, shape: tuple[int, ...]) -> tuple[tuple[str, tuple[int, ..
     return tuple((f"layers.{i:03d}.bias", shape) for i in range(count))
 
 
+def _gpt2() -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The 148 tensors of GPT-2 with 124 million parameters; the head is tied to wte."""
+    width = 768
+    of_block: dict[str, tuple[int, ...]] = {
+        "ln_1.weight": (width,),
+        "ln_1.bias": (width,),
+        "attn.c_attn.weight": (width, 3 * width),
+        "attn.c_attn.bias": (3 * width,),
+        "attn.c_proj.weight": (width, width),
+        "attn.c_proj.bias": (width,),
+        "ln_2.weight": (width,),
+        "ln_2.bias": (width,),
+        "mlp.c_fc.weight": (width, 4 * width),
+        "mlp.c_fc.bias": (4 * width,),
+        "mlp.c_proj.weight": (4 * width, width),
+        "mlp.c_proj.bias": (width,),
+    }
+    blocks = [(f"h.{i}.{name}", shape) for i in range(12) for name, shape in of_block.items()]
+    ends: list[tuple[str, tuple[int, ...]]] = [("ln_f.weight", (width,)), ("ln_f.bias", (width,))]
+    return (("wte.weight", (50_257, width)), ("wpe.weight", (1_024, width)), *blocks, *ends)
+
+
+_GPT2 = Store(
+    name="gpt2-raw",
+    shows="8.0 GB, GPT-2 (148 tensors, D = 124 million), N = 16, one chunk a row and tensor, uncompressed",
+    rows=16,
+    tensors=_gpt2(),
+    chunk_rows=1,
+    chunk_width=1 << 30,
+    codec="raw",
+    gradients="training",
+    scales="rows",
+)
 _WIDE = Store(
     name="wide-zstd",
     shows="1 GiB, N = 512, one tensor of 524,288, chunks (64, 65536), zstd",
@@ -140,6 +174,32 @@ STORES = {
             scales="nothing",
         ),
         _LONG,
+        replace(
+            _WIDE,
+            name="many-tiny",
+            shows="400 MB, N = 100, 1,000 tensors of 1,000, one chunk a row and tensor, uncompressed",
+            rows=100,
+            tensors=_alike(1_000, (1_000,)),
+            chunk_rows=1,
+            chunk_width=1_000,
+            codec="raw",
+            scales="tensors",
+        ),
+        _GPT2,
+        replace(
+            _GPT2,
+            name="gpt2-zstd",
+            shows="6.0 GB, as gpt2-raw with N = 12, zstd",
+            rows=12,
+            codec="zstd",
+        ),
+        replace(
+            _GPT2,
+            name="gpt2-bfloat16",
+            shows="8.0 GB, as gpt2-raw with N = 32, bfloat16 stored as uint16",
+            rows=32,
+            dtype="bfloat16",
+        ),
         replace(
             _LONG,
             name="long-lowrank-200k",

@@ -42,7 +42,8 @@ def fused_pass(
         g_t - g_{t-1} in place (zeros at t = 0).
     first, last : columns to handle, 0 <= first < last <= W
     start : index t of the block's first row
-    history : (tiles, L + 1 + E + 1, TILE) float64 from `new_history`; carried to the next block in time
+    history : (tiles, L + 1 + E + 1, TILE) float64 from `new_history`; carried to the next block in time. A
+        single tile serves all columns where none is carried on: start = 0
     lags : L >= 1, gradients that the ring remembers
     decays : (E,) float64, decay B of each average
     weights : (P, T, L + E) float64: m_t of predictor p is the sum of its weights times the history vectors
@@ -60,13 +61,17 @@ def fused_pass(
     averages = decays.size
     for array, shape in (
         (block, (rows, columns)),
-        (history, (-(-(last - first) // TILE), history_rows(lags, averages), TILE)),
+        (history, (history.shape[0], history_rows(lags, averages), TILE)),
         (decays, (averages,)),
         (weights, (predictors, rows, lags + averages)),
         (sums, (rows, sum_columns(predictors))),
     ):
         if array.shape != shape or not array.flags.c_contiguous:
             raise ValueError(f"an array of shape {array.shape} should be {shape}, in C order")
+    if history.shape[0] != -(-(last - first) // TILE) and (start or history.shape[0] != 1):
+        raise ValueError(
+            f"a history of {history.shape[0]} tiles for columns {first} to {last} from row {start}"
+        )
     if not 0 <= first < last <= columns:
         raise ValueError(f"columns {first} to {last} of {columns}")
     compile_fused_pass(block.dtype)(

@@ -112,7 +112,9 @@ def fused_sums(
         left = first + tile * TILE
         right = left + TILE if left + TILE < last else last
         width = right - left
-        past = history[tile]
+        past = history[tile if tile < history.shape[0] else 0]
+        if tile >= history.shape[0]:  # one history for all, from its beginning
+            past[lags + 1 : lags + 1 + averages] = 0.0
         scratch = past[lags + 1 + averages, :width]
         previous_energy = 0.0
         for i in range(rows):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .scaling import binary_exponents
+from .short_gram import short_gram
 
 SAFE_ENERGY = (1e-20, 1e36)
 """Sum and maximum of a tile's row energies within which float32 products neither vanish nor overflow."""
@@ -37,6 +38,19 @@ def safe_in_single(energies: NDArray[np.floating[Any]]) -> bool:
     """Whether float32 products of rows of these energies neither vanish nor overflow."""
     total = float(energies.sum(dtype=np.float64))
     return total >= SAFE_ENERGY[0] and float(energies.max()) <= SAFE_ENERGY[1]
+
+
+def few_rows_gram(block: NDArray[np.floating[Any]], row: int, first: int, last: int) -> NDArray[np.float64]:
+    """`row_gram` in double precision of the rows from `row` on, for columns first .. last - 1 of a block.
+
+    block : (T, W) float32 or float64, C order, of which T - row is at most `short_gram.MOST_ROWS`
+
+    Raises OverflowError as `row_gram` does.
+    """
+    gram = short_gram(block, row, first, last)
+    if not np.isfinite(gram.diagonal()).all():
+        finite_doubles(block[row:, first:last])
+    return gram
 
 
 def row_gram(

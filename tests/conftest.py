@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 import reference
 from gradmf import gradlog
+from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.plans import plan
 
 PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
 
@@ -46,6 +48,12 @@ def write_store(
         steps = np.arange(rows) if step is None else np.asarray(step)
         group.create_array("step", data=steps.astype(np.int64))
     return path
+
+
+def read_in_blocks_of_rows(patch: pytest.MonkeyPatch, rows: int) -> None:
+    """Let plans take blocks of so many rows, though whole columns would be cheaper."""
+    patch.setattr(ranges, "BLOCK_ROWS", rows)
+    patch.setattr(plan, "plan_seconds", lambda *_: 0.0)
 
 
 def flat(tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:

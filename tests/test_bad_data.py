@@ -32,7 +32,7 @@ from stores import (
 )
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
-from conftest import assert_analysis
+from conftest import assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
 from gradmf.gradlog.logs import ranges
 
@@ -773,7 +773,7 @@ def test_drop_is_as_if_never_logged(
         add_array(group, name, values, chunks=(height, values.shape[1]))
     options = gradlog.Settings(nonfinite="drop", rank=rank)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "BLOCK_ROWS", block_rows)
+        read_in_blocks_of_rows(patch, block_rows)
         patch.setattr(ranges, "TILE_WIDTH", 16)
         if len(bad) == rows:
             refused(path, "no row is left", options=options, threads=threads)

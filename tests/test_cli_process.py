@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,104 @@ def test_a_full_disk_is_one_line(log: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "gradmf: error: standard output: No space left on device\n")
     done = run("info", log, "-o", "/dev/full")
     assert (done.returncode, done.stderr) == (1, "gradmf: error: /dev/full: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["info", "--help"], ["--version"], ["completion", "bash"]])
+def test_text_that_cannot_be_written_is_one_line(words: list[str]) -> None:
+    for closed, reason in ((False, "No space left on device"), (True, "it is closed")):
+        done = in_shell([*GRADMF, *words], ">&-" if closed else ">/dev/full")
+        assert (done.returncode, done.stderr) == (1, f"gradmf: error: standard output: {reason}\n")
+
+
+def in_shell(
+    command: Sequence[str | Path], redirected: str = "", *, before: str = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command with streams as the shell's words make them, after what `before` does."""
+    line = f"{before}\n{shlex.join(map(str, command))} {redirected}"
+    return subprocess.run(
+        ["sh", "-c", line], capture_output=True, encoding="utf-8", env=environment(), cwd=cwd, timeout=60
+    )
+
+
+def test_closed_streams(log: Path, tmp_path: Path) -> None:
+    info = [*GRADMF, "info", log, "--format", "csv"]
+    expected = in_shell(info).stdout
+    done = in_shell(info, ">&-")
+    assert (done.returncode, done.stderr) == (1, "gradmf: error: standard output: it is closed\n")
+    done = in_shell(info, "2>&- <&-")
+    assert (done.returncode, done.stdout) == (0, expected)
+    # No file takes the number of a stream that others write to.
+    done = in_shell([*info, log / "none", "-o", tmp_path / "out.csv"], ">&- 2>&- <&-")
+    assert (done.returncode, (tmp_path / "out.csv").read_text()) == (1, expected)
+    done = in_shell([*GRADMF, "info", log / "none"], "2>&-")
+    assert (done.returncode, done.stdout) == (1, "")
+    for words in (["info", "-"], ["merge", "-"], ["bounds", "-"]):
+        done = in_shell([*GRADMF, *words], "<&-")
+        assert (done.returncode, done.stderr) == (1, "gradmf: error: standard input: it is closed\n")
+
+
+def test_a_stdin_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    # A file that is open for writing only.
+    done = in_shell([*GRADMF, "info", "-", "-o", tmp_path / "out"], f"0>{shlex.quote(str(tmp_path))}/in")
+    assert done.returncode == 1
+    assert done.stderr.startswith("gradmf: error: standard input: ")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["info", "run.zarr"], "run.zarr: no such file or directory (the working directory is gone)"),
+        (["analyze", "../x.zarr"], "../x.zarr: no such file or directory (the working directory is gone)"),
+        (["info", "/x.zarr"], "/x.zarr: no such file or directory"),
+        (["info", "LOG", "-o", "x"], "x: No such file or directory (the working directory is gone)"),
+        (
+            ["sketch", "LOG", "x", "--dim", "64"],
+            "x: No such file or directory (the working directory is gone)",
+        ),
+        (["info", "LOG", "-o", "OUT"], ""),
+    ],
+)
+def test_a_working_directory_that_is_gone(log: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    named = {"LOG": log, "OUT": tmp_path / "out"}
+    command = [*GRADMF, *(named.get(word, word) for word in words)]
+    done = in_shell(command, before=f"rmdir {shlex.quote(str(gone))}", cwd=gone)
+    assert done.stderr == (f"gradmf: error: {told}\n" if told else "")
+    assert done.returncode == (1 if told else 0)
+
+
+@pytest.mark.parametrize("words", [["info", "LOG", "-o", "OUT"], ["sketch", "LOG", "OUT", "--dim", "64"]])
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_a_place_without_room_or_rights_is_named(
+    log: Path, tmp_path: Path, words: list[str], how: str
+) -> None:
+    """A limit on the size of files stands for a full disk: root writes wherever there is room."""
+    if how == "closed" and os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    out = tmp_path / "out"
+    command = [*GRADMF, *(str({"LOG": log, "OUT": out}.get(word, word)) for word in words)]
+    tmp_path.chmod(0o500 if how == "closed" else 0o700)
+    done = in_shell(command, before="ulimit -f 0" if how == "full" else "")
+    tmp_path.chmod(0o700)
+    reason = "File too large" if how == "full" else "Permission denied"
+    assert (done.returncode, done.stderr) == (1, f"gradmf: error: {out}: {reason}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(log: Path, tmp_path: Path) -> None:
+    """In a container, every process has the number of the one before."""
+    script = (
+        "import os, sys, pathlib; out = pathlib.Path(sys.argv[-1]); "
+        "out.with_name(f'.{out.name}.{os.getpid()}.tmp').touch(); "
+        "from gradmf.cli.main import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", script, "info", str(log), "-o", str(tmp_path / "out")]
+    assert subprocess.run(command, env=environment(), timeout=60).returncode == 0
+    assert (tmp_path / "out").stat().st_size
 
 
 def test_run_paths_from_stdin(log: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import zarr
 from stores import Array, add_array, foreign_store, walk
 
-from conftest import PREDICTORS, assert_analysis
+from conftest import PREDICTORS, assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
 from gradmf.gradlog.logs import ranges
 from gradmf.gradlog.passes import streaming
@@ -112,7 +112,7 @@ def test_scheduling(
 ) -> None:
     """Threads that are held up now and then change nothing."""
     monkeypatch.setattr(ranges, "BLOCK_BYTES", 1 << 20)
-    monkeypatch.setattr(ranges, "BLOCK_ROWS", 4000)
+    read_in_blocks_of_rows(monkeypatch, 4000)
     path, options = case
     expected = document(path, options, threads=1)
     held_up(monkeypatch, when)
@@ -141,7 +141,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
 @pytest.mark.parametrize("rank", ["exact", "none"])
 def test_dropped_blocks_and_scheduling(tmp_path: Path, rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole blocks of rows are dropped, the first ones among them, and the empty tile comes late."""
-    monkeypatch.setattr(ranges, "BLOCK_ROWS", 10)
+    read_in_blocks_of_rows(monkeypatch, 10)
     values = walk(200, (6,), 1)
     for bad in (*range(20), *range(50, 70), 195):
         values[bad, bad % 6] = np.nan
@@ -203,7 +203,7 @@ def test_long_logs_over_columns(tmp_path: Path, rows: int, width: int) -> None:
 @pytest.mark.parametrize("rank", ["exact", "none"])
 def test_blocks_of_rows(tmp_path: Path, block_rows: int, rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """States go from block to block, for every predictor, on both sides of the chunk grid."""
-    monkeypatch.setattr(ranges, "BLOCK_ROWS", block_rows)
+    read_in_blocks_of_rows(monkeypatch, block_rows)
     monkeypatch.setattr(ranges, "BLOCK_BYTES", 1 << 12)
     tensors = {"a": walk(150, (9,), 1), "b": walk(150, (40,), 2), "c": walk(150, (1,), 3)}
     group = zarr.open_group(tmp_path / "run.zarr", mode="w")
@@ -222,7 +222,7 @@ def test_a_fault_in_a_thread_ends_the_pass(
     tmp_path: Path, rank: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is raised in a worker, such as a want of memory, comes out of `analyze`: nothing waits."""
-    monkeypatch.setattr(ranges, "BLOCK_ROWS", 10)
+    read_in_blocks_of_rows(monkeypatch, 10)
     path = foreign_store(tmp_path / "run.zarr", {"w": walk(200, (20,), 1)}, chunks=(10, 20))
     process = streaming._TileWork._process
 

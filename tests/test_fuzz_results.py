@@ -23,6 +23,7 @@ from finished_runs import finished_runs, stores
 from uses_of_results import told, use
 
 from gradmf import gradlog
+from gradmf.cli.main import main
 from gradmf.gradlog import Analysis, DataError, PartNumber, Settings
 
 _R = TypeVar("_R")
@@ -181,6 +182,41 @@ def test_many_damaged_results(documents: Documents, runs: dict[str, Analysis], s
     check_documents(documents, runs["network exact"], seed, 2500)
 
 
+def check_commands(file: Path, capfd: pytest.CaptureFixture[str], documents: Documents, count: int) -> None:
+    """Whole commands on files of damaged bytes: they end with a code, and with lines of gradmf on stderr."""
+    rng = random.Random(count)
+    sound = file.with_name("sound.json")
+    sound.write_text(json.dumps(documents[0][1]))
+    for number in range(count):
+        name, document = rng.choice(documents)
+        data = damaged_bytes(json.dumps(document).encode(), rng)
+        file.write_bytes(b"{" + data[1:] if rng.random() < 0.9 else data)
+        words = rng.choice(
+            ["bounds", "advise", f"compare {sound}", f"compare {sound} --fail-if energy>1"]
+        ).split()
+        formats = rng.choice(["table", "json", "jsonl", "csv", "markdown"])
+        code = main([words[0], *words[1:2], str(file), *words[2:], "--format", formats])
+        out, err = capfd.readouterr()
+        assert code in (0, 1, 2, 3), (number, name)
+        assert bool(out) == (code in (0, 3)) or words[0] == "compare", (number, name)
+        told_lines = [line for line in err.splitlines() if line]
+        assert all(line.startswith("gradmf: ") for line in told_lines), (number, name, err)
+        assert bool(told_lines) or code == 0, (number, name)
+
+
+def test_commands_on_damaged_files(
+    documents: Documents, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    check_commands(tmp_path / "damaged.json", capfd, documents, 60)
+
+
+@pytest.mark.slow
+def test_commands_on_many_damaged_files(
+    documents: Documents, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    check_commands(tmp_path / "damaged.json", capfd, documents, 1500)
+
+
 @dataclass(frozen=True)
 class Parts:
     """The part files of one run, their bytes, and the document that they merge to."""
@@ -245,7 +281,7 @@ def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
             return data[: rng.randrange(len(data))]
         case 1:
             return data + bytes(rng.randrange(1, 100))
-        case 2:  # what the archive says of a member: flags, versions, methods
+        case 2 if data.startswith(b"PK"):  # what the archive says of a member: flags, versions, methods
             marks = [place for place in range(len(data) - 30) if data[place : place + 2] == b"PK"]
             changed[rng.choice(marks) + rng.randrange(4, 30)] ^= 1 << rng.randrange(8)
             return bytes(changed)

@@ -66,8 +66,8 @@ def run(before: str, *arguments: str | Path, heeded: bool = True) -> tuple[int, 
 @pytest.mark.parametrize(
     "module",
     [
-        "gradmf.cli.interrupts", "click.parser", "gradmf.cli.analyze", "numpy", "numpy.exceptions", "zarr",
-        "numcodecs.blosc", "llvmlite.binding",
+        "gradmf.cli.interrupts", "gradmf.cli.terminal", "gradmf.cli.analyze", "numpy", "numpy.exceptions",
+        "zarr", "numcodecs.blosc", "llvmlite.binding",
     ],
 )  # fmt: skip
 def test_while_libraries_load(log: Path, module: str) -> None:

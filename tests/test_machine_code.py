@@ -65,27 +65,22 @@ def test_a_damaged_object_file_is_made_again(tmp_path: Path, damage: str) -> Non
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """The other ways in which there is no place for them are those of test_no_home.py."""
     (tmp_path / "file").write_text("")
-    for _ in range(2):
-        assert run(tmp_path / "file" / "cache")
-
-
-def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    places = {
-        "NUMBA_CACHE_DIR": "",
-        "XDG_CACHE_HOME": "",
-        "HOME": f"{tmp_path}/home",
-        "TMPDIR": str(temporary),
-    }
-    assert run(tmp_path, **places)
-    assert not run(tmp_path, **places)
-    (own,) = temporary.glob("gradmf-*")
-    assert own.stat().st_mode & 0o777 == 0o700
-    own.chmod(0o770)  # others could put code there
-    assert run(tmp_path, **places)
+    assert run(tmp_path / "file" / "cache", TMPDIR=str(temporary))
+    assert not run(tmp_path / "file" / "cache", TMPDIR=str(temporary))
+    assert len(list(temporary.glob("gradmf-*/numba-*/*.o"))) == 1
+
+
+def test_an_object_file_that_others_can_write_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    (path,) = objects(tmp_path)
+    path.chmod(0o666)
+    assert run(tmp_path)
+    assert not run(tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_processes_that_start_together(tmp_path: Path) -> None:

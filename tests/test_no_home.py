@@ -1,10 +1,11 @@
-"""Users without a home, or with one that cannot be written, as in containers; folders that others can write."""
+"""Users without a home, or with one that cannot be written, as in containers; folders of others."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -146,21 +147,22 @@ def test_a_run_of_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
-def test_a_folder_that_the_user_cannot_write(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = temporary.parent / "closed"
-    closed.mkdir(mode=0o755)
-    temporary.chmod(0o1777)
-    for folder in temporary.parents:
-        if folder.stat().st_mode & 0o001 == 0:
-            pytest.skip(f"{folder} cannot be entered by others")
-    monkeypatch.setenv("HOME", str(closed))
-    os.seteuid(12345)
-    try:
-        found = cache._cache_folder()
-    finally:
-        os.seteuid(0)
-    assert found is not None
-    assert found.parent == temporary / "gradmf-12345"
+def test_a_home_that_the_user_cannot_write(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as shared:  # not below a folder that is closed to others
+        Path(shared).chmod(0o1777)
+        home = Path(shared) / "home"
+        home.mkdir(mode=0o755)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("TMPDIR", shared)
+        os.seteuid(12345)
+        try:
+            found = cache._cache_folder()
+        finally:
+            os.seteuid(0)
+        assert found is not None
+        assert found.parent == Path(shared) / "gradmf-12345"
+        assert not list(home.iterdir())
+    assert not list(temporary.iterdir())
 
 
 def test_completion_leaves_the_tilde(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ def test_foreign_parts(
     step = range(change.get("step", 0), change.get("step", 0) + rows)
     format1_store(store, values, step=step)
     if "memory" in change:
-        monkeypatch.setattr(ranges, "TILE_WIDTH", 16)
+        monkeypatch.setattr(ranges, "TILE_WIDTH", 2)
     if "version" in change:
         monkeypatch.setattr("gradmf.gradlog.analyses.partial.__version__", change["version"])
     number = gradlog.PartNumber(3, change.get("count", 3))

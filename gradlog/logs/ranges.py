@@ -13,7 +13,12 @@ from ..sizes import format_size
 from .log import Tensor
 
 TILE_WIDTH = 4096
-"""Columns of one unit of work. Fixed, so that sums are formed alike whatever the memory and the threads."""
+"""Columns of one unit of work, where rows are many. It follows from the number of rows alone, so that sums
+are formed alike whatever the memory and the threads."""
+TILE_ROWS = 256
+"""Rows from which on a tile is no wider: of fewer it takes more columns, for a task has its own price."""
+WIDEST_TILE = 16
+"""Times TILE_WIDTH, the widest tile."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
 TALL_WIDTH = 8 * TILE_WIDTH
@@ -107,6 +112,7 @@ class Limits:
     whole_columns : a block holds all rows of its columns, as the Gram matrix over rows needs them
     block_rows : rows of a block at most, where the chunk grid leaves the choice
     group : tensors of a range at most, None for as many as are small
+    tile : columns of a tile, None for TILE_WIDTH
     """
 
     rows: tuple[int, int]
@@ -115,6 +121,12 @@ class Limits:
     whole_columns: bool
     block_rows: int
     group: int | None = None
+    tile: int | None = None
+
+    @property
+    def tile_width(self) -> int:
+        """Columns of a tile."""
+        return self.tile or TILE_WIDTH
 
     @property
     def block_bytes(self) -> int:
@@ -153,19 +165,24 @@ def one_tile(segments: Sequence[Segment]) -> tuple[Tile, ...]:
     return (tuple(parts),)
 
 
-def even_tiles(segments: Sequence[Segment]) -> tuple[Tile, ...]:
-    """Tiles of TILE_WIDTH columns of one tensor; neighbouring segments up to that width together."""
+def tile_width(rows: int) -> int:
+    """Columns of a tile of so many rows."""
+    return TILE_WIDTH * max(1, min(WIDEST_TILE, TILE_ROWS // max(1, rows)))
+
+
+def even_tiles(segments: Sequence[Segment], tile: int) -> tuple[Tile, ...]:
+    """Tiles of `tile` columns of one tensor; neighbouring segments up to that width together."""
     tiles: list[Tile] = []
     group: list[Part] = []
     (parts,) = one_tile(segments)
     for part in parts:
-        if part.last - part.first > TILE_WIDTH // 2:
+        if part.last - part.first > tile // 2:
             tiles += [tuple(group)] * bool(group)
             group = []
-            for first in range(part.first, part.last, TILE_WIDTH):
-                tiles.append((Part(part.tensor, first, min(first + TILE_WIDTH, part.last)),))
+            for first in range(part.first, part.last, tile):
+                tiles.append((Part(part.tensor, first, min(first + tile, part.last)),))
         else:
-            if group and part.last - group[0].first > TILE_WIDTH:
+            if group and part.last - group[0].first > tile:
                 tiles.append(tuple(group))
                 group = []
             group.append(part)
@@ -267,11 +284,14 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
             f"{format_size(per_column)}: give --memory {format_size(per_column * 2)}"
         )
     for box in _grid_boxes(_whole(tensor), tensor.chunks[1:], max(1, wanted)):
-        pieces = list(_pieces(box, most))
+        # A chunk that is stored as it is can be read a piece at a time, at no cost beyond its bytes.
+        free = tensor.read_in_part
+        pieces = list(_pieces(box, max(1, min(most, wanted)) if free else most, limits.tile_width))
         for piece in pieces:
             segment = Segment(index, piece)
             blocks = _row_blocks(tensor.chunks[0], segment.width * entry, limits)
-            yield ParameterRange((segment,), even_tiles((segment,)), blocks, len(pieces))
+            tiles = even_tiles((segment,), limits.tile_width)
+            yield ParameterRange((segment,), tiles, blocks, 1 if free else len(pieces))
 
 
 def rowwise_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> ParameterRange | None:
@@ -288,7 +308,7 @@ def rowwise_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> P
     height, decodes = math.lcm(*heights), 1
     if height * row_bytes > limits.room // 2 and len(heights) > 1 and height < limits.count:
         height, decodes = max(heights), 2
-    tiles = even_tiles(segments) if divided else one_tile(segments)
+    tiles = even_tiles(segments, limits.tile_width) if divided else one_tile(segments)
     return ParameterRange(segments, tiles, _row_blocks(height, row_bytes, limits), decodes)
 
 
@@ -311,7 +331,7 @@ def _grid_boxes(box: Box, chunks: Sequence[int], wanted: int) -> Iterator[Box]:
     yield box
 
 
-def _pieces(box: Box, most: int) -> Iterator[Box]:
+def _pieces(box: Box, most: int, width_of_tile: int) -> Iterator[Box]:
     """Cut a box into boxes of at most `most` parameters, across chunks if need be."""
     width = math.prod(part.stop - part.start for part in box)
     if width > most:
@@ -322,12 +342,12 @@ def _pieces(box: Box, most: int) -> Iterator[Box]:
                 parts = -(-extent // max(1, most // rest))
                 step = -(-extent // parts)
                 # Whole tiles, where that costs no further piece, keep the sums the same for any memory.
-                tile = max(1, TILE_WIDTH // rest)
+                tile = max(1, width_of_tile // rest)
                 if step % tile and (rounded := -(-step // tile) * tile) * rest <= most:
                     step = rounded
                 for start in range(part.start, part.stop, step):
                     cut = slice(start, min(start + step, part.stop))
-                    yield from _pieces((*box[:axis], cut, *box[axis + 1 :]), most)
+                    yield from _pieces((*box[:axis], cut, *box[axis + 1 :]), most, width_of_tile)
                 return
     yield box
 

@@ -103,6 +103,11 @@ class Tensor:
         """A part of a chunk cannot be read without decoding all of it."""
         return bool(self.array.compressors or self.array.filters)
 
+    @property
+    def read_in_part(self) -> bool:
+        """A piece of a chunk is read without the rest of it."""
+        return bool(self._fast) and self.unit is None
+
     @functools.cached_property
     def unit(self) -> tuple[int, ...] | None:
         """What zarrs has to decode whole to be as strict as zarr-python, in the axes of `array`.

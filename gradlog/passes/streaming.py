@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.fused_pass import compile_fused_pass, fused_pass
-from ...kernels.gram import column_gram, row_gram
+from ...kernels.gram import column_gram, few_rows_gram, row_gram
 from ...kernels.pass_layout import ENERGY, INCREMENT, narrowed, new_history, sum_columns, widened
+from ...kernels.short_gram import MOST_ROWS, compile_short_gram
 from ..logs.log import Tensor
 from ..logs.ranges import ParameterRange, Part
 from ..plans.plan import Plan
@@ -51,6 +52,7 @@ def compile_kernels(tensors: Sequence[Tensor]) -> None:
     """Load what a pass over these tensors calls, or compile it if this is the first time."""
     for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
         compile_fused_pass(dtype)
+        compile_short_gram(dtype)
 
 
 def run_pass(
@@ -271,7 +273,9 @@ class _TileWork:
         for number, part in enumerate(task.parts):
             width = part.last - part.first
             if before is None:
-                history = new_history(width, bank.lags, len(bank.decays))
+                # Columns whose rows are all here share one history: it is not carried on.
+                once = block.start == 0 and block.last
+                history = new_history(1 if once else width, bank.lags, len(bank.decays))
             else:
                 history = widened(before[number], width)
             sums = np.zeros((rows, sum_columns(len(bank.predictors))))
@@ -284,7 +288,8 @@ class _TileWork:
                 self._histories.setdefault(task.key, []).append(narrowed(history, width))
         if any(nonfinite_rows(sums).any() for sums in all_sums):
             self._spoiled.add(task.key)
-        over_rows, over_columns, of_parts = None, [], []
+        over_rows: NDArray[np.floating[Any]] | None = None
+        over_columns, of_parts = [], []
         # Later blocks of these columns start from what is not finite: nothing is made of them either.
         finite = task.key not in self._spoiled
         if plan.method == "exact" and finite and rows:
@@ -297,7 +302,10 @@ class _TileWork:
                     values[:1, first:last] = beginning
                     energies[0] = sum(sums[0, ENERGY] for sums in all_sums)
                 skip = 0 if self._search else 1
-                over_rows = row_gram(values[skip:, first:last], energies[skip:], self._single(task))
+                if rows - skip <= MOST_ROWS:
+                    over_rows = few_rows_gram(values, skip, first, last)
+                else:
+                    over_rows = row_gram(values[skip:, first:last], energies[skip:], self._single(task))
                 if len(task.parts) > 1:
                     over_columns = [column_gram(values[1:, p.first : p.last]) for p in task.parts]
                 if len(task.parts) > 1 and self._search:

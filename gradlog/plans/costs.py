@@ -6,12 +6,25 @@ import math
 from collections.abc import Sequence
 
 from ..logs.log import Tensor
-from ..logs.ranges import ParameterRange
+from ..logs.ranges import ParameterRange, chunk_spans
+from ..logs.zarr_array import codec_names
 
 STARTUP_SECONDS = 0.35
 CHUNK_SECONDS = 3e-5
-"""For each chunk, whatever its size."""
+"""For each chunk that zarrs decodes, whatever its size."""
+PLAIN_CHUNK_SECONDS = 5e-4
+"""For each chunk that zarr-python decodes."""
+CALL_SECONDS = 4e-4
+"""For each box of a tensor that is read."""
+TASK_SECONDS = 2e-4
+"""For each tile of a block: Python's share, of which threads take turns."""
+RAW_RATE = 4e9
+CHECKED_RATE = 3e9
 DECODE_RATE = 1.5e9
+SLOW_RATE = 2.5e8
+"""Bytes a second that are read: stored as they are, with a checksum, packed by zstd or Blosc, or else."""
+STATE_RATE = 4e9
+"""Bytes a second of what columns carry from one block of rows to the next, there and back."""
 FUSED_RATE = 5e9
 PROJECT_RATE = 6e9
 """Bytes a second."""
@@ -24,21 +37,40 @@ TYPICAL_BASIS = 64
 """Directions that the incremental method begins with, and that most logs do with."""
 
 
-def reading_seconds(
-    tensors: Sequence[Tensor], ranges: Sequence[ParameterRange], rows: tuple[int, int]
+def pass_seconds(
+    tensors: Sequence[Tensor], ranges: Sequence[ParameterRange], rows: tuple[int, int], state: int
 ) -> float:
-    """Starting, decoding every chunk of the ranges, and the sums of path lengths."""
+    """Starting, decoding every chunk of the ranges, and the sums of path lengths.
+
+    rows : (first, last + 1) stored rows; state : bytes that each column carries from block to block
+    """
     count = rows[1] - rows[0]
     seconds = STARTUP_SECONDS
     for item in ranges:
+        blocks = len(item.row_blocks)
+        seconds += blocks * (len(item.segments) * CALL_SECONDS + len(item.tiles) * TASK_SECONDS)
+        if blocks > 1:
+            seconds += 2.0 * blocks * item.width * state / STATE_RATE
         for segment in item.segments:
             tensor = tensors[segment.tensor]
             size = float(count * segment.width)
             tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
-            wide = math.prod(-(-n // c) for n, c in zip(segment.shape, tensor.chunks[1:], strict=True))
-            seconds += item.decodes * (tall * wide * CHUNK_SECONDS + size * tensor.entry_bytes / DECODE_RATE)
-            seconds += size * tensor.compute_dtype.itemsize / FUSED_RATE
+            wide = math.prod(map(len, chunk_spans(segment.box, tensor.chunks[1:])))
+            each = CHUNK_SECONDS if tensor.fast is not None else PLAIN_CHUNK_SECONDS
+            read = tall * wide * each + size * tensor.entry_bytes / reading_rate(tensor)
+            # Of what is cut, `decodes` pieces share the chunks that the size counts once.
+            seconds += item.decodes * read + size * tensor.compute_dtype.itemsize / FUSED_RATE
     return seconds
+
+
+def reading_rate(tensor: Tensor) -> float:
+    """Bytes a second, decoded, on both cores."""
+    codecs = set(codec_names(tensor.array.metadata)) - {"bytes", "sharding", "transpose"}
+    if not codecs:
+        return RAW_RATE if tensor.fast is not None else CHECKED_RATE
+    if codecs == {"crc32c"}:
+        return CHECKED_RATE
+    return DECODE_RATE if codecs <= {"crc32c", "zstd", "blosc", "lz4"} else SLOW_RATE
 
 
 def exact_seconds(parameters: Sequence[int], rows: int) -> float:

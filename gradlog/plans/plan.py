@@ -20,15 +20,16 @@ from ..logs.ranges import (
 )
 from ..results.projection import CHOSEN_DIMENSIONS, Projection
 from ..sizes import format_size
-from .costs import exact_seconds, incremental_seconds
+from .costs import exact_seconds, incremental_seconds, pass_seconds, sketch_seconds
 from .request import Request
 
 BASIS_LEAST = 64
 BASIS_MOST = 1024
 """Rows of the incremental method's basis: fewer would bound little, more would take longer than they tell."""
 EXACT_SECONDS = 5.0
-EXACT_FACTOR = 4.0
-"""Under `auto`, an exact spectrum may take this long, or so many times as long as the incremental one."""
+EXACT_FACTORS = {"incremental": 1.5, "sketch": 4.0}
+"""Under `auto`, an exact spectrum may take so much longer than another one, or so many times as long: more
+where that would be certain of nothing."""
 NARROW = 512
 """Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
@@ -50,6 +51,7 @@ class Plan:
     decoding_bytes : what chunks may take while they are decoded
     decoded_bytes : of gradients, in their stored types
     window : rows of a window of training whose subspace is followed, 0 for none
+    seconds : a rough estimate of what the pass takes
     projection : of the sketch method; stored : tensors that are sketches by it already, with the number of
     parameters that each was made of
     """
@@ -66,6 +68,7 @@ class Plan:
     decoding_bytes: int
     decoded_bytes: int
     window: int = 0
+    seconds: float = 0.0
     projection: Projection | None = None
     stored: Mapping[int, int] = field(default_factory=dict)
 
@@ -108,6 +111,11 @@ def make_plan(request: Request, rank: str) -> Plan:
 
     Raises MemoryLimitError when even the smallest plan does not fit.
     """
+    plan = _make_plan(request, rank)
+    return replace(plan, seconds=plan_seconds(request, plan))
+
+
+def _make_plan(request: Request, rank: str) -> Plan:
     request.check_chunks()
     for planned in PLANNED_THREADS:
         try:
@@ -142,12 +150,13 @@ def _plan_for(request: Request, rank: str) -> Plan:
         exact = _plan_exact(request)
     except MemoryLimitError as error:
         return _plan_inexact(request, error)
-    if exact.decodes <= 2 and _affordable(request):
-        return exact
     try:
-        return _plan_inexact(request)
+        other = _plan_inexact(request)
     except MemoryLimitError:
         return exact
+    exact_takes, other_takes = plan_seconds(request, exact), plan_seconds(request, other)
+    affordable = exact_takes <= max(other_takes + EXACT_SECONDS, EXACT_FACTORS[other.method] * other_takes)
+    return exact if affordable else other
 
 
 def _plan_inexact(request: Request, exact: MemoryLimitError | None = None) -> Plan:
@@ -162,20 +171,51 @@ def _plan_inexact(request: Request, exact: MemoryLimitError | None = None) -> Pl
             raise MemoryLimitError(f"{before}incrementally, {error}; as a sketch, {other}") from None
 
 
-def _affordable(request: Request) -> bool:
-    """Whether the exact spectrum's arithmetic is worth its time."""
-    sizes = [tensor.parameters for tensor in request.tensors]
-    exact, incremental = exact_seconds(sizes, request.count), incremental_seconds(sizes, request.count)
-    return exact <= max(EXACT_SECONDS, EXACT_FACTOR * incremental)
+def plan_seconds(request: Request, plan: Plan) -> float:
+    """Rough seconds that a pass by the plan takes, reading and spectra."""
+    sizes = [plan.parameters_of(index, tensor) for index, tensor in enumerate(request.tensors)]
+    seconds = pass_seconds(request.tensors, plan.ranges, plan.rows, request.state_bytes)
+    if plan.method == "exact":
+        return seconds + exact_seconds(sizes, plan.count)
+    if plan.method == "incremental":
+        return seconds + incremental_seconds(sizes, plan.count)
+    if plan.projection is not None:
+        return seconds + sketch_seconds(sizes, plan.count, plan.projection.dim)
+    return seconds
 
 
 def _plan_without_spectrum(request: Request) -> Plan:
+    """Blocks of rows that carry their state along, or whole columns where that is cheaper and fits."""
+    by_rows = _plan_blocks_of_rows(request)
+    if request.window or request.band is not None or all(len(r.row_blocks) == 1 for r in by_rows.ranges):
+        return by_rows
+    fixed = request.series_bytes(request.threads, True)
+    limits = Limits(
+        request.rows, request.room - fixed, 0, True, request.block_rows, request.group(True), request.tile
+    )
+    try:
+        ranges = tuple(columnwise_ranges(request.tensors, limits))
+    except MemoryLimitError:
+        return by_rows
+    whole = _plan(request, ranges, "none", limits, fixed, request.threads)
+    if whole.memory > max(request.memory, by_rows.memory):
+        return by_rows
+    return whole if plan_seconds(request, whole) < plan_seconds(request, by_rows) else by_rows
+
+
+def _plan_blocks_of_rows(request: Request) -> Plan:
     fixed = request.series_bytes(request.threads, False) + request.window_bytes(request.threads, False)
     state = request.state_bytes
     if fixed > request.room * 7 // 8:
         raise request.too_many_rows(fixed)
     limits = Limits(
-        request.rows, request.room - fixed, state, False, request.block_rows, request.group(False)
+        request.rows,
+        request.room - fixed,
+        state,
+        False,
+        request.block_rows,
+        request.group(False),
+        request.tile,
     )
     ranges = tuple(columnwise_ranges(request.tensors, limits))
     return _plan(request, ranges, "none", limits, fixed, request.threads)
@@ -205,7 +245,9 @@ def _plan_exact(request: Request) -> Plan:
     state = request.state_bytes if by_columns else 0
     block_rows = request.rowwise_rows if by_columns else request.block_rows
     group = request.group(not by_columns)
-    limits = Limits(request.rows, request.room - fixed, state, not by_columns, block_rows, group)
+    limits = Limits(
+        request.rows, request.room - fixed, state, not by_columns, block_rows, group, request.tile
+    )
     if by_columns:
         only = rowwise_range(request.tensors, limits, divided=False)
         ranges: tuple[ParameterRange, ...] = () if only is None else (only,)

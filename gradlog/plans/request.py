@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
-from ..logs.ranges import TILE_WIDTH, decoding_bytes, most_block_rows
+from ..logs.ranges import TILE_WIDTH, decoding_bytes, most_block_rows, tile_width
 from ..search.history_band import BandLayout
 from ..sizes import format_size
 
@@ -69,6 +69,11 @@ class Request:
     def parameters(self) -> int:
         """Number of parameters of all tensors."""
         return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def tile(self) -> int | None:
+        """Columns of a tile; None for TILE_WIDTH, which windows and the band allow for."""
+        return None if self.window or self.band is not None else tile_width(self.count)
 
     @property
     def room(self) -> int:
