@@ -2,6 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := sample_logs/mlp-gd.zarr
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo test test-all lint bench clean
 
@@ -9,10 +10,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/gradmf analyze $(RUN)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -69,23 +69,32 @@ def take_inventory(
     Raises DataError when the store cannot be listed, or when chunks lie under other keys than the metadata
     says.
     """
-    try:
-        stored = dict(_stored_keys(array, sizes))
-    except Exception as error:
-        raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
     shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
     expected = int(np.prod(grid_shape(shape, array.chunks)))
+    grid = itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks)))
     encode = array.metadata.encode_chunk_key
+    total = None
+    try:
+        store = array.store_path.store
+        if sizes or not isinstance(store, LocalStore) or "/" not in encode((0,) * array.ndim):
+            stored = dict(_stored_keys(array, sizes))
+            total = sum(stored.values()) if sizes else None
+            there = [(coordinates, encode(coordinates) in stored) for coordinates in grid]
+        else:
+            # Keys with slashes are folders of few files each, dearer to list than to look for.
+            root = str(store.root / array.store_path.path)
+            exists = os.path.exists
+            there = [(coordinates, exists(f"{root}/{encode(coordinates)}")) for coordinates in grid]
+    except Exception as error:
+        raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
     absent: list[tuple[int, ...]] = []
-    for coordinates in itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks))):
-        present = encode(coordinates) in stored
+    for coordinates, present in there:
         if array.shards is not None:
             absent.extend(_absent_in_shard(name, array, coordinates, shape, present))
         elif not present:
             absent.append(coordinates)
     if expected and len(absent) == expected:
-        _check_keys(name, array, stored)
-    total = sum(stored.values()) if sizes else None
+        _check_keys(name, array, dict(_stored_keys(array, False)))
     return ChunkInventory(expected, tuple(sorted(absent)), total, axis)
 
 
@@ -111,7 +120,7 @@ def _stored_keys(array: zarr.Array[Any], sizes: bool) -> Iterable[tuple[str, int
     store, prefix = array.store_path.store, array.store_path.path
     if isinstance(store, LocalStore):
         # zarr's own listing walks with pathlib, several times slower on stores of many chunks.
-        yield from _walk(str(store.root / prefix), "", sizes)
+        yield from _walk(str(store.root / prefix), sizes)
         return
 
     async def listed() -> list[tuple[str, int]]:
@@ -122,13 +131,16 @@ def _stored_keys(array: zarr.Array[Any], sizes: bool) -> Iterable[tuple[str, int
     yield from sync(listed())
 
 
-def _walk(folder: str, relative: str, sizes: bool) -> Iterable[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{relative}{entry.name}/", sizes)
-            else:
-                yield relative + entry.name, entry.stat().st_size if sizes else 0
+def _walk(root: str, sizes: bool) -> Iterable[tuple[str, int]]:
+    folders = [("", root)]
+    while folders:
+        relative, place = folders.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append((f"{relative}{entry.name}/", entry.path))
+                else:
+                    yield relative + entry.name, entry.stat().st_size if sizes else 0
 
 
 def _absent_in_shard(

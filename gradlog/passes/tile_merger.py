@@ -56,6 +56,7 @@ class TileMerger:
         self.side_work: SideWork | None = None
         self.nonfinite: list[NonfiniteRow] = []
         self._squares: dict[int, Future[NDArray[np.float64]]] = {}
+        self._pending: list[Future[NDArray[np.float64]]] = []
         self._open: dict[int, ExactSpectrum] = {}
         self._missing = parts_of_tensors(part_of or plan.ranges)
         self._columns = [tensor.parameters for tensor in tensors]
@@ -129,10 +130,11 @@ class TileMerger:
 
     def _start(self, tensor: int, gram: NDArray[np.float64]) -> None:
         """Find the eigenvalues in the pool; no more matrices wait there than the plan counted."""
-        pending = [future for future in self._squares.values() if not future.done()]
-        if len(pending) >= self._plan.workers:
-            pending[0].result()
+        self._pending = [future for future in self._pending if not future.done()]
+        if len(self._pending) >= self._plan.workers:
+            self._pending[0].result()
         self._squares[tensor] = self._pool.submit(squared_singular_values, gram)
+        self._pending.append(self._squares[tensor])
 
     def result(self, rowwise: RowwiseSpectra | None = None) -> PassResult:
         """All that was gathered; spectra are left out where entries were not finite."""
