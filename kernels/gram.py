@@ -115,5 +115,6 @@ def squared_singular_values(grams: NDArray[np.float64]) -> NDArray[np.float64]:
     else:
         grams = np.ldexp(grams, -exponents[..., None, None])
     values = np.linalg.eigvalsh(grams)[..., ::-1]
-    squares = np.ldexp(np.maximum(values, 0.0), exponents[..., None])
+    with np.errstate(over="ignore"):
+        squares = np.ldexp(np.maximum(values, 0.0), exponents[..., None])
     return np.where(finite[..., None], squares, np.nan)

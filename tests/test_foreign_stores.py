@@ -6,6 +6,7 @@ Every case is a kind of store that was once misread without a word.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import struct
@@ -640,3 +641,12 @@ def test_python_without_asserts(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
     energy = float((flat(network()) ** 2).sum())
     assert gradlog.analyze(path).total.energy == pytest.approx(energy, rel=1e-9)
+
+
+def test_a_search_over_rows_of_very_different_size(tmp_path: Path) -> None:
+    """What is left of all blocks but one may come out below 0."""
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal((40, 3)) * 10 ** rng.uniform(-140, 140, (40, 1)) * 1e100
+    path = foreign_store(tmp_path / "run.zarr", {"w": values})
+    with np.errstate(all="ignore"), contextlib.suppress(gradlog.DataError):
+        assert gradlog.analyze(path, search=True).search is not None

@@ -67,6 +67,8 @@ def open_place(path: str | os.PathLike[str]) -> StorePath:
     DataError : what is there is not a Zarr store
     """
     text = os.fspath(path)
+    if not text:
+        raise StoreNotFoundError("an empty path: give the folder or zip file of a Zarr store")
     place = local_path(text)
     if place.name in METADATA_KEYS and place.is_file():
         place = place.parent

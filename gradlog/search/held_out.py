@@ -91,7 +91,9 @@ def ratio_intervals(
     logs = np.where(usable, logs, 0.0)
     point = np.log(np.where(usable, points, 1.0))
     blocks = starts.size / lengths
-    lower, upper = map(np.exp, interval_ends(point, logs, logs.var(axis=0)[None], blocks[None], confidence))
+    ends = interval_ends(point, logs, logs.var(axis=0)[None], blocks[None], confidence)
+    with np.errstate(over="ignore"):  # an end past float64 is none
+        lower, upper = map(np.exp, ends)
     return [
         (float(low), float(high)) if good else None
         for low, high, good in zip(lower, upper, usable, strict=True)

@@ -46,8 +46,9 @@ def best_lags(products: Doubles) -> Candidate | None:
 
 
 def _smallest_good(left: Doubles) -> int:
-    """The first place within 0.1 percent of the least."""
-    return int(np.flatnonzero(left <= left.min() * 1.001)[0])
+    """The first place within 0.1 percent of the least, which rounding may have brought below 0."""
+    least = left.min()
+    return int(np.argmax(left <= least + 1e-3 * abs(least)))
 
 
 def _least_squares(products: Doubles, order: int = 0) -> Doubles:
