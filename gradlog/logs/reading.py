@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
-from ...kernels.bfloat16 import widen
+from ...kernels.bfloat16 import widen_into
 from ..errors import DataError
 from ..sizes import extents
 from .shard_index import check_chunks
@@ -52,12 +53,13 @@ def read_box(tensor: Tensor, rows: tuple[int, int], box: Box, out: NDArray[Any],
     if tensor.in_place and out.flags.c_contiguous and out.dtype == tensor.array.dtype:
         _read(tensor, where, out.reshape(shape), room)
         return
-    stored: NDArray[Any] = np.empty(shape, tensor.array.dtype.newbyteorder("="))
+    stored = _scratch("stored", shape, tensor.array.dtype.newbyteorder("="))
     _read(tensor, where, stored, room)
     values = np.moveaxis(stored, at, 0)
     if tensor.dtype == "bfloat16":
-        values = widen(np.ascontiguousarray(values))
-    elif tensor.entries.packing is not None:
+        widen_into(values.reshape(out.shape), out)
+        return
+    if tensor.entries.packing is not None:
         values = tensor.entries.packing.unpack(values, out.dtype)
     elif tensor.entries.reals > 1:
         parts = np.ascontiguousarray(values).view(tensor.compute_dtype).reshape(*values.shape, 2)
@@ -111,12 +113,25 @@ def _whole_and_cut(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDA
     assert tensor.unit is not None
     entry = 3 * tensor.array.dtype.itemsize  # as stored, decoded, and to be cut
     for batch in _batches(where, tensor.unit, entry, room):
-        whole: NDArray[Any] = np.empty([part.stop - part.start for part in batch], tensor.array.dtype)
+        whole = _scratch("whole", [part.stop - part.start for part in batch], tensor.array.dtype)
         _select(padded, batch, whole)
         both = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, batch, strict=True)]
         source = tuple(slice(x.start - b.start, x.stop - b.start) for x, b in zip(both, batch, strict=True))
         target = tuple(slice(x.start - w.start, x.stop - w.start) for x, w in zip(both, where, strict=True))
         out[target] = whole[source]
+
+
+_held = threading.local()
+
+
+def _scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Memory that the thread keeps under a name, for fresh one costs as much as what is read into it."""
+    size = math.prod(shape) * dtype.itemsize
+    buffers: dict[str, NDArray[np.uint8]] = _held.__dict__
+    if name not in buffers or buffers[name].size < size:
+        buffers.pop(name, None)
+        buffers[name] = np.empty(size, np.uint8)
+    return buffers[name][:size].view(dtype).reshape(shape)
 
 
 def _by_zarr_python(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
