@@ -30,6 +30,8 @@ EXACT_SECONDS = 5.0
 EXACT_FACTORS = {"incremental": 1.5, "sketch": 4.0}
 """Under `auto`, an exact spectrum may take so much longer than another one, or so many times as long: more
 where that would be certain of nothing."""
+WORTH_IT = 0.9
+"""Whole columns, which take more memory, are read where that takes at most this part of the time."""
 NARROW = 512
 """Tensors up to this many parameters have their exact spectrum from the D x D side in any method."""
 
@@ -200,7 +202,8 @@ def _plan_without_spectrum(request: Request) -> Plan:
     whole = _plan(request, ranges, "none", limits, fixed, request.threads)
     if whole.memory > max(request.memory, by_rows.memory):
         return by_rows
-    return whole if plan_seconds(request, whole) < plan_seconds(request, by_rows) else by_rows
+    cheaper = plan_seconds(request, whole) < WORTH_IT * plan_seconds(request, by_rows)
+    return whole if cheaper else by_rows
 
 
 def _plan_blocks_of_rows(request: Request) -> Plan:
