@@ -1,5 +1,5 @@
 """Numerical kernels: arrays and numbers only, no Zarr, no paths, no printing.
 
-Importing a module of this package imports Numba; callers import it inside functions so that
-``gradmf --help`` stays fast.
+Numba is imported by the modules called `*_jit` and those beneath them, where a kernel has to be compiled:
+its machine code is kept for all later processes.
 """

@@ -47,7 +47,8 @@ def few_rows_gram(block: NDArray[np.floating[Any]], row: int, first: int, last: 
 
     Raises OverflowError as `row_gram` does.
     """
-    gram = short_gram(block, row, first, last)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        gram = short_gram(block, row, first, last)
     if not np.isfinite(gram.diagonal()).all():
         finite_doubles(block[row:, first:last])
     return gram

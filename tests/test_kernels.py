@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import reference
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
-from gradmf.kernels import bfloat16, fused_pass, gram, pass_layout
+from gradmf.kernels import bfloat16, fused_pass, gram, pass_layout, short_gram
 
 SPECS = (
     "one-step",
@@ -123,6 +123,66 @@ def test_gram(rows: int, width: int, single: bool, seed: int) -> None:
     np.testing.assert_allclose(squares[: sigma.size], sigma**2, rtol=0, atol=1e-12 * squares[0])
 
 
+@settings(deadline=None, max_examples=int(os.environ.get("GRADMF_TEST_EXAMPLES", "60")))
+@given(
+    rows=st.integers(1, short_gram.MOST_ROWS),
+    width=st.sampled_from([1, 7, 130, 1500]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    data=st.data(),
+)
+def test_gram_of_few_rows(rows: int, width: int, dtype: type, data: st.DataObject) -> None:
+    row = data.draw(st.integers(0, rows))
+    first = data.draw(st.integers(0, width - 1))
+    last = data.draw(st.integers(first + 1, width))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    block = (rng.standard_normal((rows, width)) * 10 ** rng.uniform(-3, 3, (rows, 1))).astype(dtype)
+    before = block.copy()
+    found = gram.few_rows_gram(block, row, first, last)
+    doubles = block[row:, first:last].astype(np.float64)
+    expected = doubles @ doubles.T
+    scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+    assert found.shape == (rows - row, rows - row)
+    assert np.all(np.abs(found - expected) <= 1e-13 * scale)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_array_equal(block, before)
+
+
+def test_gram_of_few_rows_that_are_too_far_apart() -> None:
+    block = np.array([[1.0, 2.0], [np.inf, 0.0]], np.float32)
+    with pytest.raises(OverflowError, match="largest float32"):
+        gram.few_rows_gram(block, 0, 0, 2)
+    assert gram.few_rows_gram(block, 0, 1, 2).tolist() == [[4.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("width", [1024, 1025, 5000])
+def test_one_history_serves_all_columns_of_a_block_with_all_rows(width: int) -> None:
+    """The sums are the same bits as with a history of their own, which is carried on."""
+    gradients = np.random.default_rng(3).standard_normal((9, width)).astype(np.float32)
+    bank = HistoryBank.of(parse_predictors(SPECS), 9)
+    found = []
+    for columns in (width, 1):
+        block, sums = gradients.copy(), np.zeros((9, bank.sum_columns))
+        fused_pass.fused_pass(
+            block, 0, width, 0, pass_layout.new_history(columns, bank.lags, len(bank.decays)), bank.lags,
+            np.array(bank.decays), bank.weights(0, 9), sums, True,
+        )  # fmt: skip
+        found.append((block, sums))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_a_history_that_is_too_short_is_refused() -> None:
+    bank = HistoryBank.of(parse_predictors(("ema:0.5",)), 4)
+    history = pass_layout.new_history(1, bank.lags, len(bank.decays))
+    if fused_pass.WITHOUT_JIT:
+        pytest.skip("checked where memory is handed to C")
+    with pytest.raises(ValueError, match="a history of 1 tiles"):
+        fused_pass.fused_pass(
+            np.zeros((2, 5000), np.float32), 0, 5000, 2, history, bank.lags, np.array(bank.decays),
+            bank.weights(2, 4), np.zeros((2, bank.sum_columns)), False,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-19, 1.0, 3e37])
 def test_single_precision_gram_survives_any_scale(scale: float) -> None:
     """Products that float32 would lose or overflow are formed in float64."""
@@ -148,6 +208,14 @@ def test_bfloat16_is_widened_exactly() -> None:
     wide = bfloat16.widen(bits)
     assert wide.dtype == np.float32
     np.testing.assert_array_equal(wide.view(np.uint32), bits.astype(np.uint32) << 16)
+    finite = bits[np.isfinite(wide)]
+    for rows, columns in ((1, finite.size), (finite.size, 1), (finite.size // 7, 7), (3, 70_000)):
+        some = np.resize(finite, (rows, columns))
+        for dtype in (np.float32, np.float64):
+            wider = np.full((rows, columns + 3), 7.0, dtype)
+            bfloat16.widen_into(some, wider[:, 1:-2])
+            np.testing.assert_array_equal(wider[:, 1:-2], bfloat16.widen(some))
+            assert np.all(wider[:, [0, -2, -1]] == 7)
 
 
 def test_kernels_without_jit() -> None:

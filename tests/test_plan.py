@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from stores import add_array, walk
 
-from conftest import write_store
+from conftest import assert_analysis, write_store
 from documents import run
 from gradmf import gradlog
+from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.logs.store import zarrs_is_installed
 from gradmf.gradlog.plans import costs
 from gradmf.gradlog.plans.plan import BASIS_LEAST
 from gradmf.gradlog.plans.preparation import prepare
@@ -158,3 +161,41 @@ def test_what_decides_on_bits_does_not_follow_from_threads(tmp_path: Path, rank:
         assert all(order == orders[0] for order in orders), f"{memory}M"
         planned += orders[0] is not None
     assert planned >= 3
+
+
+@pytest.mark.parametrize("rank", ["exact", "none"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("shape", [(9_000,), (37, 250), (3, 5, 700)], ids=str)
+def test_chunks_stored_as_they_are_are_read_in_pieces(
+    tmp_path: Path, rank: str, dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One chunk a row and tensor, as a naive dump writes it: pieces of it cost no more than their bytes."""
+    if not zarrs_is_installed():
+        pytest.skip("zarr-python reads chunks whole")
+    monkeypatch.setattr(ranges, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(ranges, "TALL_WIDTH", 512)
+    values = walk(12, shape, 1)
+    stored, attributes = values.astype(dtype) if dtype != "bfloat16" else values, {}
+    if dtype == "bfloat16":
+        stored = (values.view(np.uint32) >> 16).astype(np.uint16)
+        values = (stored.astype(np.uint32) << 16).view(np.float32)
+        attributes = {"gradlog": {"dtype": "bfloat16"}}
+    group = zarr.open_group(tmp_path / "run.zarr", mode="w")
+    add_array(group, "w", stored, chunks=(1, *shape), compressors=None, attributes=attributes)
+    described = gradlog.describe_plan(tmp_path / "run.zarr", gradlog.Settings(rank=rank))
+    assert described.decodes == 1
+    assert described.ranges > 3
+    assert described.warnings == ()
+    analysis = gradlog.analyze(tmp_path / "run.zarr", gradlog.Settings(rank=rank))
+    assert_analysis(analysis, {"w": stored if dtype != "bfloat16" else values})
+
+
+def test_path_lengths_alone_never_take_longer_than_ranks(tmp_path: Path) -> None:
+    for name, rows, parameters, chunks in [
+        ("tall", 12, 4_000_000, (1, 4_000_000)),
+        ("wide", 512, 524_288, (64, 65_536)),
+        ("long", 4_000, 65_536, (64, 16_384)),
+    ]:
+        path = bare(tmp_path / f"{name}.zarr", rows, parameters, chunks)
+        for memory in ("128M", "1G") if rows < 4_000 else ("1G",):
+            assert plan(path, memory, rank="none").seconds <= plan(path, memory, rank="exact").seconds

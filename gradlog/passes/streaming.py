@@ -91,7 +91,7 @@ def run_pass(
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
     sketches = None
     if plan.method == "sketch":
-        from .sketching import SketchSpectra  # deferred: its kernel imports Numba
+        from .sketching import SketchSpectra  # deferred: few passes sketch
 
         sketches = SketchSpectra(tensors, plan, epsilons, rows, pool)
     search = search and plan.method == "exact" and not plan.by_columns

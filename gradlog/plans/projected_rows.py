@@ -59,7 +59,7 @@ def project_rows(
     sums: NDArray[np.float64],
 ) -> None:
     """Add the unscaled projections of some columns of rows rows[0] .. rows[1] - 1 to `sums` (T, M)."""
-    from ...kernels.projection import project  # deferred: it imports Numba
+    from ...kernels.projection import project  # deferred: a plan alone needs no kernel
 
     for piece in stretches:
         project(values, *rows, piece.first, piece.last, piece.index, *bases, groups, sums)
