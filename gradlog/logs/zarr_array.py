@@ -126,12 +126,11 @@ def _nested(codecs: Iterable[Any]) -> Iterable[Any]:
 
 def codec_names(metadata: Any) -> tuple[str, ...]:
     """Names of an array's codecs in the order of encoding; of shards, those inside follow `sharding`."""
-    document: dict[str, Any] = dict(metadata.to_dict())
-    if "codecs" in document:
-        names = tuple(_names(document["codecs"]))
-        return tuple("sharding" if n == "sharding_indexed" else n.removeprefix("numcodecs.") for n in names)
-    stages = [*(document.get("filters") or ()), document.get("compressor")]
-    return tuple(stage["id"] for stage in stages if stage)
+    if isinstance(metadata, ArrayV2Metadata):
+        stages = [*(metadata.filters or ()), metadata.compressor]
+        return tuple(stage.codec_id for stage in stages if stage is not None)
+    names = tuple(_names(dict(metadata.to_dict())["codecs"]))
+    return tuple("sharding" if n == "sharding_indexed" else n.removeprefix("numcodecs.") for n in names)
 
 
 def inner_codec_names(metadata: Any) -> tuple[str, ...]:
