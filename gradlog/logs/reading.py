@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import zarr
@@ -26,7 +26,8 @@ from .shard_index import check_chunks
 from .store import first_line
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .entry_types import EntryType
+    from .shard_index import IndexLayout
 
 Box = tuple[slice, ...]
 
@@ -34,7 +35,35 @@ LEAST_ROOM = 16 << 20
 """Bytes of chunks that are decoded at once, whatever memory there is: one chunk at least."""
 
 
-def read_box(tensor: Tensor, rows: tuple[int, int], box: Box, out: NDArray[Any], room: int) -> None:
+class Stored(Protocol):
+    """What is known of an array that is read: see `tensor.Tensor`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def array(self) -> zarr.Array[Any]: ...
+    @property
+    def entries(self) -> EntryType: ...
+    @property
+    def step_axis(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def compute_dtype(self) -> np.dtype[np.floating[Any]]: ...
+    @property
+    def in_place(self) -> bool: ...
+    @property
+    def compressed(self) -> bool: ...
+    @property
+    def unit(self) -> tuple[int, ...] | None: ...
+    @property
+    def checked_index(self) -> IndexLayout | None: ...
+    @property
+    def fast(self) -> zarr.Array[Any] | None: ...
+    def distrust(self) -> None: ...
+
+
+def read_box(tensor: Stored, rows: tuple[int, int], box: Box, out: NDArray[Any], room: int) -> None:
     """Gradients of a box, converted to the dtype of `out`.
 
     Parameters
@@ -67,7 +96,7 @@ def read_box(tensor: Tensor, rows: tuple[int, int], box: Box, out: NDArray[Any],
     out[...] = values.reshape(out.shape)
 
 
-def _read(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
+def _read(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
     """Entries as stored. where : slices of the array's axes; out : of their shape, C order, its dtype"""
     room = max(room, LEAST_ROOM)
     if tensor.fast is not None:
@@ -86,7 +115,7 @@ def _read(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
     _by_zarr_python(tensor, where, out, room)
 
 
-def _by_zarrs(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
+def _by_zarrs(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
     unit = tensor.unit
     if unit is None:
         _check_sizes(tensor, where)
@@ -108,7 +137,7 @@ def _by_zarrs(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDArray[
         _select(padded, (slice(start, stop), *where[1:]), out[start - first : stop - first])
 
 
-def _whole_and_cut(tensor: Tensor, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
+def _whole_and_cut(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
     """Decode whole units, as many at once as there is room for, and copy what is wanted of them."""
     assert tensor.unit is not None
     entry = 3 * tensor.array.dtype.itemsize  # as stored, decoded, and to be cut
@@ -134,7 +163,7 @@ def _scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[A
     return buffers[name][:size].view(dtype).reshape(shape)
 
 
-def _by_zarr_python(tensor: Tensor, where: Box, out: NDArray[Any], room: int) -> None:
+def _by_zarr_python(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
     try:
         entry = tensor.array.dtype.itemsize * (2 if tensor.compressed else 1)  # as stored, and decoded
         for batch in _batches(where, tuple(tensor.array.chunks), entry, room):
@@ -178,7 +207,7 @@ def _batches(where: Box, unit: Sequence[int], entry: int, room: int) -> Iterator
         yield tuple(slice(a * u, b * u) for (a, b), u in zip(chosen, unit, strict=True))
 
 
-def _check_sizes(tensor: Tensor, where: Box) -> None:
+def _check_sizes(tensor: Stored, where: Box) -> None:
     """Raise ValueError for a chunk, stored as it is, of another size: what follows a gap would be shifted.
 
     Of chunks that are read whole zarrs finds it out.
@@ -202,7 +231,7 @@ def _check_sizes(tensor: Tensor, where: Box) -> None:
             raise ValueError(f"it has {found} bytes, not {size}")
 
 
-def _fault(tensor: Tensor, where: Box, error: Exception) -> DataError:
+def _fault(tensor: Stored, where: Box, error: Exception) -> DataError:
     """Name the first chunk of a box that cannot be decoded, by decoding them one at a time."""
     array, at = tensor.array, tensor.step_axis
     for batch in _batches(where, tuple(array.chunks), 1, 1):
