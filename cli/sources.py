@@ -122,10 +122,7 @@ def share_steps(sources: Sequence[Source]) -> list[Source]:
     spans, steps = [], []
     for source in sound:
         if source.analysis is None:
-            log = gradlog.open_log(
-                source.name, truncate=source.settings.truncate, gradients=source.settings.gradients,
-                tensors=source.settings.tensors, exclude=source.settings.exclude,
-            )  # fmt: skip
+            log = gradlog.open_as_asked(source.name, source.settings)
             first, last, _ = slice(*source.settings.rows).indices(log.rows)
             spans.append((first, last))
             steps.append(log.step[first:last])

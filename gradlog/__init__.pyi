@@ -28,6 +28,7 @@ from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory, take_inventory
 from .logs.log import GradientLog, Tensor, open_log
 from .logs.writer import LogWriter, create_log
+from .plans.preparation import open_as_asked
 from .plans.splitting import PartNumber
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .results.result import (
@@ -134,6 +135,7 @@ __all__ = [
     "judge_comparison",
     "known_predictors",
     "merge_parts",
+    "open_as_asked",
     "open_log",
     "parse_predictor",
     "parse_rule",

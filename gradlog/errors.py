@@ -30,3 +30,9 @@ class MemoryLimitError(GradmfError, MemoryError):
     """The work does not fit in the memory that was granted."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -58,6 +58,13 @@ def check(path: Path, tensors: Tensors, *, warned: tuple[str, ...] = (), **optio
     return analysis
 
 
+def in_grads(path: Path, tensors: Tensors, marked: bool) -> Path:
+    """A group `grads`, of a log of format 1 where `marked`."""
+    if marked:
+        return format1_store(path, tensors)
+    return foreign_store(path, {f"grads/{name}": values for name, values in tensors.items()})
+
+
 V2 = {
     "plain": {"compressors": None},
     "dot": {"compressors": None, "chunk_key_encoding": {"name": "v2", "separator": "."}},
@@ -320,12 +327,7 @@ def test_grads_group_of_a_foreign_store(tmp_path: Path, zarr_format: int) -> Non
 def test_names_in_format_1(tmp_path: Path, marked: bool) -> None:
     names = ["layers.0.attn.q_proj.weight", "encoder/block/0.weight", "loss", "step", "lr"]
     tensors = {name: walk(ROWS, (3, index + 1), index) for index, name in enumerate(names)}
-    path = tmp_path / "run.zarr"
-    if marked:
-        format1_store(path, tensors)
-    else:
-        foreign_store(path, {f"grads/{name}": values for name, values in tensors.items()})
-    check(path, tensors)
+    check(in_grads(tmp_path / "run.zarr", tensors, marked), tensors)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -595,12 +597,7 @@ def test_one_value_a_row_is_no_gradient(tmp_path: Path, name: str) -> None:
 def test_scalar_parameters(tmp_path: Path, marked: bool) -> None:
     """In `grads` one value a row is a tensor of one parameter."""
     tensors = {"w": walk(ROWS, (4,), 1), "temperature": walk(ROWS, (), 2)}
-    path = tmp_path / "run.zarr"
-    if marked:
-        format1_store(path, tensors)
-    else:
-        foreign_store(path, {f"grads/{name}": values for name, values in tensors.items()})
-    check(path, tensors)
+    check(in_grads(tmp_path / "run.zarr", tensors, marked), tensors)
 
 
 @pytest.mark.parametrize("marked", [False, True], ids=["foreign", "format-1"])

@@ -28,9 +28,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, StoreNotFoundError
+from ..errors import DataError, StoreNotFoundError, first_line
 from ..logs.root_keys import PART_HEADER, is_zarr_node
-from ..logs.store import first_line
 from ..logs.whole_file import whole_file
 from ..plans.preparation import check_settings
 from ..plans.splitting import PartNumber

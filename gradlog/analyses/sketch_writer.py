@@ -20,7 +20,7 @@ from zarr.storage import LocalStore, MemoryStore, StorePath
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.entry_types import REALS
 from ..logs.log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
-from ..logs.reading import read_series
+from ..logs.series import read_series
 from ..logs.store import codec_pipeline, plain_array
 from ..passes.blocks import Block, BlockReader
 from ..passes.prepared_pass import run_analysis
@@ -279,7 +279,7 @@ def _write_series(
     log: GradientLog, group: zarr.Group, rows: tuple[int, int], keep: NDArray[np.bool_] | None
 ) -> None:
     values: Mapping[str, NDArray[Any]] = {
-        **{name: _series(log, name, rows) for name in log.series},
+        **{name: read_series(log, name, rows) for name in log.series},
         STEP: log.step[slice(*rows)],
     }
     for name, found in values.items():  # `step` stands last: it commits the rows
@@ -289,10 +289,3 @@ def _write_series(
             compressors=(Crc32cCodec(),), dimension_names=["step"], config={"write_empty_chunks": True},
         )  # fmt: skip
         plain_array(array)[...] = series
-
-
-def _series(log: GradientLog, name: str, rows: tuple[int, int]) -> NDArray[Any]:
-    try:
-        return read_series(name, log.series[name], rows)
-    except DataError as error:
-        raise DataError(f"{log.path}: {error}; restore it, or move it away") from error

@@ -12,7 +12,6 @@ from ..results.result import LogWarning
 from .inventory import take_inventory
 from .log import GradientLog, Tensor, open_log
 from .store import codec_pipeline
-from .zarr_array import codec_names
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         parameters=tensor.parameters,
         chunks=tensor.chunks,
         shards=tensor.shards,
-        codecs=codec_names(tensor.array.metadata),
+        codecs=tensor.codecs,
         reader=tensor.reader,
         expected_chunks=inventory.expected,
         absent_chunks=len(inventory.absent),

@@ -8,15 +8,17 @@ own decide before all that.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import DataError, UsageError
+from ..naming import matching, shown
 from .entry_types import EntryType, entry_type, stored_type
 from .hierarchy import Hierarchy, Node
 
+SHOWN = 4
+"""Names that a message shows."""
 GRADS = "grads"
 STEP = "step"
 STEP_AXES = (
@@ -86,7 +88,7 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
     choice.told = declared or bool(inside) or bool(patterns)
     within = "" if patterns or choice.told else _refuse_several(name, hierarchy)
     axis_name = _step_axis_name(arrays)
-    choice.step = None if _matching(patterns, [STEP]) else _step_array(arrays, axis_name, within)
+    choice.step = None if matching(patterns, [STEP]) else _step_array(arrays, axis_name, within)
     if choice.step is not None:
         del arrays[choice.step.path]
     faults = dict(hierarchy.faults)
@@ -95,7 +97,7 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
             raise DataError(f"{name}: {faults.get(STEP, f'`{STEP}` has no metadata')}")
         faults |= dict.fromkeys(hierarchy.orphans, "has no metadata that Zarr can read: the log lost a part")
     if patterns:
-        chosen = _matching(patterns, [*arrays, *faults])
+        chosen = matching(patterns, [*arrays, *faults])
         if not chosen:
             known = ", ".join(list(arrays)[:6]) + (", ..." if len(arrays) > 6 else "")
             raise UsageError(f"{name}: no array matches --gradients {', '.join(patterns)}; there are {known}")
@@ -131,14 +133,15 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
 def bare_array(name: str, node: Node) -> Choice:
     """The choice for a store that is a single array. Raises DataError where it cannot be gradients."""
     choice = Choice(told=True)
+    axis_name = _step_axis_name({"": node})
     if node.shape:
-        _take(choice, node, _step_axis_name({"": node}))
+        _take(choice, node, axis_name)
     if not choice.found:
         why = choice.left_out.get("", "a single value") if not choice.faults else choice.faults[GRADS]
         raise DataError(
             f"{name}: one array of {stored_type(node)}, shape {node.shape}: not gradients (N, D): {why}"
         )
-    _tell_axis(choice, _step_axis_name({"": node}))
+    _tell_axis(choice, axis_name)
     return choice
 
 
@@ -323,12 +326,11 @@ def _doubt_alike(choice: Choice) -> None:
         groups.setdefault(top, set()).add((rest, found.node.shape))
     contents = list(groups.values())
     if len(groups) > 1 and all(content == contents[0] for content in contents):
-        shown = _shown(list(groups))
         choice.doubts.append(
             (
                 "groups-alike",
-                f"{shown} hold tensors of the same names and shapes, and were taken for parts of one model; "
-                "if they are runs, give the path of each",
+                f"{shown(list(groups), SHOWN)} hold tensors of the same names and shapes, and were taken for "
+                "parts of one model; if they are runs, give the path of each",
             )
         )
 
@@ -358,8 +360,8 @@ def _refuse_several(name: str, hierarchy: Hierarchy) -> str:
     holding = {path for path in logs if any(other.startswith(f"{path}/") for other in arrays)}
     if len(holding) > 1:
         raise DataError(
-            f"{name}: holds {len(holding)} logs: {_shown(sorted(holding))}; give the path of one, such as "
-            f"{name}/{min(holding)}, or say with --gradients GLOB which arrays are gradients"
+            f"{name}: holds {len(holding)} logs: {shown(sorted(holding), SHOWN)}; give the path of one, such "
+            f"as {name}/{min(holding)}, or say with --gradients GLOB which arrays are gradients"
         )
     return next(iter(holding), "")
 
@@ -396,7 +398,7 @@ def _tell_axis(choice: Choice, axis_name: str | None) -> None:
     if axis_name is not None and len(unnamed) < len(choice.found):
         choice.step_axis = f"axis {axis_name!r}"
         if moved:
-            choice.step_axis += f", not the first of {_shown([found.name for found in moved])}"
+            choice.step_axis += f", not the first of {shown([found.name for found in moved], SHOWN)}"
         if unnamed:
             choice.step_axis += "; the first where axes have no names"
     elif first is None or len(unnamed) == len(choice.found):
@@ -437,15 +439,6 @@ def _is_numeric(node: Node) -> bool:
         return entry_type(node) is not None
     except ValueError:
         return False
-
-
-def _matching(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
-    known = list(paths)
-    return {path for pattern in patterns for path in known if fnmatch.fnmatchcase(path, pattern)}
-
-
-def _shown(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _shown_axes(node: Node) -> str:

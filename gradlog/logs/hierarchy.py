@@ -16,9 +16,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .root_keys import METADATA_KEYS
-from .store import first_line
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .shard_index import ABSENT, IndexLayout
-from .store import first_line
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import StorePath
 
-from ..errors import DataError
+from ..errors import DataError, first_line
+from ..naming import matching, shown
 from ..results.projection import Projection
 from ..results.result import LogWarning
 from .entry_types import stored_type
@@ -22,11 +22,13 @@ from .gradient_arrays import STEP as STEP
 from .gradient_arrays import Choice, bare_array, choose_arrays
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .inventory import take_inventory
-from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, first_line, open_place, zarrs_is_installed
+from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, open_place, zarrs_is_installed
 from .tensor import Tensor as Tensor
 from .zarr_array import make_array, padded_array
 
 FORMAT_VERSION = 1
+SHOWN = 6
+"""Names that a warning shows."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,8 @@ def read_log(
 
 def chosen_names(names: Sequence[str], tensors: Sequence[str], exclude: Sequence[str]) -> set[str]:
     """Names that match `tensors` (all without any) and not `exclude`. tensors, exclude : globs"""
-
-    def matching(pattern: str) -> set[str]:
-        return {name for name in names if fnmatch.fnmatchcase(name, pattern)}
-
-    wanted = set[str]().union(*map(matching, tensors)) if tensors else set(names)
-    return wanted.difference(*map(matching, exclude))
+    wanted = matching(tensors, names) if tensors else set(names)
+    return wanted - matching(exclude, names)
 
 
 def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[Tensor], dict[str, zarr.Array[Any]]]:
@@ -221,12 +219,12 @@ def _hierarchy_warnings(hierarchy: Hierarchy, choice: Choice, version: int | Non
     """What was not where it should be, and what was left out though nothing said so."""
     warnings = []
     if hierarchy.implicit:
-        told = f"folders without metadata, taken for groups: {_shown(hierarchy.implicit)}"
+        told = f"folders without metadata, taken for groups: {shown(hierarchy.implicit, SHOWN)}"
         warnings.append(LogWarning("groups-implicit", f"{told}; was a file lost?"))
     lost = [] if version is not None else hierarchy.orphans
     lost = [*lost, *(path for path in hierarchy.faults if path in choice.left_out)]
     if lost:
-        warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {_shown(lost)}"))
+        warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {shown(lost, SHOWN)}"))
     if choice.told or not choice.left_out:
         return warnings
     reasons: dict[str, list[str]] = {}
@@ -234,8 +232,8 @@ def _hierarchy_warnings(hierarchy: Hierarchy, choice: Choice, version: int | Non
         if path not in lost:
             reasons.setdefault(why, []).append(path)
     if reasons:
-        left = "; ".join(f"{_shown(paths)} ({why})" for why, paths in reasons.items())
-        taken = _shown([found.name for found in choice.found], 3)
+        left = "; ".join(f"{shown(paths, SHOWN)} ({why})" for why, paths in reasons.items())
+        taken = shown([found.name for found in choice.found], 3)
         warnings.append(
             LogWarning(
                 "arrays-left-out",
@@ -313,10 +311,6 @@ def _step_warnings(step: NDArray[np.int64]) -> list[LogWarning]:
 
 def _rows(first: int, stop: int) -> str:
     return f"row {first} has" if stop - first == 1 else f"rows {first}-{stop - 1} have"
-
-
-def _shown(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _committed_rows(

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from ...kernels.bfloat16 import widen_into
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..sizes import extents
 from .shard_index import check_chunks
-from .store import first_line
 
 if TYPE_CHECKING:
     from .entry_types import EntryType
@@ -144,10 +143,8 @@ def _whole_and_cut(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDA
     for batch in _batches(where, tensor.unit, entry, room):
         whole = _scratch("whole", [part.stop - part.start for part in batch], tensor.array.dtype)
         _select(padded, batch, whole)
-        both = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, batch, strict=True)]
-        source = tuple(slice(x.start - b.start, x.stop - b.start) for x, b in zip(both, batch, strict=True))
-        target = tuple(slice(x.start - w.start, x.stop - w.start) for x, w in zip(both, where, strict=True))
-        out[target] = whole[source]
+        both = _common(where, batch)
+        out[_within(both, where)] = whole[_within(both, batch)]
 
 
 _held = threading.local()
@@ -167,13 +164,8 @@ def _by_zarr_python(tensor: Stored, where: Box, out: NDArray[Any], room: int) ->
     try:
         entry = tensor.array.dtype.itemsize * (2 if tensor.compressed else 1)  # as stored, and decoded
         for batch in _batches(where, tuple(tensor.array.chunks), entry, room):
-            both = tuple(
-                slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, batch, strict=True)
-            )
-            target = tuple(
-                slice(x.start - w.start, x.stop - w.start) for x, w in zip(both, where, strict=True)
-            )
-            _select(tensor.array, both, out[target])
+            both = _common(where, batch)
+            _select(tensor.array, both, out[_within(both, where)])
     except MemoryError:
         raise
     except Exception as error:
@@ -205,6 +197,16 @@ def _batches(where: Box, unit: Sequence[int], entry: int, room: int) -> Iterator
     ]
     for chosen in itertools.product(*spans):
         yield tuple(slice(a * u, b * u) for (a, b), u in zip(chosen, unit, strict=True))
+
+
+def _common(one: Box, other: Box) -> Box:
+    """What two boxes share."""
+    return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
+def _within(inner: Box, outer: Box) -> Box:
+    """A box, counted from where another begins."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
 
 
 def _check_sizes(tensor: Stored, where: Box) -> None:
@@ -249,16 +251,3 @@ def _fault(tensor: Stored, where: Box, error: Exception) -> DataError:
                 "restore it, or leave the tensor or the rows out with --exclude or --rows"
             )
     return DataError(f"tensor '{tensor.name}': reading failed: {first_line(error)}")
-
-
-def read_series(name: str, array: zarr.Array[Any], rows: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Values of an array of one value a row, all or those of rows first .. last - 1.
-
-    Raises DataError, without the store's name, where they cannot be decoded.
-    """
-    try:
-        return np.asarray(array[slice(*rows)] if rows is not None else array[...])
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise DataError(f"`{name}` cannot be read: {first_line(error)}") from error

@@ -20,13 +20,12 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, first_line
 from .atomic_store import PARTIAL, AtomicStore, writing
 from .log import FORMAT_VERSION, GRADS, STEP
 from .root_keys import is_zarr_node
 from .row_ranges import clipped, read_ranges
 from .row_values import BFLOAT16
-from .store import first_line
 from .stored_array import CHUNKS, METADATA, StoredArray
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import UsageError
+from ..errors import UsageError, first_line
 from .log import GRADS, STEP
-from .store import first_line
 
 BFLOAT16 = "bfloat16"
 _RESERVED = frozenset({"", ".", "..", "zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})

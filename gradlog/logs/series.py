@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 if TYPE_CHECKING:
     from .log import GradientLog
@@ -28,19 +28,25 @@ def series_of_rows(
 
     rows : (first, last + 1) stored rows; keep : (rows,) bool, False for rows to leave out; None keeps all
     """
-    from .reading import read_series  # with Zarr, which finished results don't need
-
     found = {}
     for name in names:
         array = log.series.get(name)
         if array is None or not np.issubdtype(array.dtype, np.number) or array.shape[0] < rows[1]:
             continue
-        try:
-            values = np.asarray(read_series(name, array, rows), dtype=np.float64)
-        except DataError as error:
-            raise DataError(f"{log.path}: {error}; restore it, or move it away") from error
+        values = read_series(log, name, rows).astype(np.float64)
         found[name] = values if keep is None else values[keep]
     return found
+
+
+def read_series(log: GradientLog, name: str, rows: tuple[int, int]) -> NDArray[Any]:
+    """(rows,) values of a series as stored. Raises DataError where they cannot be decoded."""
+    try:
+        return np.asarray(log.series[name][slice(*rows)])
+    except MemoryError:
+        raise
+    except Exception as error:
+        told = f"{log.path}: `{name}` cannot be read: {first_line(error)}"
+        raise DataError(f"{told}; restore it, or move it away") from error
 
 
 def first_of(series: Mapping[str, Doubles], names: Sequence[str]) -> Doubles | None:

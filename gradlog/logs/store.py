@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zarr
-from zarr.abc.store import Store
 from zarr.storage import LocalStore, StorePath
 
 from ..errors import DataError, StoreNotFoundError
@@ -45,11 +44,10 @@ def zarrs_is_installed() -> bool:
     return find_spec("zarrs") is not None
 
 
-def plain_array(array: zarr.Array[Any], metadata: Any = None) -> zarr.Array[Any]:
-    """The same array, coded by zarr-python; with other `metadata` if given, not written to the store."""
+def plain_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The same array, coded by zarr-python."""
     with zarr.config.set({"codec_pipeline.path": ZARR_PIPELINE}):
-        chosen: Any = metadata or array.metadata
-        return zarr.Array(zarr.AsyncArray(chosen, array.store_path, ARRAY_CONFIG))
+        return zarr.Array(zarr.AsyncArray(array.metadata, array.store_path, ARRAY_CONFIG))
 
 
 ARRAY_CONFIG: Any = {"write_empty_chunks": True, "order": "C"}
@@ -154,14 +152,3 @@ def _root_of(place: Path, names: list[str]) -> str:
     raise DataError(
         f"{place}: the zip archive holds {len(tops)} stores ({', '.join(tops[:4])}); unpack it first"
     )
-
-
-def is_local(store: Store) -> bool:
-    """Whether keys are files below a folder."""
-    return isinstance(store, LocalStore)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

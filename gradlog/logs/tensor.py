@@ -16,7 +16,7 @@ from ...kernels.bfloat16 import widen
 from .entry_types import EntryType
 from .reading import read_box
 from .shard_index import IndexLayout
-from .zarr_array import inner_codec_names
+from .zarr_array import codec_names, inner_codec_names
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ class Tensor:
     def compressed(self) -> bool:
         """A part of a chunk cannot be read without decoding all of it."""
         return bool(self.array.compressors or self.array.filters)
+
+    @functools.cached_property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of the codecs, as of `codec_names`."""
+        return codec_names(self.array.metadata)
 
     @property
     def read_in_part(self) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import Crc32cCodec
 
 from ..errors import UsageError
+from ..naming import shown
 from .atomic_store import PARTIAL, writing
 from .log import FORMAT_VERSION, GRADS, STEP
 from .resuming import StoredRows, is_blank, resume_log
@@ -310,5 +311,4 @@ class LogWriter:
 
 
 def _listed(names: set[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in sorted(names)[:4])
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return shown([f"'{name}'" for name in sorted(names)], 4)

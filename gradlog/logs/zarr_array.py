@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -14,10 +15,10 @@ from numcodecs.blosc import Blosc
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .entry_types import stored_type
 from .hierarchy import Node
-from .store import ARRAY_CONFIG, first_line
+from .store import ARRAY_CONFIG
 
 _STRICT_V3 = frozenset({"bytes", "transpose", "crc32c", "zstd", "blosc"})
 _STRICT_V2 = frozenset({"zstd", "blosc"})
@@ -200,8 +201,6 @@ def _bits(fill: Any) -> int:
     if isinstance(fill, str) and fill.startswith("0x"):
         return int(fill, 16)
     if isinstance(fill, str) and fill not in ("NaN", "Infinity", "-Infinity"):
-        import base64
-
         return int.from_bytes(base64.standard_b64decode(fill), "little")
     if math.isnan(float(fill)):
         return 0x7FC0

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from ..logs.log import Tensor
 from ..logs.ranges import ParameterRange, chunk_spans
-from ..logs.zarr_array import codec_names
 
 STARTUP_SECONDS = 0.35
 CHUNK_SECONDS = 3e-5
@@ -65,7 +64,7 @@ def pass_seconds(
 
 def reading_rate(tensor: Tensor) -> float:
     """Bytes a second, decoded, on both cores."""
-    codecs = set(codec_names(tensor.array.metadata)) - {"bytes", "sharding", "transpose"}
+    codecs = set(tensor.codecs) - {"bytes", "sharding", "transpose"}
     if not codecs:
         return RAW_RATE if tensor.fast is not None else CHECKED_RATE
     if codecs == {"crc32c"}:

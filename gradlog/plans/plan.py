@@ -152,11 +152,14 @@ def _plan_for(request: Request, rank: str) -> Plan:
         exact = _plan_exact(request)
     except MemoryLimitError as error:
         return _plan_inexact(request, error)
+    exact_takes = plan_seconds(request, exact)
+    if exact_takes <= EXACT_SECONDS:
+        return exact
     try:
         other = _plan_inexact(request)
     except MemoryLimitError:
         return exact
-    exact_takes, other_takes = plan_seconds(request, exact), plan_seconds(request, other)
+    other_takes = plan_seconds(request, other)
     affordable = exact_takes <= max(other_takes + EXACT_SECONDS, EXACT_FACTORS[other.method] * other_takes)
     return exact if affordable else other
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import os
 import time
@@ -18,6 +17,7 @@ from ..logs.inventory import ChunkInventory, take_inventory
 from ..logs.log import GradientLog, Tensor, chosen_names, open_log
 from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.store import codec_pipeline
+from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
 from ..results.projection import check_dimension, check_seed
 from ..results.read import Read, Scope
@@ -250,15 +250,12 @@ def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], 
     names = [*(tensor.name for tensor in log.tensors), *log.faults]
     known = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
-    def matches(pattern: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for name in names)
-
     for pattern in settings.tensors:
-        if not matches(pattern):
+        if not matching([pattern], names):
             raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
     warnings = []
     for pattern in settings.exclude:
-        if not matches(pattern):
+        if not matching([pattern], names):
             told = f"nothing to exclude: no tensor matches {pattern!r}; there are {known}"
             warnings.append(LogWarning("nothing-excluded", told))
     wanted = chosen_names(names, settings.tensors, settings.exclude)
@@ -274,8 +271,8 @@ def _empty_warnings(log: GradientLog, tensors: Sequence[Tensor]) -> list[LogWarn
     empty = [tensor.name for tensor in tensors if not tensor.parameters]
     if not empty:
         return []
-    shown = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
-    told = f"without any entry: {shown}; parameters that are partitioned (FSDP, ZeRO-3) have to be gathered"
+    cure = "parameters that are partitioned (FSDP, ZeRO-3) have to be gathered"
+    told = f"without any entry: {shown(empty, 4)}; {cure}"
     if len(empty) == len(tensors):
         raise DataError(f"{log.path}: all tensors are {told} before they are logged")
     return [LogWarning("tensors-empty", f"tensors {told}")]
