@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gradmf.gradlog.spectra.certificate import Envelope
+from gradmf.gradlog.measures.spectra.certificate import Envelope
 from gradmf.kernels.gram import one_blas_thread
 from gradmf.kernels.two_sided import Rounding, TwoSided
 

@@ -24,13 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _process() -> int:
     import sys
 
-    from .interrupts import Interrupts
+    from .terminal.interrupts import Interrupts
 
     interrupts = Interrupts()
     interrupts.listen()
     try:
         if None in (sys.stdin, sys.stdout, sys.stderr):
-            from .terminal import stand_in_for_closed
+            from .terminal.terminal import stand_in_for_closed
 
             stand_in_for_closed()
 
@@ -51,13 +51,13 @@ def _run(arguments: Sequence[str], loaded: Callable[[], None] = lambda: None) ->
     import gc
     import sys
 
-    from .processor import use_wide_vectors
+    from .terminal.processor import use_wide_vectors
 
     use_wide_vectors()
     # Searching for garbage is a fifth of the time that loading the libraries takes; see Batch.results.
     gc.disable()
     try:
-        from .commands import run
+        from .commands.group import run
 
         loaded()
         code = run(list(arguments))
@@ -66,13 +66,13 @@ def _run(arguments: Sequence[str], loaded: Callable[[], None] = lambda: None) ->
         return code
     except BrokenPipeError:
         # Whoever read the output has seen enough.
-        from .terminal import drop_unwritten
+        from .terminal.terminal import drop_unwritten
 
         drop_unwritten(sys.stdout)
         return 0
     except Exception as error:
-        from .messages import exit_code, tell_error, told
-        from .terminal import drop_unwritten
+        from .terminal.messages import exit_code, tell_error, told
+        from .terminal.terminal import drop_unwritten
 
         code_told = exit_code(error)
         if code_told is None:

@@ -1,14 +1,7 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
-from .analyses.analysis import analyze
-from .analyses.merging import merge_parts
-from .analyses.part_file import write_part
-from .analyses.partial import PartialAnalysis, analyze_part
-from .analyses.planning import PlanDescription, describe_plan
-from .analyses.sketch_writer import SketchSummary, sketch_log
 from .chance import share_by_chance
 from .comparisons.comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparisons.comparison_gates import comparison_vocabulary, judge_comparison
-from .comparisons.relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
 from .comparisons.shared_rows import shared_rows
 from .documents.advice_document import advice_document
 from .documents.document import (
@@ -19,6 +12,7 @@ from .documents.document import (
     plan_document,
 )
 from .documents.document_reader import holds_analyses, read_analyses
+from .engine.splitting import PartNumber
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates.gates import Finding, Reading, Violation, judge
@@ -28,8 +22,6 @@ from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory, take_inventory
 from .logs.log import GradientLog, Tensor, open_log
 from .logs.writer import LogWriter, create_log
-from .plans.preparation import open_as_asked
-from .plans.splitting import PartNumber
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .results.result import (
     Analysis,
@@ -50,6 +42,14 @@ from .results.result import (
     TensorSteps,
 )
 from .results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
+from .runs.analysis import analyze
+from .runs.merging import merge_parts
+from .runs.part_file import write_part
+from .runs.partial import PartialAnalysis, analyze_part
+from .runs.planning import PlanDescription, describe_plan
+from .runs.preparation import open_as_asked
+from .runs.relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
+from .runs.sketch_writer import SketchSummary, sketch_log
 from .version import __version__
 
 __all__ = [

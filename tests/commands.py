@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from gradmf.cli.commands import gradmf
+from gradmf.cli.commands.group import gradmf
 
 _HEAD = """\
 # Commands

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 import reference
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
-from gradmf.gradlog.plans import plan
+from gradmf.gradlog.engine import plan, ranges
 
 PREDICTORS = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")
 

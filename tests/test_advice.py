@@ -21,9 +21,9 @@ from gradmf.gradlog.advice import schedule as lr
 from gradmf.gradlog.advice import spikes
 from gradmf.gradlog.advice.decision import CERTAIN, CLEAR, KEEP, Figure
 from gradmf.gradlog.advice.edge import open_spans, spectral_gaps
-from gradmf.gradlog.advice.gleaning import TOO_LARGE, TOO_MUCH_WORK, sample_sizes, sampled_rows
 from gradmf.gradlog.advice.growth import level_ratios
 from gradmf.gradlog.advice.intervals import RunBootstrap
+from gradmf.gradlog.measures.gradient_matrices import TOO_LARGE, TOO_MUCH_WORK, sample_sizes, sampled_rows
 
 Array = NDArray[Any]
 SAMPLES = Path(__file__).parent.parent / "sample_logs"

@@ -34,7 +34,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from conftest import assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.engine import ranges
 
 ROWS = 23
 

@@ -21,10 +21,10 @@ from stores import foreign_store, walk
 
 from documents import Example, examples, masked, run
 from gradmf import gradlog
-from gradmf.cli.as_table import draw_table
-from gradmf.cli.bounds_report import WORDS, bounds_report, meeting_ranks
+from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.terminal import Terminal
+from gradmf.cli.reports.bounds_report import WORDS, bounds_report, meeting_ranks
+from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Bounds, MeetingRank, RankResult, Settings, SpectrumResult, UsageError
 from reference import Array
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from conftest import write_store
 from gradmf import gradlog
+from gradmf.gradlog.measures.incremental import incremental
+from gradmf.gradlog.measures.incremental.incremental import IncrementalSpectrum
+from gradmf.gradlog.measures.spectra.certificate import TIE, Envelope
 from gradmf.gradlog.results.spectral_counts import COUNTS
-from gradmf.gradlog.spectra import incremental
-from gradmf.gradlog.spectra.certificate import TIE, Envelope
-from gradmf.gradlog.spectra.incremental import IncrementalSpectrum
 from gradmf.kernels.two_sided import Rounding, TwoSided
 
 EPSILONS = (0.5, 0.1, 0.01, 1e-3, 1e-6, 1e-9, 1e-12, 0.0)

@@ -17,9 +17,9 @@ import pytest
 
 from conftest import write_store
 from gradmf import gradlog
-from gradmf.cli import options
-from gradmf.cli.commands import gradmf
+from gradmf.cli.commands.group import gradmf
 from gradmf.cli.main import main
+from gradmf.cli.options import shared as options
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
 

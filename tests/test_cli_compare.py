@@ -22,14 +22,14 @@ import zarr
 
 from conftest import write_store
 from gradmf import gradlog
-from gradmf.cli.as_csv import COMPARISON_COLUMNS
-from gradmf.cli.as_table import draw_table
-from gradmf.cli.changes import change_text, interval_text
-from gradmf.cli.comparison_report import comparison_report
-from gradmf.cli.layout import fit
+from gradmf.cli.formats.as_csv import COMPARISON_COLUMNS
+from gradmf.cli.formats.as_table import draw_table
+from gradmf.cli.formats.layout import fit
 from gradmf.cli.main import main
-from gradmf.cli.report import Column, Table
-from gradmf.cli.terminal import Terminal
+from gradmf.cli.reports.changes import change_text, interval_text
+from gradmf.cli.reports.comparison_report import comparison_report
+from gradmf.cli.reports.report import Column, Table
+from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Change
 
 ROOT = Path(__file__).parent.parent

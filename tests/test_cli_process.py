@@ -309,7 +309,7 @@ def test_colour_can_be_switched_off(log: Path, how: str) -> None:
 
 def test_progress_shows_on_a_terminal_only_and_goes_away(log: Path) -> None:
     impatient = (
-        "import sys; from gradmf.cli import progress; progress.PATIENCE = 0; "
+        "import sys; from gradmf.cli.terminal import progress; progress.PATIENCE = 0; "
         "from gradmf.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     text = on_terminal("analyze", log, "-o", os.devnull, script=impatient)

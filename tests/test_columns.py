@@ -15,8 +15,9 @@ import pytest
 from test_render_report import made_analysis, made_description
 
 from conftest import write_store
-from gradmf.cli import as_csv, output
+from gradmf.cli.formats import as_csv
 from gradmf.cli.main import main
+from gradmf.cli.terminal import output
 from gradmf.gradlog import Settings, Vocabulary
 
 Run = Callable[..., tuple[int, str, str]]

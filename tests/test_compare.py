@@ -17,11 +17,11 @@ from stores import walk
 from conftest import write_store
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, Change, Comparison
-from gradmf.gradlog.uncertainty.block_bootstrap import block_lengths, content_seed, draw_weights, student
-from gradmf.gradlog.uncertainty.long_run_variance import flat_top_variance, long_run_variance
-from gradmf.gradlog.uncertainty.retiming import retiming
-from gradmf.gradlog.uncertainty.step_bins import MOST_BINS, bin_edges
-from gradmf.gradlog.uncertainty.step_sums import figures, influences, states, total_sums
+from gradmf.gradlog.statistics.block_bootstrap import block_lengths, content_seed, draw_weights, student
+from gradmf.gradlog.statistics.long_run_variance import flat_top_variance, long_run_variance
+from gradmf.gradlog.statistics.retiming import retiming
+from gradmf.gradlog.statistics.step_bins import MOST_BINS, bin_edges
+from gradmf.gradlog.statistics.step_sums import figures, influences, states, total_sums
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
 AVERAGES = ("one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5")

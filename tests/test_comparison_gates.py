@@ -13,8 +13,8 @@ import pytest
 
 from conftest import write_store
 from gradmf import gradlog
-from gradmf.cli.changes import sided_text
 from gradmf.cli.main import main
+from gradmf.cli.reports.changes import sided_text
 from gradmf.gradlog import Comparison, Rule, Settings, comparison_vocabulary, judge_comparison, parse_rule
 from gradmf.gradlog.comparisons.comparison import BETTER, HIGHER, LOWER, WORSE
 from gradmf.gradlog.comparisons.comparison_gates import JUDGED

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gradmf.cli import options
-from gradmf.cli.completing import split_line
-from gradmf.cli.completion import LINE, SCRIPTS, VARIABLE, WORD_BREAKS
+from gradmf.cli.commands.completion import LINE, SCRIPTS, VARIABLE, WORD_BREAKS
 from gradmf.cli.main import main
+from gradmf.cli.options import shared as options
+from gradmf.cli.options.completing import split_line
 from gradmf.gradlog import known_predictors, parse_predictor
 
 PROGRAMS = Path(sys.executable).parent

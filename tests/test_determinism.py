@@ -18,8 +18,7 @@ from stores import Array, add_array, foreign_store, walk
 
 from conftest import PREDICTORS, assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
-from gradmf.gradlog.passes import streaming
+from gradmf.gradlog.engine import ranges, streaming
 
 ONE_STEP = gradlog.DEFAULT_PREDICTORS.index("one-step") + 1  # `zero` stands first
 

@@ -18,8 +18,8 @@ from test_render_report import made_analysis
 
 from conftest import write_store
 from gradmf import gradlog
-from gradmf.cli.gates import violation_text
 from gradmf.cli.main import main
+from gradmf.cli.options.gates import violation_text
 from gradmf.gradlog import Limit, Reading, Rule, RuleError, Settings, Vocabulary, parse_rule
 from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES, VERDICTS
 from gradmf.gradlog.gates.gates import change, compare

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from test_predictor_search import KINDS, gradients, predicted, rows_of
 from test_predictor_search import steps_of as products_of
 
-from gradmf.gradlog.search.band_search import search_band, steps_of
-from gradmf.gradlog.search.history_band import MODEL_BINS, WIDTH, BandLayout, BinnedBand, row_tables
+from gradmf.gradlog.measures.search.band_search import search_band, steps_of
+from gradmf.gradlog.measures.search.history_band import MODEL_BINS, WIDTH, BandLayout, BinnedBand, row_tables
 from gradmf.kernels.lagged_products import LaggedProducts
 from reference import Array
 

@@ -15,12 +15,11 @@ MODULES = sorted(path for room in FLOORS for path in (ROOT / room).rglob("*.py")
 GRADLOG_FLOORS = (
     {""},
     {"results"},
-    {"logs", "spectra", "uncertainty", "gates"},
-    {"search"},
-    {"plans"},
-    {"subspaces"},
-    {"passes"},
-    {"analyses", "comparisons"},
+    {"logs", "statistics", "gates"},
+    {"engine"},
+    {"measures"},
+    {"runs"},
+    {"comparisons"},
     {"guarantees", "advice"},
     {"documents"},
 )

@@ -30,7 +30,7 @@ class Sender:
 sys.meta_path.insert(0, Sender())
 """
 AT_RUN = """
-from gradmf.cli.batch import Batch
+from gradmf.cli.commands.batch import Batch
 def attempt(*_):
 {body}
 Batch.attempt = attempt
@@ -66,8 +66,8 @@ def run(before: str, *arguments: str | Path, heeded: bool = True) -> tuple[int, 
 @pytest.mark.parametrize(
     "module",
     [
-        "gradmf.cli.interrupts", "gradmf.cli.terminal", "gradmf.cli.analyze", "numpy", "numpy.exceptions",
-        "zarr", "numcodecs.blosc", "llvmlite.binding",
+        "gradmf.cli.terminal.interrupts", "gradmf.cli.terminal.terminal", "gradmf.cli.commands.analyze",
+        "numpy", "numpy.exceptions", "zarr", "numcodecs.blosc", "llvmlite.binding",
     ],
 )  # fmt: skip
 def test_while_libraries_load(log: Path, module: str) -> None:
@@ -101,7 +101,7 @@ def test_a_fault_on_the_way_out_is_not_told(log: Path) -> None:
 @pytest.mark.parametrize(("patience", "told"), [(60, "tidied\n"), (0, "")])
 def test_a_second_one_ends_it_unless_it_belongs_to_the_first(log: Path, patience: int, told: str) -> None:
     body = f"""
-    from gradmf.cli import interrupts
+    from gradmf.cli.terminal import interrupts
     interrupts._ONE_GESTURE_SECONDS = {patience}
     try: send()
     finally:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import write_store
-from gradmf.cli.completing import _entries
+from gradmf.cli.options.completing import _entries
 from gradmf.kernels import cache, machine_code
 
 NOBODY = """

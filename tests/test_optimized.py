@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradmf import gradlog
-from gradmf.cli.commands import _COMMANDS
+from gradmf.cli.commands.group import _COMMANDS
 
 ROOT = Path(__file__).parent.parent
 LOG = ROOT / "sample_logs" / "mlp-gd.zarr"

@@ -26,7 +26,7 @@ from conftest import assert_analysis, write_store
 from documents import run
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.engine import ranges
 
 
 def make_parts(
@@ -207,7 +207,7 @@ def test_foreign_parts(
     if "memory" in change:
         monkeypatch.setattr(ranges, "TILE_WIDTH", 2)
     if "version" in change:
-        monkeypatch.setattr("gradmf.gradlog.analyses.partial.__version__", change["version"])
+        monkeypatch.setattr("gradmf.gradlog.runs.partial.__version__", change["version"])
     number = gradlog.PartNumber(3, change.get("count", 3))
     part = gradlog.analyze_part(store, number, change.get("settings", gradlog.Settings()))
     gradlog.write_part(part, files[2])
@@ -559,8 +559,8 @@ def test_a_part_file_appears_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradmf.gradlog.analyses.part_file._add_triangle", full)
-        patch.setattr("gradmf.gradlog.analyses.part_file._add", full)
+        patch.setattr("gradmf.gradlog.runs.part_file._add_triangle", full)
+        patch.setattr("gradmf.gradlog.runs.part_file._add", full)
         with pytest.raises(OSError, match="No space left") as caught:
             gradlog.write_part(part, files[0])
     assert caught.value.filename == str(files[0])

@@ -13,12 +13,11 @@ from stores import add_array, walk
 from conftest import assert_analysis, write_store
 from documents import run
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.engine import costs, ranges
+from gradmf.gradlog.engine.plan import BASIS_LEAST
 from gradmf.gradlog.logs.store import zarrs_is_installed
-from gradmf.gradlog.plans import costs
-from gradmf.gradlog.plans.plan import BASIS_LEAST
-from gradmf.gradlog.plans.preparation import prepare
-from gradmf.gradlog.spectra.incremental import BASIS_START
+from gradmf.gradlog.measures.incremental.incremental import BASIS_START
+from gradmf.gradlog.runs.preparation import prepare
 
 
 def bare(path: Path, rows: int, parameters: int, chunks: tuple[int, int]) -> Path:

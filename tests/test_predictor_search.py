@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradmf.gradlog.measures.search.decay_search import refined
+from gradmf.gradlog.measures.search.history_gram import HistoryGram, StepProducts
+from gradmf.gradlog.measures.search.history_lags import LONGEST_MEAN
+from gradmf.gradlog.measures.search.predictor_search import DECAYS, GramScope, search_gram, search_grams
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
-from gradmf.gradlog.search.decay_search import refined
-from gradmf.gradlog.search.history_gram import HistoryGram, StepProducts
-from gradmf.gradlog.search.history_lags import LONGEST_MEAN
-from gradmf.gradlog.search.predictor_search import DECAYS, GramScope, search_gram, search_grams
 from reference import Array, path_length
 
 

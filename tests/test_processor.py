@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradmf.cli.processor import use_wide_vectors
+from gradmf.cli.terminal.processor import use_wide_vectors
 
 FLAGS = "fpu sse2 avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gradmf import gradlog
-from gradmf.gradlog.plans.projected_rows import pieces, project_rows
+from gradmf.gradlog.measures.sketch.projected_rows import pieces, project_rows
 from gradmf.gradlog.results.projection import Projection
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
+from gradmf.gradlog.engine import ranges
 
 
 @st.composite

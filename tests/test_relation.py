@@ -23,10 +23,10 @@ from test_subspace import increments, leading, mean, separated
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.comparisons.pairing import Pairing
-from gradmf.gradlog.comparisons.relation import relate
-from gradmf.gradlog.logs import ranges
-from gradmf.gradlog.passes.blocks import BlockReader
+from gradmf.gradlog.engine import ranges
+from gradmf.gradlog.engine.blocks import BlockReader
+from gradmf.gradlog.runs.pairing import Pairing
+from gradmf.gradlog.runs.relation import relate
 
 Doubles = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from test_render_report import NAMES, made_analysis, made_description
 
-from gradmf.cli import as_csv, as_json
+from gradmf.cli.formats import as_csv, as_json
 from gradmf.gradlog import Analysis, PredictorResult, analysis_document, description_document
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from gradmf.cli.analysis_report import analysis_report
-from gradmf.cli.as_markdown import draw_markdown
-from gradmf.cli.as_table import draw_table
-from gradmf.cli.info_report import info_report
-from gradmf.cli.terminal import Terminal
+from gradmf.cli.formats.as_markdown import draw_markdown
+from gradmf.cli.formats.as_table import draw_table
+from gradmf.cli.reports.analysis_report import analysis_report
+from gradmf.cli.reports.info_report import info_report
+from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import (
     Analysis,
     Cost,

@@ -15,7 +15,7 @@ import pytest
 from finished_runs import finished_runs, stores
 
 from gradmf import gradlog
-from gradmf.cli.as_csv import analysis_columns, write_analyses
+from gradmf.cli.formats.as_csv import analysis_columns, write_analyses
 from gradmf.cli.main import main
 from gradmf.gradlog import Analysis, Settings, Vocabulary, parse_rule
 from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES

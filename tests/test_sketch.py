@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 import reference
 from conftest import flat, write_store
 from gradmf import gradlog
-from gradmf.gradlog.logs import ranges
-from gradmf.gradlog.plans.preparation import prepare
-from gradmf.gradlog.plans.projected_rows import Piece, project_rows
+from gradmf.gradlog.engine import ranges
+from gradmf.gradlog.measures.sketch.projected_rows import Piece, project_rows
+from gradmf.gradlog.measures.sketch.sketch_spectrum import CONFIDENCE, SketchedSpectrum
 from gradmf.gradlog.results.projection import Projection
-from gradmf.gradlog.spectra.sketch_spectrum import CONFIDENCE, SketchedSpectrum
+from gradmf.gradlog.runs.preparation import prepare
 from gradmf.kernels.cross_fit import cross_fit
 
 EPSILONS = (0.3, 0.1, 0.05, 0.01)
@@ -172,7 +172,7 @@ def test_log(store: Path) -> None:
 
 def test_sketches_are_those_of_the_plain_projection(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the algebra: the plain projection of the increments, and their sum for the whole model."""
-    from gradmf.gradlog.passes import sketching
+    from gradmf.gradlog.measures.sketch import sketching
 
     seen = []
     monkeypatch.setattr(

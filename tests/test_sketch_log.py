@@ -17,9 +17,9 @@ import reference
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.plans.projected_rows import Piece, project_rows
+from gradmf.gradlog.measures.sketch.projected_rows import Piece, project_rows
 from gradmf.gradlog.results.projection import DEVIATIONS, Projection
-from gradmf.gradlog.uncertainty.jackknife import standard_errors
+from gradmf.gradlog.statistics.jackknife import standard_errors
 
 ROWS, DIM, SEEDS = 40, 64, 200
 

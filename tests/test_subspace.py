@@ -19,11 +19,11 @@ from test_reference import logs
 
 from conftest import flat, write_store
 from gradmf import gradlog
-from gradmf.cli.analysis_report import analysis_report
-from gradmf.cli.as_table import draw_table
+from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.terminal import Terminal
-from gradmf.gradlog.logs import ranges
+from gradmf.cli.reports.analysis_report import analysis_report
+from gradmf.cli.terminal.terminal import Terminal
+from gradmf.gradlog.engine import ranges
 from gradmf.kernels.window_gram import FLOOR
 
 Doubles = NDArray[np.float64]

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from gradmf import gradlog
-from gradmf.cli import as_csv, as_json
-from gradmf.cli.advice_report import advice_report
-from gradmf.cli.analysis_report import analysis_report
-from gradmf.cli.as_markdown import draw_markdown
-from gradmf.cli.as_table import draw_table
-from gradmf.cli.bounds_report import bounds_report
-from gradmf.cli.comparison_report import comparison_report
-from gradmf.cli.gates import violation_text
-from gradmf.cli.report import Report
-from gradmf.cli.terminal import Terminal
+from gradmf.cli.formats import as_csv, as_json
+from gradmf.cli.formats.as_markdown import draw_markdown
+from gradmf.cli.formats.as_table import draw_table
+from gradmf.cli.options.gates import violation_text
+from gradmf.cli.reports.advice_report import advice_report
+from gradmf.cli.reports.analysis_report import analysis_report
+from gradmf.cli.reports.bounds_report import bounds_report
+from gradmf.cli.reports.comparison_report import comparison_report
+from gradmf.cli.reports.report import Report
+from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Comparison, GradmfError, Vocabulary, parse_rule
 from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, QUANTITIES
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from ..errors import UsageError
 from ..logs.log import GradientLog, sketch_of
 from ..logs.series import RATES, series_of_rows
-from ..passes.prepared_pass import run_analysis
-from ..plans.preparation import open_for_pass, prepare
+from ..measures.gradient_matrices import Gleaning, reserved_bytes, sample_sizes, window_starts
 from ..progress import Progress
 from ..results.result import Settings
+from ..runs.preparation import open_for_pass, prepare
+from ..runs.prepared_pass import run_analysis
 from .evidence import Evidence
-from .gleaning import Gleaning, reserved_bytes, sample_sizes, window_starts
 from .quantities import Quantity
 
 SKETCHED = "a sketch holds no gradient matrices: give the log of gradients"

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..uncertainty.block_bootstrap import (
+from ..statistics.block_bootstrap import (
     RESAMPLES,
     block_lengths,
     content_seed,
     draw_weights,
     interval_ends,
 )
-from ..uncertainty.long_run_variance import LEAST_BINS
-from ..uncertainty.step_bins import MOST_BINS
+from ..statistics.long_run_variance import LEAST_BINS
+from ..statistics.step_bins import MOST_BINS
 
 Doubles = NDArray[np.float64]
 Formula = Callable[[Doubles], Doubles]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..results.reasons import ALL_ZERO
-from ..uncertainty.step_sums import scaled_kappa
+from ..statistics.step_sums import scaled_kappa
 from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown

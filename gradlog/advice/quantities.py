@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..advice import coherence, dead, edge, frozen, growth, hint, momentum, rank, schedule, slow, spikes
+from . import coherence, dead, edge, frozen, growth, hint, momentum, rank, schedule, slow, spikes
 from .decision import Decision
 from .evidence import Evidence
 

@@ -12,10 +12,10 @@ import numpy as np
 from ..errors import UsageError
 from ..results.result import Analysis, LogWarning, RankResult, ScopeResult
 from ..sizes import SCALAR, extents
-from ..uncertainty.step_intervals import LogInterval, Scope, StepIntervals
+from ..statistics.step_intervals import LogInterval, Scope, StepIntervals
 
 if TYPE_CHECKING:
-    from .relation import Relation
+    from ..runs.relation import Relation
 
 CONFIDENCE = 0.95
 ALIGNMENTS = ("step", "fraction")

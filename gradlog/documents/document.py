@@ -20,10 +20,10 @@ from ..results.search_result import PredictorSearch, ScopeSearch
 from .plain_values import plain_values as _plain
 
 if TYPE_CHECKING:
-    from ..analyses.planning import PlanDescription
     from ..comparisons.comparison import Comparison, ScopeComparison
     from ..guarantees.guarantee import Bounds
     from ..logs.description import LogDescription
+    from ..runs.planning import PlanDescription
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
 INFO_SCHEMA = "gradmf.info/1"

@@ -84,9 +84,9 @@ def analyze_for_bounds(
 ) -> Analysis:
     """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
     # Deferred: bounds on finished results open no store.
-    from ..analyses.analysis import analyze
     from ..logs.log import sketch_of
-    from ..plans.preparation import open_for_pass
+    from ..runs.analysis import analyze
+    from ..runs.preparation import open_for_pass
 
     log = open_for_pass(run, settings, threads)
     search = settings.project is None and sketch_of(log) is None

@@ -1,0 +1,1 @@
+"""What is asked: a module for each command, and what they share."""

@@ -1,0 +1,130 @@
+"""`gradmf advise`: what a run's gradients say about its optimizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..options import shared as options
+from ..options.shared import Presentation, Resources
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Advice, Settings
+
+    from .sources import Source
+
+QUANTITIES = (
+    "dead", "spikes", "growth", "frozen", "rank", "hint", "momentum", "schedule", "slow", "coherence", "edge",
+)  # fmt: skip
+"""What a shell offers; the names of gradlog.QUANTITIES."""
+
+
+@click.command(
+    help="""Tell what the gradients of each RUN say about its optimizer: which hint, memory, rank, schedule
+    and clipping would serve, which tensors are dead or could be frozen; nothing to change is the usual
+    answer.
+
+    RUN is a Zarr store, or a file with what analyze --format json wrote, which leaves some answers open; -
+    takes paths, one a line, or JSON from stdin. docs/decisions.md has formulas, sources and limits.
+    """,
+    short_help="What gradients say about the optimizer: decisions with their figures.",
+    epilog="""\b
+Examples:
+  gradmf advise run.zarr --only schedule --schedule next.csv
+  gradmf analyze run.zarr --format json --tensor-steps -o run.json && gradmf advise run.json""",
+)
+@options.runs
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(QUANTITIES),
+    help="Only this quantity (repeatable).",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Rows whose gradient matrices are taken.  [default: what costs a tenth of the pass, up to 16]",
+)
+@click.option(
+    "--schedule",
+    type=options.out_file,
+    metavar="FILE",
+    shell_complete=options.paths("file"),
+    help="Write the refined learning-rate schedule beside the logged one to FILE, as csv.",
+)
+@options.settings
+@options.band
+@options.resources
+@options.presentation
+def command(
+    runs: tuple[str, ...],
+    only: tuple[str, ...],
+    samples: int | None,
+    schedule: Path | None,
+    settings: Settings,
+    band: int | None,
+    resources: Resources,
+    shown: Presentation,
+) -> int:
+    from gradmf import gradlog
+
+    from ..formats.as_csv import ADVICE_COLUMNS, write_advice
+    from ..formats.rendering import Views, render
+    from ..options.columns import chosen_columns
+    from ..reports.advice_report import advice_report
+    from ..terminal.output import open_output
+    from ..terminal.progress import ProgressBar
+    from .batch import Batch
+    from .sources import find_sources
+
+    if schedule is not None and len(runs) > 1:
+        raise click.UsageError("--schedule goes with a single RUN.")
+    if schedule is not None and only and "schedule" not in only:
+        raise click.UsageError("--schedule goes with --only schedule, or without --only.")
+    columns = chosen_columns(shown.columns, ADVICE_COLUMNS, shown.format)
+    settings = options.with_band(settings, band)
+    batch = Batch(runs)
+    bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
+
+    def advise(source: Source) -> Advice:
+        finished = source.finished()
+        if finished is not None:
+            advice = gradlog.advise(finished, only=only)
+        else:
+            with bar.of(source.name) as progress:
+                advice = gradlog.advise(
+                    source.name, source.settings, only=only, samples=samples, threads=resources.threads,
+                    memory=resources.memory, progress=progress,
+                )  # fmt: skip
+        if schedule is not None:
+            _write_schedule(advice, schedule, source.name)
+        return advice
+
+    views = Views(
+        document=gradlog.advice_document,
+        report=lambda advice, _: advice_report(advice, quiet=shown.quiet),
+        rows=write_advice,
+    )
+    with open_output(shown) as output:
+        sources, batch.several = find_sources(runs, settings)
+        advices = batch.results_of(sources, advise)
+        output.write(render(advices, views, shown, output, several=batch.several, columns=columns))
+        output.keep = not batch.worthless
+    return batch.exit_code
+
+
+def _write_schedule(advice: Advice, place: Path, run: str) -> None:
+    from gradmf.gradlog import DataError
+
+    from ..formats.as_csv import write_schedule
+    from ..terminal.output import open_output
+
+    if advice.schedule is None:
+        (why,) = (decision.text for decision in advice.decisions if decision.quantity == "schedule")
+        raise DataError(f"{run}: no schedule for {place}: {why}")
+    shown = Presentation(format="csv", out=place, quiet=True, no_color=True)
+    with open_output(shown) as output:
+        output.write(write_schedule(advice.schedule))

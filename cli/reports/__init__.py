@@ -1,0 +1,1 @@
+"""What a person sees of a result: text in tables, before anyone draws it."""

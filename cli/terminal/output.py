@@ -1,0 +1,113 @@
+"""Where results go: stdout, or a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, cast
+
+from gradmf.gradlog.logs.whole_file import is_replaced, whole_file
+
+from ..options.shared import Presentation
+from .terminal import ClosedStream, Terminal, closed_output, drop_unwritten, terminal_of
+
+FILE_ENCODING = "utf-8"
+_NOT_UTF8 = "surrogateescape"
+"""Paths that are no valid UTF-8 come out as the bytes that they were."""
+
+
+@dataclass
+class Output:
+    """An open place for results. encoding : of its text; keep : whether a file is to appear at the end"""
+
+    stream: TextIO
+    place: str
+    terminal: Terminal
+    encoding: str
+    keep: bool = True
+
+    def write(self, pieces: Iterable[str], *, to_the_end: bool = False) -> None:
+        """Write each piece as soon as it is there.
+
+        to_the_end : go on for the sake of what follows from the results where nobody reads them any more
+        """
+        for piece in pieces:
+            try:
+                with naming(self.place):
+                    self.stream.write(piece)
+                    self.stream.flush()
+            except BrokenPipeError:
+                if not to_the_end:
+                    raise
+                drop_unwritten(self.stream)
+
+
+@contextlib.contextmanager
+def open_output(shown: Presentation) -> Iterator[Output]:
+    """Stdout, or the file that was asked for; a file stays as it was unless the block ends well."""
+    if shown.out is None:
+        yield _stdout(no_color=shown.no_color)
+        return
+    place = str(shown.out)
+    with naming(place):
+        plain = is_replaced(shown.out)
+        stream = _nameless_file(shown.out) if plain else _open(shown.out)
+    output = Output(stream, place, Terminal(), FILE_ENCODING)
+    try:
+        yield output
+        if plain and output.keep:
+            with naming(place), whole_file(shown.out) as file:
+                stream.flush()
+                stream.seek(0)
+                shutil.copyfileobj(stream.buffer, file)
+    finally:
+        with naming(place):
+            stream.close()
+
+
+def _stdout(*, no_color: bool) -> Output:
+    stream = sys.stdout
+    if stream is None or isinstance(stream, ClosedStream):
+        raise closed_output()  # before all the work
+    if hasattr(stream, "reconfigure"):
+        # A name that the encoding cannot carry comes out escaped.
+        stream.reconfigure(errors="backslashreplace")
+    return Output(
+        stream, "standard output", terminal_of(stream, no_color=no_color), stream.encoding or FILE_ENCODING
+    )
+
+
+def _nameless_file(path: Path) -> TextIO:
+    """A file beside `path` that nobody sees and that is gone when the program is, however it ends."""
+    folder = Path(os.path.realpath(path)).parent
+    try:
+        return cast(
+            "TextIO",
+            tempfile.TemporaryFile("w+", dir=folder, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline=""),
+        )
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("w", encoding=FILE_ENCODING, errors=_NOT_UTF8, newline="")
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Let an error of the system that names no place, or a hidden file beside this one, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or hasattr(error, "exit_code"):
+            raise
+        named = "" if error.filename is None else str(error.filename)
+        if named and f"{os.sep}.{Path(place).name}." not in named:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), place) from error

@@ -1,0 +1,1 @@
+"""Plan, blocks, and the pass: it runs a list of measures and knows none by name."""

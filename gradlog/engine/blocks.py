@@ -1,0 +1,135 @@
+"""Read the blocks of a plan ahead of their use, in a thread of its own, into a few reused buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..logs.log import Tensor
+from .plan import Plan
+from .ranges import ParameterRange, Segment
+
+
+@dataclass
+class Block:
+    """One block: `values` (T, W) float32 or float64 in C order, the kept rows of `range`'s columns.
+
+    start : index t of its first row; last : no later block has these columns
+    """
+
+    range_index: int
+    range: ParameterRange
+    start: int
+    last: bool
+    values: NDArray[Any]
+    stored_bytes: int
+    buffer: NDArray[np.uint8]
+
+
+class BlockReader:
+    """Iterate over a plan's blocks while a thread reads ahead; a context manager that ends the thread.
+
+    Every block must be given back with `release` once nothing uses its values any more.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tensors: Sequence[Tensor],
+        plan: Plan,
+        keep: NDArray[np.bool_] | None,
+        turn: threading.Lock | None = None,
+    ) -> None:
+        """keep : (rows,) bool over the plan's rows, False for rows that are left out; None keeps all.
+
+        turn : held while a block is decoded, by readers that share what that takes
+        """
+        self._turn = contextlib.nullcontext() if turn is None else turn
+        self._path = path
+        self._tensors = tensors
+        self._plan = plan
+        self._keep = keep
+        self._free: queue.SimpleQueue[NDArray[np.uint8] | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Block | BaseException | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        for _ in range(plan.buffers):
+            self._free.put(np.empty(plan.block_bytes, np.uint8))
+        self._thread = threading.Thread(target=self._run, name="gradmf-reader", daemon=True)
+
+    def __enter__(self) -> BlockReader:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._free.put(None)
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Block]:
+        while True:
+            item = self._ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def release(self, block: Block) -> None:
+        """Give the block's memory back to the reader."""
+        self._free.put(block.buffer)
+
+    def _run(self) -> None:
+        try:
+            for index, item in enumerate(self._plan.ranges):
+                start = 0
+                for rows in item.row_blocks:
+                    buffer = self._free.get()
+                    if buffer is None or self._stop.is_set():
+                        return
+                    with self._turn:
+                        block = self._read(index, item, rows, start, buffer)
+                    start += block.values.shape[0]
+                    self._ready.put(block)
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _read(
+        self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
+    ) -> Block:
+        dtypes = {self._tensors[segment.tensor].compute_dtype for segment in item.segments}
+        dtype = max(dtypes, key=lambda d: d.itemsize)
+        count = rows[1] - rows[0]
+        values = buffer[: count * item.width * dtype.itemsize].view(dtype).reshape(count, item.width)
+        stored = 0
+        for segment, first, last in item.columns():
+            tensor = self._tensors[segment.tensor]
+            self._read_segment(tensor, segment, rows, values[:, first:last])
+            stored += item.decodes * count * segment.width * tensor.entry_bytes
+        if self._keep is not None:
+            offset = self._plan.rows[0]
+            keep = self._keep[rows[0] - offset : rows[1] - offset]
+            kept = int(keep.sum())
+            if kept < count:
+                values[:kept] = values[keep]
+                values = values[:kept]
+        return Block(index, item, start, rows == item.row_blocks[-1], values, stored, buffer)
+
+    def _read_segment(
+        self, tensor: Tensor, segment: Segment, rows: tuple[int, int], out: NDArray[Any]
+    ) -> None:
+        try:
+            tensor.read(rows, segment.box, out, self._plan.decoding_bytes)
+        except DataError as error:
+            raise DataError(f"{self._path}: {error}") from error

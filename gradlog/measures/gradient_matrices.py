@@ -1,0 +1,178 @@
+"""What `advise` takes from a pass on the side: matrices of sampled rows, and rolling windows of increments.
+
+Rows are copied out of each block before it is worked on, so that no chunk is decoded again. How many rows a
+tensor gives follows from what it costs: all spectra together stay at about a tenth of the pass's own work,
+and the matrices within their share of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.gram import squared_singular_values
+from ...kernels.matrix_spectrum import squared_singular_values_of_rows
+from ..advice.decision import Doubles, MatrixSpectra
+from ..advice.edge import STRIDE, WINDOW
+from ..advice.evidence import matrix_shape
+from ..engine.blocks import Block
+from ..logs.log import Tensor
+
+MOST_SAMPLES = 16
+WORK_SHARE = 16.0
+"""Floating-point operations of sampled spectra for each logged number: a tenth of what the pass takes."""
+LEAST_WORK = 1e8
+"""Operations that are always affordable: hundredths of a second."""
+MEMORY_SHARE = 8
+"""Sampled matrices may take this part of the memory."""
+TOO_MUCH_WORK = "its spectra cost too much beside the pass: give --samples K"
+TOO_LARGE = "its matrices take too much memory: give more --memory"
+
+
+def reserved_bytes(tensors: Sequence[Tensor], rows: int, memory: int, asked: int | None) -> int:
+    """Bytes to keep for sampled matrices, at most an eighth of `memory`. asked : as of `sample_sizes`"""
+    matrices = [(t.parameters * t.compute_dtype.itemsize, shape) for t in tensors if (shape := _matrix(t))]
+    samples = 3 * min(rows, asked or MOST_SAMPLES) * sum(size for size, _ in matrices)
+    return min(
+        memory // MEMORY_SHARE, samples + max((_gram_bytes(shape) for _, shape in matrices), default=0)
+    )
+
+
+def sample_sizes(
+    tensors: Sequence[Tensor], rows: int, *, whole_rows: bool, room: int, asked: int | None
+) -> dict[int, int | str]:
+    """For each matrix among the tensors, by number: rows to sample, or why there are none.
+
+    whole_rows : a block holds all tensors, so that all their matrices are open together
+    room : bytes; asked : rows that the user asked for, whatever their work
+    """
+    shapes = {at: shape for at, t in enumerate(tensors) if (shape := _matrix(t)) is not None}
+    work = sum(_operations(shape) for shape in shapes.values())
+    logged = float(rows) * sum(t.parameters for t in tensors)
+    affordable = int(min(MOST_SAMPLES, max(WORK_SHARE * logged, LEAST_WORK) / work)) if work else 0
+    most = min(rows, affordable if asked is None else asked)
+    sizes: dict[int, int | str] = {}
+    together = sum(tensors[at].parameters * tensors[at].compute_dtype.itemsize for at in shapes)
+    for at, shape in shapes.items():
+        alone = 3 * tensors[at].parameters * tensors[at].compute_dtype.itemsize
+        fits = (room - _gram_bytes(shape)) // (together if whole_rows else alone)
+        size = min(most, max(0, fits))
+        sizes[at] = size or (TOO_MUCH_WORK if most == 0 else TOO_LARGE)
+    return sizes
+
+
+def _matrix(tensor: Tensor) -> tuple[int, int] | None:
+    """The shape of a tensor taken as a matrix; None for vectors, and for sums that a sketch holds instead."""
+    return None if tensor.made_of else matrix_shape(tensor.shape)
+
+
+def _gram_bytes(shape: tuple[int, int]) -> int:
+    """Of the Gram matrix of the smaller side, and a copy."""
+    return 16 * min(shape) ** 2
+
+
+def _operations(shape: tuple[int, int]) -> float:
+    """Of one spectrum: the Gram matrix of the smaller side and its eigenvalues."""
+    small, large = sorted(map(float, shape))
+    return 2 * small**2 * large + 10 * small**3
+
+
+@dataclass
+class Gleaning:
+    """Takes blocks, and at the end the Gram matrix of the whole model's increments where there is one.
+
+    rows : that the pass keeps; sizes : as of `sample_sizes`; windows : whether windows are wanted
+    """
+
+    tensors: Sequence[Tensor]
+    rows: int
+    sizes: Mapping[int, int | str]
+    windows: bool
+    window_squares: Doubles | None = field(default=None, init=False)
+    _open: dict[int, _Matrices] = field(default_factory=dict, init=False)
+    _pending: dict[int, Future[Doubles]] = field(default_factory=dict, init=False)
+
+    def take(self, block: Block, pool: ThreadPoolExecutor) -> None:
+        """Copy the sampled rows of a block; spectra start as soon as a tensor's matrices are whole."""
+        stop = block.start + block.values.shape[0]
+        for segment, first, last in block.range.columns():
+            size = self.sizes.get(segment.tensor)
+            if not isinstance(size, int):
+                continue
+            wanted = sampled_rows(self.rows, size)
+            inside = np.flatnonzero((wanted >= block.start) & (wanted < stop))
+            if not inside.size:
+                continue
+            tensor = self.tensors[segment.tensor]
+            if segment.tensor not in self._open:
+                values = np.empty((size, *tensor.shape), tensor.compute_dtype)
+                self._open[segment.tensor] = _Matrices(values, values.size)
+            held = self._open[segment.tensor]
+            for at in inside:
+                row = block.values[wanted[at] - block.start, first:last]
+                held.values[at][segment.box] = row.reshape(segment.shape)
+            held.missing -= inside.size * segment.width
+            if not held.missing:
+                del self._open[segment.tensor]
+                self._start(segment.tensor, held.values, pool)
+
+    def _start(self, tensor: int, values: NDArray[Any], pool: ThreadPoolExecutor) -> None:
+        waiting = [future for future in self._pending.values() if not future.done()]
+        if len(waiting) >= 2:
+            waiting[0].result()
+        shape = matrix_shape(self.tensors[tensor].shape)
+        assert shape is not None
+        matrices = values.reshape(values.shape[0], *shape)
+        self._pending[tensor] = pool.submit(squared_singular_values_of_rows, matrices)
+
+    def take_gram(self, gram: NDArray[np.float64]) -> None:
+        """Take the rolling windows of the Gram matrix (N - 1, N - 1) of the whole model's increments."""
+        if self.windows:
+            self.window_squares = window_squares(gram)
+
+    def matrices(self) -> dict[str, MatrixSpectra]:
+        """The spectra of sampled gradient matrices, by tensor."""
+        found = {}
+        for at, future in self._pending.items():
+            squares = future.result()
+            shape = matrix_shape(self.tensors[at].shape)
+            assert shape is not None
+            rows = sampled_rows(self.rows, squares.shape[0])
+            found[self.tensors[at].name] = MatrixSpectra(shape, rows, squares)
+        return found
+
+    def reasons(self) -> dict[str, str]:
+        """Why tensors have no sample, by tensor."""
+        return {self.tensors[at].name: why for at, why in self.sizes.items() if isinstance(why, str)}
+
+
+@dataclass
+class _Matrices:
+    """(k, *shape) of a tensor that is still being read. missing : entries that are not there yet"""
+
+    values: NDArray[Any]
+    missing: int
+
+
+def sampled_rows(rows: int, size: int) -> NDArray[np.int64]:
+    """(size,) rows in the middles of as many equal parts of the run. size : at most `rows`"""
+    return (2 * np.arange(size, dtype=np.int64) + 1) * rows // (2 * size)
+
+
+def window_starts(increments: int) -> NDArray[np.int64]:
+    """First increment, which is the row before it, of each rolling window."""
+    return np.arange(0, increments - WINDOW + 1, STRIDE, dtype=np.int64)
+
+
+def window_squares(gram: NDArray[np.float64]) -> Doubles:
+    """(n, WINDOW) sigma_i^2, descending, of the increments of each rolling window, from their Gram matrix."""
+    starts = window_starts(gram.shape[0])
+    if not starts.size:
+        return np.zeros((0, WINDOW))
+    blocks = np.stack([gram[at : at + WINDOW, at : at + WINDOW] for at in starts])
+    return squared_singular_values(blocks)

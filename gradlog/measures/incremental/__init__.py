@@ -1,0 +1,1 @@
+"""Ranks with certain bounds, from a basis that grows as rows come in."""

@@ -1,0 +1,1 @@
+"""Sums over parameters of each row, and what predictors leave of them."""

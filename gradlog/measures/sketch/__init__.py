@@ -1,0 +1,1 @@
+"""Ranks from a random projection of increments."""

@@ -1,0 +1,1 @@
+"""Runs: analyzed whole or in parts, sketched, related to each other."""

@@ -1,0 +1,138 @@
+"""Merge the parts of an analysis, in the order of their numbers whatever the order of the files."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from ..predictors import parse_predictors
+from ..results.result import Analysis, Cost
+from ..version import __version__
+from .assembly import assemble
+from .part_file import TOTAL, PartFile
+
+
+def merge_parts(paths: Sequence[str | os.PathLike[str]]) -> Analysis:
+    """The analysis that the parts in the files at `paths` make up: what `analyze` of the whole run gives.
+
+    The numbers are those of one run up to the rounding of sums, and the same to the last bit for any order of
+    the files. Parts are taken in one at a time: memory holds up to four matrices of N x N.
+
+    Raises
+    ------
+    UsageError : no paths
+    DataError : a part is missing, there twice, damaged, or of another run, version, or with other settings
+    """
+    if not paths:
+        raise UsageError("no part files")
+    return _merged(_complete([PartFile(path) for path in paths]))
+
+
+def _complete(files: Sequence[PartFile]) -> list[PartFile]:
+    """The parts in order. Raises DataError where they are not all parts of one analysis, each once."""
+    parts = sorted(files, key=lambda file: (file.part.index, file.path))
+    for part in parts:
+        if part.version != __version__:
+            raise DataError(
+                f"{part.path}: made by gradmf {part.version}, and this is {__version__}: make all parts with "
+                "the gradmf that merges them"
+            )
+    first = parts[0]
+    for part in parts[1:]:
+        difference = _difference(part, first)
+        if difference:
+            raise DataError(
+                f"{part.path}: {difference} (as {first.path}): it is no part of the same analysis"
+            )
+    for before, part in itertools.pairwise(parts):
+        if before.part == part.part:
+            where = "is given twice" if part.path == before.path else f"is there already, as {before.path}"
+            raise DataError(f"{part.path}: part {part.part} {where}")
+    count = first.part.count
+    held = {part.part.index for part in parts}
+    if len(held) < count:
+        missing = list(itertools.islice((n for n in range(1, count + 1) if n not in held), 8))
+        shown = ", ".join(f"{index}/{count}" for index in missing)
+        left = count - len(held) - len(missing)
+        more = f" and {left} more" if left else ""
+        raise DataError(
+            f"{first.read.path}: part {shown}{more} is missing: make it with gradmf analyze "
+            f"{first.read.path} --part {missing[0]}/{count} -o FILE"
+        )
+    return parts
+
+
+def _difference(part: PartFile, first: PartFile) -> str:
+    """How a part differs from the first one, in words; empty where it does not."""
+    mine, other = part.read, first.read
+    if mine.path != other.path:
+        return f"part of run {mine.path}, not {other.path}"
+    if part.part.count != first.part.count:
+        return f"part {part.part}, not one of {first.part.count}"
+    for field in dataclasses.fields(part.settings):
+        values = [getattr(settings, field.name) for settings in (part.settings, first.settings)]
+        if values[0] != values[1]:
+            return f"made with {field.name} {values[0]!r}, not {values[1]!r}"
+    if mine.step.size != other.step.size:
+        return f"made when the run had {mine.step.size} rows, not {other.step.size}"
+    if part.tensor_steps != first.tensor_steps:
+        return f"made {'with' if part.tensor_steps else 'without'} --tensor-steps, unlike the first"
+    if list(mine.tensors) != list(other.tensors):
+        return "made of other tensors"
+    if not np.array_equal(mine.step, other.step) or mine.attributes != other.attributes:
+        return "made when the run had other training steps or attributes"
+    if (part.plan, part.method, part.by_columns) != (first.plan, first.method, first.by_columns):
+        return "split by another plan: give all parts the same --memory"
+    return ""
+
+
+def _merged(parts: Sequence[PartFile]) -> Analysis:
+    # Numba is loaded with the columns of the fused pass, which sums are named by.
+    from ...kernels.gram import one_blas_thread
+    from ..engine.pass_result import PassResult
+    from ..measures.path_lengths.path_length import PathLengthSeries, PathLengthTotals
+    from ..measures.path_lengths.tensor_series import TensorSeries
+    from ..measures.spectra.spectrum import ExactEigenvalues
+    from .part_sums import PartTotals, SpectraOfParts
+
+    first = parts[0]
+    read, settings = first.read, first.settings
+    rows, tensors = read.step.size, read.tensors
+    specs = [predictor.spec for predictor in parse_predictors(settings.predictors)]
+    series = PathLengthSeries(rows, specs)
+    totals = [PathLengthTotals(specs) for _ in tensors]
+    result = PassResult(series, totals, None, [None] * len(tensors))
+    if first.tensor_steps:
+        result.tensor_series = TensorSeries(len(tensors), rows, specs)
+    spectra = SpectraOfParts(read, first.by_columns)
+    last_of = {name: at for at, part in enumerate(parts) for name in part.grams if name != TOTAL}
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        for at, part in enumerate(parts):
+            with part:
+                sums = PartTotals.of(part, series.sums.shape[1])
+                series.sums += sums.series
+                for mine, more in zip(totals, sums.totals, strict=True):
+                    mine.totals += more
+                if result.tensor_series is not None:
+                    sums.add_steps(result.tensor_series.sums, specs)
+                if first.method != "none":
+                    spectra.add(sums, {name for name in part.grams if last_of.get(name) == at})
+        if first.method != "none":
+            result.spectra = [ExactEigenvalues(found, settings.epsilons) for found in spectra.of_tensors()]
+            result.spectrum = ExactEigenvalues(spectra.of_total(), settings.epsilons)
+    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
+    cost = Cost(
+        sum(part.cost.seconds for part in parts),
+        sum(part.cost.bytes_decoded for part in parts),
+        "+".join(sorted({name for part in parts for name in part.cost.reader.split("+") if name})),
+    )
+    try:
+        return assemble(read, settings, result, tuple(warnings), cost)
+    except RuntimeError as error:
+        # Each part's spectrum fits its sums: those of other gradients can still be among them.
+        raise DataError(f"{read.path}: the parts don't add up to one run: make all of them anew") from error

@@ -1,0 +1,202 @@
+"""What an analysis would do, in numbers and words, without reading gradients: the data behind `--plan`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ..engine.costs import FUSED_RATE, exact_seconds, incremental_seconds
+from ..engine.plan import BASIS_LEAST, EXACT_SECONDS, Plan
+from ..engine.ranges import ParameterRange
+from ..measures.sketch.sketch_limits import SMALL_SHARE
+from ..results.projection import CHOSEN_DIMENSIONS
+from ..results.result import LogWarning, Settings
+from ..sizes import DEFAULT_MEMORY, format_size
+from .preparation import Preparation, check_settings, prepare
+
+
+@dataclass(frozen=True)
+class PlanDescription:
+    """A plan for people. seconds : a rough estimate; memory : above the interpreter and its libraries
+
+    decodes : how often the chunk that is decoded most often is decoded; words : the plan in sentences
+    """
+
+    path: str
+    method: str
+    rows: int
+    parameters: int
+    tensors: int
+    ranges: int
+    blocks: int
+    block_bytes: int
+    buffers: int
+    workers: int
+    basis_rows: int
+    decoded_bytes: int
+    decodes: int
+    memory: int
+    seconds: float
+    words: tuple[str, ...]
+    warnings: tuple[LogWarning, ...]
+
+
+def describe_plan(
+    run: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> PlanDescription:
+    """The plan that `analyze` would follow with the same arguments.
+
+    Raises what `analyze` raises before it reads gradients.
+    """
+    settings = settings or Settings()
+    beside = 0
+    if settings.project is not None:
+        from .sketch_writer import prepare_projected
+
+        check_settings(settings)
+        ready, beside = prepare_projected(run, settings, threads, memory)
+    else:
+        ready = prepare(run, settings, threads, memory)
+    plan = ready.plan
+    return PlanDescription(
+        path=ready.log.path,
+        method=plan.method,
+        rows=plan.count,
+        parameters=sum(tensor.parameters for tensor in ready.tensors),
+        tensors=len(ready.tensors),
+        ranges=len(plan.ranges),
+        blocks=sum(len(item.row_blocks) for item in plan.ranges),
+        block_bytes=plan.block_bytes,
+        buffers=plan.buffers,
+        workers=plan.workers,
+        basis_rows=plan.basis_rows,
+        decoded_bytes=plan.decoded_bytes,
+        decodes=plan.decodes,
+        memory=plan.memory + beside,
+        seconds=plan.seconds + beside / FUSED_RATE,
+        words=tuple(_words(ready, settings, memory, beside)),
+        warnings=tuple(ready.warnings),
+    )
+
+
+def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> list[str]:
+    plan = ready.plan
+    if settings.project is None:
+        return [_method(ready, memory), _reading(ready), _decoding(plan), _memory(plan, memory, 0)]
+    ranks = (
+        ""
+        if settings.rank == "none"
+        else f", with 95% intervals of r* up to {settings.project // SMALL_SHARE:,}"
+    )
+    return [
+        f"two passes: one writes a random projection of every gradient to {settings.project:,} dimensions a "
+        f"tensor, {format_size(beside)}, into memory",
+        f"the other analyzes that: path lengths and kappas with standard errors{ranks}",
+        _reading(ready),
+        _decoding(plan),
+        _memory(plan, memory, beside),
+    ]
+
+
+def _method(ready: Preparation, memory: int) -> str:
+    plan = ready.plan
+    rows = plan.count
+    parameters = sum(tensor.parameters for tensor in ready.tensors)
+    if plan.method == "none":
+        return "no rank: path lengths alone were asked for"
+    if plan.method == "exact":
+        size = parameters if plan.by_columns else rows - 1
+        side = "parameters" if plan.by_columns else "increments"
+        return (
+            f"exact rank ({_why_exact(ready)}): from the {size:,} x {size:,} matrix of inner products of "
+            f"{side}, which fits"
+        )
+    if plan.projection is not None:
+        return _sketch_words(ready, plan.projection.dim)
+    return (
+        f"incremental rank ({_why_incremental(ready, memory)}): a basis of {BASIS_LEAST} directions that "
+        f"grows to {plan.basis_rows:,} where that helps, with bounds on r* that are certain; they close to "
+        "one number where energies fall off, and stay wide where there is no low rank"
+    )
+
+
+def _why_exact(ready: Preparation) -> str:
+    if ready.settings.rank == "exact":
+        return "asked for"
+    exact, _ = _spectra_seconds(ready)
+    if exact <= EXACT_SECONDS:
+        return f"its arithmetic takes {_about(exact)}"
+    return f"its arithmetic takes {_about(exact)}, and nothing else is much cheaper"
+
+
+def _why_incremental(ready: Preparation, memory: int) -> str:
+    if ready.settings.rank == "incremental":
+        return "asked for"
+    plan = ready.plan
+    size = min(plan.count - 1, sum(tensor.parameters for tensor in ready.tensors))
+    exact, incremental = _spectra_seconds(ready)
+    if 3 * 8 * size**2 > memory:  # what the exact method holds at least
+        return f"the exact rank's {size:,} x {size:,} matrices take more than {format_size(memory)}"
+    return (
+        f"the exact rank's {size:,} x {size:,} matrices take {_about(exact)}, this "
+        f"{_about(incremental)}; --rank exact asks for it all the same"
+    )
+
+
+def _spectra_seconds(ready: Preparation) -> tuple[float, float]:
+    rows = ready.plan.count
+    sizes = [tensor.parameters for tensor in ready.tensors]
+    return exact_seconds(sizes, rows), incremental_seconds(sizes, rows)
+
+
+def _about(seconds: float) -> str:
+    return "less than a second" if seconds < 1 else f"about {seconds:,.0f} s"
+
+
+def _sketch_words(ready: Preparation, dim: int) -> str:
+    why = "asked for" if ready.settings.rank == "sketch" else "nothing certain fits"
+    smaller = dim < CHOSEN_DIMENSIONS[0] and ready.settings.sketch_dim is None
+    short = ", the most that memory allows" if smaller else ""
+    return (
+        f"rank by a sketch ({why}): a random projection of every increment to {dim:,} dimensions{short}, "
+        f"with 95% intervals of r* up to {dim // SMALL_SHARE:,}"
+    )
+
+
+def _reading(ready: Preparation) -> str:
+    plan = ready.plan
+    if not plan.ranges:
+        return "there are no parameters to read"
+    widest = max(plan.ranges, key=lambda item: item.width)
+    rows = plan.count
+    blocks = _row_words(widest, rows)
+    if len(plan.ranges) == 1:
+        return f"all {widest.width:,} parameters are read together, {blocks}"
+    return f"{len(plan.ranges):,} ranges of up to {widest.width:,} parameters are read one by one, {blocks}"
+
+
+def _row_words(item: ParameterRange, rows: int) -> str:
+    if len(item.row_blocks) == 1:
+        return f"all {rows:,} rows at once"
+    return f"in {len(item.row_blocks):,} blocks of up to {item.block_rows:,} rows"
+
+
+def _decoding(plan: Plan) -> str:
+    if plan.decodes == 1:
+        return "every chunk is decoded once"
+    return (
+        f"a chunk holds more than fits at once: chunks are decoded up to {plan.decodes} times, a piece each "
+        "time; a larger --memory would save that"
+    )
+
+
+def _memory(plan: Plan, memory: int, beside: int) -> str:
+    sketch = "the sketch, " if beside else ""
+    blocks = "one block" if plan.buffers == 1 else f"{plan.buffers} blocks"
+    taken = f"{format_size(plan.memory + beside)} of the {format_size(memory)} granted"
+    in_memory = f"{blocks} of {format_size(plan.block_bytes)} in memory"
+    return f"about {taken}: {sketch}{in_memory}, {plan.workers} tiles in work"

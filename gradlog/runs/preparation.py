@@ -1,0 +1,358 @@
+"""What is settled before a pass: the log, its tensors and rows, and the plan."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.plan import Plan, make_plan
+from ..engine.request import Request
+from ..engine.splitting import PartNumber, PartPlan, plan_part
+from ..errors import DataError, MemoryLimitError, UsageError
+from ..logs.inventory import ChunkInventory, take_inventory
+from ..logs.log import GradientLog, Tensor, chosen_names, open_log
+from ..logs.repeated_steps import REPEATED, kept_rows
+from ..logs.store import codec_pipeline
+from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH, NARROW_WIDTH, WIDTH, BandLayout
+from ..naming import matching, shown
+from ..predictors import HistoryBank, parse_predictors
+from ..results.projection import check_dimension, check_seed
+from ..results.read import Read, Scope
+from ..results.result import Cost, LogWarning, Settings
+from ..statistics.step_bins import tensor_series_bytes
+from .sketched import Sketched
+
+RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
+NONFINITE_POLICIES = ("fail", "drop")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that is settled before the first gradient is read.
+
+    keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
+    began : when; band : of the Gram matrix, where it is what predictors are searched from
+    """
+
+    log: GradientLog
+    settings: Settings
+    tensors: Sequence[Tensor]
+    bank: HistoryBank
+    plan: Plan
+    workers: int
+    warnings: tuple[LogWarning, ...]
+    began: float
+    part: PartPlan | None = None
+    tensor_steps: bool = False
+    search: bool = False
+    band: BandLayout | None = None
+    keep: NDArray[np.bool_] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that enter the analysis, unless more of them turn out not to be finite."""
+        return self.plan.count if self.keep is None else int(self.keep.sum())
+
+    def cost(self, passes: int = 1) -> Cost:
+        """What it has cost since it began, after as many passes."""
+        reader = "+".join(sorted({tensor.reader for tensor in self.tensors}))
+        return Cost(time.perf_counter() - self.began, passes * self.plan.decoded_bytes, reader)
+
+    def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
+        """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
+        step = self.log.step[slice(*self.plan.rows)]
+        scopes = [
+            Scope(tensor.name, tensor.shape, tensor.dtype)
+            if index not in self.plan.stored
+            else Scope(tensor.name, tensor.made_of or (), tensor.dtype)
+            for index, tensor in enumerate(self.tensors)
+        ]
+        return Read(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
+
+
+def prepare(
+    run: str | os.PathLike[str] | GradientLog,
+    settings: Settings,
+    threads: int | None,
+    memory: int,
+    part: PartNumber | None = None,
+    tensor_steps: bool = False,
+    search: bool = False,
+    beside: int = 0,
+) -> Preparation:
+    """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
+
+    Arguments as of `analyze`. beside : bytes to leave for what is gleaned on the way
+    """
+    began = time.perf_counter()
+    check_settings(settings)
+    if part is not None and settings.project is not None:
+        raise UsageError("--project has no parts: sketch the log with gradmf sketch, which is small")
+    workers = threads or available_processors()
+    log = open_for_pass(run, settings, workers)
+    with codec_pipeline(workers):
+        tensors, unmatched = select_tensors(log, settings)
+        rows = _select_rows(log, settings)
+        keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated)
+        warnings = [*_log_warnings(log, rows, keep), *unmatched, *_check_chunks(log, tensors, rows, settings)]
+    sketched = Sketched.of(log, tensors)
+    dim, seed = settings.sketch_dim, settings.seed
+    if sketched is not None:
+        sketched.check(log.path, settings, in_parts=part is not None, search=search)
+        dim, seed = sketched.projection.dim, sketched.projection.seed
+    predictors = parse_predictors(settings.predictors)
+    bank = HistoryBank.of(predictors, rows[1] - rows[0])
+    kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if tensor_steps else 0
+
+    def planned(rank: str, band: BandLayout | None = None) -> tuple[Plan, PartPlan | None]:
+        request = Request(
+            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
+            searched=search and band is None, kept_bytes=kept + beside, band=band,
+            window=settings.window_rows, sketch_dim=dim, seed=seed,
+            stored={} if sketched is None else sketched.parameters,
+        )  # fmt: skip
+        of_part = None if part is None else plan_part(request, rank, part)
+        return make_plan(request, rank) if of_part is None else of_part.plan, of_part
+
+    band = None
+    try:
+        plan, of_part = planned(settings.rank)
+        if search and (plan.method != "exact" or plan.by_columns):
+            # Inner products of all pairs of rows are not formed: those of rows nearby are.
+            band = BandLayout.of(rows[1] - rows[0], settings.band or WIDTH, bank.decays)
+            try:
+                plan, of_part = planned(plan.method, band)
+            except MemoryLimitError:
+                band = BandLayout.of(rows[1] - rows[0], NARROW_WIDTH, bank.decays)
+                plan, of_part = planned(plan.method, band)
+    except (MemoryLimitError, UsageError) as error:
+        raise type(error)(f"{log.path}: {error}") from error
+    if sketched is not None:
+        plan = sketched.cut(plan, tensors)
+    if plan.decodes > 1:
+        warnings.append(_decodes_warning(plan))
+    if settings.band is not None and band is None:
+        warnings.append(_band_warning(search))
+    if sketched is None and plan.method != "sketch" and (settings.sketch_dim is not None or settings.seed):
+        given = "--seed" if settings.sketch_dim is None else "--sketch-dim"
+        warnings.append(
+            LogWarning(
+                "sketch-unused",
+                f"no sketch is made, and {given} serves nothing: the {plan.method} rank is affordable; "
+                "--rank sketch asks for a sketch",
+            )
+        )
+    return Preparation(
+        log,
+        settings,
+        tensors,
+        bank,
+        plan,
+        workers,
+        tuple(warnings),
+        began,
+        of_part,
+        tensor_steps,
+        search,
+        band,
+        keep,
+    )
+
+
+def _log_warnings(
+    log: GradientLog, rows: tuple[int, int], keep: NDArray[np.bool_] | None
+) -> list[LogWarning]:
+    """Those of the log, but for steps that stand twice where that was settled."""
+    if keep is None:
+        return list(log.warnings)
+    left = np.flatnonzero(~keep) + rows[0]
+    told = f"{left.size} row{'s' * (left.size > 1)} of repeated steps left out: rows {left[0]} to {left[-1]}"
+    others = [warning for warning in log.warnings if warning.code != "steps-not-increasing"]
+    return [*others, LogWarning("steps-repeated", told)]
+
+
+def open_for_pass(
+    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None
+) -> GradientLog:
+    """The log, opened so that its chunks are decoded by the fastest codecs there are."""
+    with codec_pipeline(threads or available_processors()):
+        return run if isinstance(run, GradientLog) else open_as_asked(run, settings)
+
+
+def open_as_asked(run: str | os.PathLike[str], settings: Settings) -> GradientLog:
+    """`open_log`, with what the settings say of which arrays and tensors count."""
+    return open_log(
+        run, truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
+        exclude=settings.exclude,
+    )  # fmt: skip
+
+
+def available_processors() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise UsageError for settings outside their ranges, before anything is read."""
+    parse_predictors(settings.predictors)
+    for epsilon in settings.epsilons:
+        if not 0.0 <= epsilon < 1.0:
+            raise UsageError(f"epsilon {epsilon!r}: must be at least 0 and below 1")
+    if settings.rank not in RANK_METHODS:
+        raise UsageError(f"rank method {settings.rank!r}: known are {', '.join(RANK_METHODS)}")
+    if settings.subspace is not None and settings.subspace < 1:
+        raise UsageError(f"subspace {settings.subspace}: must have at least 1 dimension")
+    least = max(2, settings.subspace or 0)
+    if settings.window is not None and settings.window < least:
+        raise UsageError(f"window {settings.window}: must have at least {least} rows")
+    if settings.window is not None and settings.subspace is None:
+        raise UsageError("window: goes with subspace only")
+    if settings.band is not None and not LEAST_WIDTH <= settings.band <= MOST_WIDTH:
+        raise UsageError(f"band {settings.band}: must be from {LEAST_WIDTH} to {MOST_WIDTH} lags")
+    for dim in (settings.sketch_dim, settings.project):
+        if dim is not None:
+            check_dimension(dim)
+    if settings.project is not None and settings.rank not in ("auto", "sketch", "none"):
+        raise UsageError(f"--project: ranks of a sketch are estimates, --rank {settings.rank} has none")
+    if settings.project is not None and (settings.subspace is not None or settings.nonfinite == "drop"):
+        what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
+        raise UsageError(f"--project: {what} takes the gradients themselves")
+    check_seed(settings.seed)
+    if settings.project is not None and settings.sketch_dim is not None:
+        raise UsageError("--project says the sketch's dimension itself: leave --sketch-dim away")
+    if settings.project is None and settings.rank not in ("auto", "sketch"):
+        given = "--sketch-dim" if settings.sketch_dim is not None else "--seed" if settings.seed else ""
+        if given:
+            raise UsageError(
+                f"{given}: no sketch is made with --rank {settings.rank}; it takes --rank sketch"
+            )
+    if settings.repeated not in REPEATED:
+        raise UsageError(f"repeated {settings.repeated!r}: known are {', '.join(REPEATED)}")
+    if settings.nonfinite not in NONFINITE_POLICIES:
+        raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
+
+
+def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], list[LogWarning]]:
+    """The tensors of `log` that the settings select, in order, and what to mind.
+
+    Raises UsageError where a pattern of `tensors` matches none, or none is left, and DataError where one that
+    is wanted cannot be read. What is to be left out may be in other runs only: that is a warning.
+    """
+    names = [*(tensor.name for tensor in log.tensors), *log.faults]
+    known = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+    for pattern in settings.tensors:
+        if not matching([pattern], names):
+            raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
+    warnings = []
+    for pattern in settings.exclude:
+        if not matching([pattern], names):
+            told = f"nothing to exclude: no tensor matches {pattern!r}; there are {known}"
+            warnings.append(LogWarning("nothing-excluded", told))
+    wanted = chosen_names(names, settings.tensors, settings.exclude)
+    if not wanted:
+        raise UsageError(f"{log.path}: every tensor is excluded")
+    log.check(wanted)
+    tensors = [tensor for tensor in log.tensors if tensor.name in wanted]
+    return tensors, [*warnings, *_empty_warnings(log, tensors)]
+
+
+def _empty_warnings(log: GradientLog, tensors: Sequence[Tensor]) -> list[LogWarning]:
+    """Tensors without entries hold nothing of a parameter. Raises DataError where all are so."""
+    empty = [tensor.name for tensor in tensors if not tensor.parameters]
+    if not empty:
+        return []
+    cure = "parameters that are partitioned (FSDP, ZeRO-3) have to be gathered"
+    told = f"without any entry: {shown(empty, 4)}; {cure}"
+    if len(empty) == len(tensors):
+        raise DataError(f"{log.path}: all tensors are {told} before they are logged")
+    return [LogWarning("tensors-empty", f"tensors {told}")]
+
+
+def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
+    first, last, _ = slice(*settings.rows).indices(log.rows)
+    if first >= last:
+        start, stop = ("" if end is None else str(end) for end in settings.rows)
+        raise UsageError(f"{log.path}: rows {start}:{stop} select none of its {log.rows} rows")
+    return first, last
+
+
+def _check_chunks(
+    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], settings: Settings
+) -> list[LogWarning]:
+    """Absent chunks: an error in a format-1 log, with `strict` and where they read as NaN, else a warning."""
+    strict, nonfinite = settings.strict, settings.nonfinite
+    absent = expected = 0
+    places, unwritten, undefined = [], rows[0], []
+    for tensor in tensors:
+        try:
+            inventory = take_inventory(tensor.name, tensor.array, rows[1], axis=tensor.step_axis)
+            inventory = inventory.since(tensor.array, rows[0])
+        except DataError as error:
+            raise DataError(f"{log.path}: {error}") from error
+        expected += inventory.expected
+        if inventory.absent:
+            absent += len(inventory.absent)
+            first, last = inventory.absent_rows(tensor.array, rows[1])
+            places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
+            if not tensor.fill_is_finite:
+                undefined.append(tensor)
+        if tensor.parameters:
+            unwritten = max(unwritten, _first_unwritten(tensor, inventory, rows))
+    if not absent:
+        return []
+    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
+    told = f"{absent} of {expected} chunks {'is' if absent == 1 else 'are'} absent: tensor {shown}"
+    if log.format_version is not None:
+        raise DataError(
+            f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "
+            "restore them, or leave the tensor or the rows out with --exclude or --rows"
+        )
+    end = f"no row from {unwritten} on was ever written: --rows :{unwritten} leaves them out"
+    ends = rows[0] < unwritten < rows[1]
+    if strict:
+        told += "; without --strict they are read as the store's fill value"
+        raise DataError(f"{log.path}: {told}{f'; {end}' if ends else ''}")
+    if undefined and nonfinite == "fail":
+        told += f"; the fill value of '{undefined[0].name}' is not finite"
+        raise DataError(
+            f"{log.path}: {told}: restore the chunks, or leave these steps out with --nonfinite drop"
+            f"{f'; {end}' if ends else ''}"
+        )
+    told += "; read as the store's fill value (Zarr writers skip all-zero chunks)"
+    return [LogWarning("chunks-absent", f"{told}{f'; {end}' if ends else ''}")]
+
+
+def _first_unwritten(tensor: Tensor, inventory: ChunkInventory, rows: tuple[int, int]) -> int:
+    """The first row from which on all chunks of a tensor are absent, the end of the rows without any."""
+    height, axis = tensor.chunks[0], tensor.step_axis
+    across = math.prod(
+        -(-extent // size) for extent, size in zip(tensor.shape, tensor.chunks[1:], strict=True)
+    )
+    missing = Counter(chunk[axis] for chunk in inventory.absent)
+    row = -(-rows[1] // height)
+    while row > rows[0] // height and missing[row - 1] == across:
+        row -= 1
+    return min(rows[1], row * height)
+
+
+def _band_warning(search: bool) -> LogWarning:
+    why = "all pairs of rows are multiplied" if search else "no predictors are searched"
+    return LogWarning("band-unused", f"{why}, and --band serves nothing")
+
+
+def _decodes_warning(plan: Plan) -> LogWarning:
+    return LogWarning(
+        "chunks-decoded-again",
+        f"chunks hold more than memory allows at once and are decoded up to {plan.decodes} times: "
+        "a larger --memory reads faster",
+    )

@@ -1,0 +1,149 @@
+"""One pass over what was prepared, and what comes of rows that are not finite."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.blocks import BlockReader
+from ..errors import DataError
+from ..logs.log import sketch_of
+from ..logs.series import LOSSES, RATES, series_of_rows
+from ..logs.store import codec_pipeline
+from ..progress import Progress
+from ..results.result import Analysis, LogWarning
+from .assembly import assemble
+from .preparation import Preparation
+
+if TYPE_CHECKING:
+    from ..engine.pass_result import NonfiniteRow, PassResult
+    from ..engine.side_work import MakeSideWork, SideWork
+
+
+def run_analysis(
+    ready: Preparation,
+    progress: Progress | None,
+    *,
+    tensor_steps: bool,
+    make_side_work: MakeSideWork | None = None,
+) -> tuple[Analysis, SideWork | None, NDArray[np.bool_] | None]:
+    """The pass that was prepared, what was taken on the side, and the rows that were kept (None: all)."""
+    warnings = list(ready.warnings)
+    with codec_pipeline(ready.workers):
+        result, keep = _gather(ready, warnings, progress, make_side_work)
+    if not tensor_steps:
+        result.tensor_series = None
+    cost = ready.cost(passes=1 if keep is ready.keep else 2)
+    analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
+    if ready.search or sketch_of(ready.log) is not None:
+        series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
+        analysis = replace(analysis, series=series)
+    return analysis, result.side_work, keep
+
+
+def _gather(
+    ready: Preparation,
+    warnings: list[LogWarning],
+    progress: Progress | None,
+    make_side_work: MakeSideWork | None,
+) -> tuple[PassResult, NDArray[np.bool_] | None]:
+    """One pass; a second one without the rows that are not finite, where they are to be dropped."""
+    log, plan = ready.log, ready.plan
+    result = take_pass(ready, ready.keep, progress, make_side_work)
+    if not result.nonfinite:
+        return result, ready.keep
+    told = nonfinite_text(ready, result.nonfinite)
+    if ready.settings.nonfinite == "fail":
+        raise DataError(
+            f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
+        )
+    taken = _rows_taken(ready)
+    bad = np.unique(taken[[item.row for item in result.nonfinite]])
+    keep = np.zeros(plan.count, dtype=bool)
+    keep[taken] = True
+    keep[bad] = False
+    if not keep.any():
+        raise DataError(f"{log.path}: {told}; no row is left once those steps are dropped")
+    steps = log.step[plan.rows[0] : plan.rows[1]][bad].tolist()
+    warnings.append(
+        LogWarning(
+            "steps-dropped",
+            f"{told}; {len(steps)} step{'s' * (len(steps) > 1)} left out for all tensors: {_list(steps)}",
+        )
+    )
+    return take_pass(ready, keep, progress, make_side_work), keep
+
+
+def take_pass(
+    ready: Preparation,
+    keep: NDArray[np.bool_] | None,
+    progress: Progress | None,
+    make_side_work: MakeSideWork | None = None,
+) -> PassResult:
+    """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all."""
+    log, plan, tensors = ready.log, ready.plan, ready.tensors
+    # Sums that overflow are told by name once they are whole.
+    with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
+        with _short_turns():
+            # The first block is read while kernels and BLAS load.
+            from ...kernels.gram import one_blas_thread
+            from ..engine.streaming import compile_kernels, run_pass
+            from ..measures.subspaces.subspace import ModelSubspaces
+
+            compile_kernels(tensors)
+        rows = plan.count if keep is None else int(keep.sum())
+        try:
+            with one_blas_thread():
+                return run_pass(
+                    reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
+                    None if ready.part is None else ready.part.ranges,
+                    tensor_steps=ready.tensor_steps, search=ready.search, band=ready.band,
+                    subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
+                    side_work=None if make_side_work is None else make_side_work(rows),
+                )  # fmt: skip
+        except OverflowError as error:
+            raise DataError(
+                f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "
+                "the ranks too"
+            ) from error
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads that read wait less for one that imports: reading a block takes a dozen turns."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, 1e-4))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
+    """Where gradients are not finite, in words."""
+    log, plan, tensors = ready.log, ready.plan, ready.tensors
+    first = min(bad, key=lambda item: (item.row, item.tensor))
+    row = plan.rows[0] + int(_rows_taken(ready)[first.row])
+    count = sum(item.count for item in bad)
+    rows = len({item.row for item in bad})
+    return (
+        f"{count} {'entry is' if count == 1 else 'entries are'} NaN or infinite, in {rows} "
+        f"row{'s' * (rows > 1)}: "
+        f"first tensor '{tensors[first.tensor].name}', row {row} (training step {log.step[row]})"
+    )
+
+
+def _rows_taken(ready: Preparation) -> NDArray[np.intp]:
+    """The plan's rows that the first pass takes, by the pass's own index."""
+    return np.arange(ready.plan.count) if ready.keep is None else np.flatnonzero(ready.keep)
+
+
+def _list(steps: Sequence[int], most: int = 20) -> str:
+    shown = ", ".join(map(str, steps[:most]))
+    return shown + (f", ... ({len(steps) - most} more)" if len(steps) > most else "")

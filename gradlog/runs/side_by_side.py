@@ -1,0 +1,103 @@
+"""Plans that read the same columns of several logs, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..engine.plan import PLANNED_THREADS, Plan
+from ..engine.ranges import (
+    Limits,
+    ParameterRange,
+    block_bytes,
+    chunk_spans,
+    columnwise_ranges,
+    decoded_row_bytes,
+    entry_bytes,
+    reading_bytes,
+)
+from ..engine.request import Request
+from ..errors import MemoryLimitError
+from ..logs.log import Tensor
+from ..sizes import format_size
+
+
+def plan_side_by_side(
+    request: Request, tensors: Sequence[Sequence[Tensor]], spans: Sequence[tuple[int, int]]
+) -> list[Plan]:
+    """A plan for each log; their ranges are the same columns, all rows at once.
+
+    request : of the first log, with as many rows as are kept; tensors, spans : of each log, the same
+    parameters, and its (first, last + 1) stored rows
+
+    Raises MemoryLimitError where the work does not fit.
+    """
+    request.check_chunks()
+    most = max(last - first for first, last in spans)
+    for planned in PLANNED_THREADS:  # as in `make_plan`: the borders of ranges don't depend on the threads
+        fixed = request.window_bytes(planned, True) * 3 // 2  # three matrices where one log has two
+        room = (request.room - fixed) // len(tensors)
+        if room >= request.memory // 16:
+            break
+    if room < request.memory // 16:
+        raise MemoryLimitError(
+            f"matrices of windows of {request.window} rows take more than --memory "
+            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a shorter "
+            "--window"
+        )
+    limits = Limits((0, most), room, 0, True, request.block_rows)
+    columns = _columns(tensors, limits)
+    plans = []
+    for own, span in zip(tensors, spans, strict=True):
+        ranges = tuple(replace(item, row_blocks=(span,)) for item in columns)
+        block = max((block_bytes(own, item) for item in ranges), default=0)
+        beside = max((reading_bytes(own, item) for item in ranges), default=0)
+        # Blocks larger than aimed at have work for all threads while they are read, and then again while they
+        # are multiplied: four of them at once would only take memory.
+        buffers = 2 if block <= limits.block_bytes and 2 * block + beside <= room else 1
+        plans.append(
+            Plan(
+                rows=span,
+                ranges=ranges,
+                method="none",
+                by_columns=False,
+                basis_rows=0,
+                block_bytes=block,
+                buffers=buffers,
+                workers=min(request.threads, planned),
+                memory=fixed // len(tensors) + buffers * block + beside,
+                decoding_bytes=request.decoding_bytes,
+                decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
+                window=request.window,
+            )
+        )
+    buffers = min((plan.buffers for plan in plans), default=1)
+    return [replace(plan, buffers=buffers) for plan in plans]
+
+
+def _columns(tensors: Sequence[Sequence[Tensor]], limits: Limits) -> tuple[ParameterRange, ...]:
+    """Ranges along the chunk grid of the log by which least is decoded in all, narrow enough for each."""
+    found = []
+    for own in tensors:
+        widest = max(
+            entry_bytes(tensor) / entry_bytes(chosen)
+            for side in tensors
+            for tensor, chosen in zip(side, own, strict=True)
+        )
+        found.append(tuple(columnwise_ranges(own, replace(limits, room=int(limits.room / widest)))))
+    return min(found, key=lambda ranges: sum(_whole_chunk_bytes(own, ranges) for own in tensors))
+
+
+def _whole_chunk_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange]) -> int:
+    """Bytes of one row that are decoded where ranges may lie across chunks, each chunk whole."""
+    decoded = 0
+    for segment in (segment for item in ranges for segment in item.segments):
+        tensor = tensors[segment.tensor]
+        chunks = tensor.chunks[1:]
+        extents = [
+            min(span.stop * size, whole) - span.start * size
+            for span, size, whole in zip(chunk_spans(segment.box, chunks), chunks, tensor.shape, strict=True)
+        ]
+        decoded += math.prod(extents) * tensor.entry_bytes
+    return decoded
