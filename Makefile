@@ -1,10 +1,11 @@
 PYTHON ?= python3.11
+NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := sample_logs/mlp-gd.zarr
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all test-lowest test-newest lint bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/gradmf analyze $(RUN)
@@ -14,6 +15,16 @@ test: $(VENV)/.dev lint
 
 test-all: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
+	@$(MAKE) --no-print-directory test-lowest
+	@$(MAKE) --no-print-directory test-newest
+
+# The lowest versions that pyproject.toml allows, without zarrs.
+test-lowest: build/lowest/.installed $(VENV)/.installed
+	build/lowest/bin/python -m pytest $(PARALLEL)
+
+# The newest Python and the newest versions, with zarrs where there is a wheel of it.
+test-newest: build/newest/.installed $(VENV)/.installed
+	build/newest/bin/python -m pytest $(PARALLEL)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -33,6 +44,22 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.installed
 	@$(BIN)/python -m pip install -qq --editable '.[zarrs,dev]'
+	@touch $@
+
+build/lowest/.installed: pyproject.toml tests/lowest_versions.py
+	@echo "setting up build/lowest with $(PYTHON)" >&2
+	@$(PYTHON) -m venv --clear build/lowest
+	@build/lowest/bin/python tests/lowest_versions.py > build/lowest/constraints.txt
+	@build/lowest/bin/python -m pip install -qq --constraint build/lowest/constraints.txt --editable '.[test]'
+	@touch $@
+
+build/newest/.installed: pyproject.toml
+	@$(NEWEST) --version > /dev/null 2>&1 || { echo "no $(NEWEST): give NEWEST=/path/to/python3.13" >&2; exit 1; }
+	@echo "setting up build/newest with $(NEWEST)" >&2
+	@$(NEWEST) -m venv --clear build/newest
+	@build/newest/bin/python -m pip install -qq --editable '.[test]'
+	@build/newest/bin/python -m pip install -qq --only-binary zarrs --editable '.[zarrs]' || \
+		echo "no wheel of zarrs for $(NEWEST): its tests are skipped" >&2
 	@touch $@
 
 clean:

@@ -54,7 +54,7 @@ def _run(arguments: Sequence[str], loaded: Callable[[], None] = lambda: None) ->
     from .terminal.processor import use_wide_vectors
 
     use_wide_vectors()
-    # Searching for garbage is a fifth of the time that loading the libraries takes; see Batch.results.
+    # Searching for garbage is a fifth of the time that loading the libraries takes; see Batch.attempt.
     gc.disable()
     try:
         from .commands.group import run

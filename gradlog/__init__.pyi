@@ -15,14 +15,17 @@ from .documents.document_reader import holds_analyses, read_analyses
 from .engine.splitting import PartNumber
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
-from .gates.gates import Finding, Reading, Violation, judge
+from .gates.gates import Finding, Violation, judge
 from .guarantees.bounding import analyze_for_bounds, bounds, check_bounds
 from .guarantees.guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
 from .logs.description import LogDescription, TensorDescription, describe
-from .logs.inventory import ChunkInventory, take_inventory
-from .logs.log import GradientLog, Tensor, open_log
+from .logs.inventory import ChunkInventory
+from .logs.log import GradientLog, Tensor
+from .logs.opening import open_log
+from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
+from .results.quantities import Reading
 from .results.result import (
     Analysis,
     Cost,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
+from stores import add_array
 
 import reference
 from gradmf import gradlog
@@ -45,7 +46,7 @@ def write_store(
         group.attrs["gradlog"] = {"version": 1}
     if marked or step is not None:
         steps = np.arange(rows) if step is None else np.asarray(step)
-        group.create_array("step", data=steps.astype(np.int64))
+        add_array(group, "step", steps.astype(np.int64))
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from stores import Tensors, format1_store, walk
+from stores import Tensors, add_array, format1_store, walk
 
 from gradmf.gradlog import Analysis, Settings, analyze, sketch_log
 
@@ -33,8 +33,8 @@ def store(folder: Path, name: str, tensors: Tensors) -> Path:
     rows = len(next(iter(tensors.values())))
     group = zarr.open_group(path)
     group.attrs["optimizer"] = "adamw"
-    group.create_array("loss", data=np.linspace(2, 1, rows))
-    group.create_array("lr", data=np.linspace(0.1, 0.01, rows))
+    add_array(group, "loss", np.linspace(2, 1, rows))
+    add_array(group, "lr", np.linspace(0.1, 0.01, rows))
     return path
 
 

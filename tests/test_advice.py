@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from stores import add_array
 
 from conftest import write_store
 from gradmf import gradlog
@@ -55,7 +56,7 @@ def advise(
 
     write_store(path, tensors)
     if lr is not None:
-        zarr.open_group(path, mode="a").create_array("lr", data=lr)
+        add_array(zarr.open_group(path, mode="a"), "lr", lr)
     return gradlog.advise(path, **options)
 
 

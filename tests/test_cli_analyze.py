@@ -19,7 +19,8 @@ from conftest import write_store
 from gradmf import gradlog
 from gradmf.cli.commands.group import gradmf
 from gradmf.cli.main import main
-from gradmf.cli.options import shared as options
+from gradmf.cli.options.computing import RANK_METHODS
+from gradmf.cli.options.values import memory_size, row_range
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown")
 
@@ -169,7 +170,7 @@ def test_help_states_the_defaults_that_hold() -> None:
         assert shown == "zero" or shown in (helps["predictor"] or "")
 
 
-@pytest.mark.parametrize("method", options.RANK_METHODS)
+@pytest.mark.parametrize("method", RANK_METHODS)
 def test_every_rank_method_offered_is_known(run: Any, logs: SimpleNamespace, method: str) -> None:
     document = strict_json(run("analyze", logs.noise, "--format", "json", "--rank", method).out)
     assert (document["total"]["spectrum"] is None) == (method == "none")
@@ -180,14 +181,14 @@ def test_every_rank_method_offered_is_known(run: Any, logs: SimpleNamespace, met
     [("1", 1), ("512M", 512 << 20), ("1GiB", 1 << 30), ("1gb", 1 << 30), ("1.5 K", 1536), ("2T", 2 << 40)],
 )
 def test_memory_sizes(text: str, size: int) -> None:
-    assert options.memory_size(text) == size
+    assert memory_size(text) == size
 
 
 @pytest.mark.parametrize(
     ("text", "rows"), [("10:20", (10, 20)), (":20", (None, 20)), ("-5:", (-5, None)), (":", (None, None))]
 )
 def test_row_ranges(text: str, rows: tuple[int | None, int | None]) -> None:
-    assert options.row_range(text) == rows
+    assert row_range(text) == rows
 
 
 @pytest.mark.parametrize(

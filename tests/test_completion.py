@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gradmf.cli.commands.completion import LINE, SCRIPTS, VARIABLE, WORD_BREAKS
+from gradmf.cli.commands.group import gradmf
 from gradmf.cli.main import main
-from gradmf.cli.options import shared as options
-from gradmf.cli.options.completing import split_line
+from gradmf.cli.options.computing import PREDICTORS
+from gradmf.cli.terminal.shells import LINE, SHELLS, VARIABLE, WORD_BREAKS
 from gradmf.gradlog import known_predictors, parse_predictor
 
 PROGRAMS = Path(sys.executable).parent
@@ -44,13 +44,13 @@ def answers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str, shell: str = "zsh"
 ) -> list[list[str]]:
     """Kind, value and description of each completion of a line."""
-    monkeypatch.setenv(VARIABLE, shell)
+    monkeypatch.setenv(VARIABLE, f"{shell}_complete")
     monkeypatch.setenv(LINE, line)
     monkeypatch.setenv(WORD_BREAKS, " \t\n\"'><=;|&(:")
     assert main([]) == 0
     out, err = capfd.readouterr()
     assert err == ""
-    return [reply.split("\t") for reply in out.splitlines()]
+    return [reply.split("\t") for reply in out.splitlines() if reply]
 
 
 def values(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str) -> list[str]:
@@ -92,9 +92,9 @@ def test_every_command_and_its_options_are_offered(
 
 
 def test_predictors_offered_are_known_and_of_every_kind() -> None:
-    for spec in options.PREDICTORS:
+    for spec in PREDICTORS:
         assert parse_predictor(spec).spec == spec
-    kinds = {spec.partition(":")[0] for spec in options.PREDICTORS}
+    kinds = {spec.partition(":")[0] for spec in PREDICTORS}
     assert kinds == {shown.partition(":")[0] for shown in known_predictors()}
 
 
@@ -139,11 +139,34 @@ def test_a_file_is_left_to_the_shell(
     assert answers(monkeypatch, capfd, "gradmf info x -o out") == [["file", "out"]]
 
 
-def test_lines_are_split_at_the_cursor() -> None:
-    assert split_line("gradmf ") == ([], "")
-    assert split_line("gradmf info a") == (["info"], "a")
-    assert split_line("gradmf info 'a b' ") == (["info", "a b"], "")
-    assert split_line("gradmf info 'a b") == (["info"], "a b")
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("gradmf ", ([], "")),
+        ("gradmf info a", (["info"], "a")),
+        ("gradmf info 'a b' ", (["info", "a b"], "")),
+        ("gradmf info 'a b", (["info"], "a b")),
+        ("gradmf analyze --predictor ema:0.", (["analyze", "--predictor"], "ema:0.")),
+    ],
+)
+def test_lines_are_split_at_the_cursor(
+    monkeypatch: pytest.MonkeyPatch, shell: str, line: str, words: tuple[list[str], str]
+) -> None:
+    monkeypatch.setenv(LINE, line)
+    assert SHELLS[shell](gradmf, {}, "gradmf", VARIABLE).get_completion_args() == words
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_the_script_of_a_shell_is_that_of_its_class(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], shell: str
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capfd.readouterr().out
+    assert script == SHELLS[shell](gradmf, {}, "gradmf", VARIABLE).source()
+    monkeypatch.setenv(VARIABLE, f"{shell}_source")  # as with every other program of click's
+    assert main([]) == 0
+    assert capfd.readouterr().out == script
 
 
 def test_completing_imports_nothing_heavy(runs: Path) -> None:
@@ -153,7 +176,7 @@ def test_completing_imports_nothing_heavy(runs: Path) -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     for line in ("gradmf ", "gradmf analyze --", "gradmf analyze --predictor ", f"gradmf info {runs}/runs/"):
-        environment = {**os.environ, VARIABLE: "bash", LINE: line}
+        environment = {**os.environ, VARIABLE: "bash_complete", LINE: line}
         done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout
@@ -173,7 +196,7 @@ PREPARED = {
 
 def at_prompt(shell: str, typed: str, folder: Path) -> str:
     """The words that a shell's prompt holds once `typed` has been typed, each in angle brackets."""
-    (folder / "script").write_text(SCRIPTS[shell])
+    (folder / "script").write_text(SHELLS[shell](gradmf, {}, "gradmf", VARIABLE).source())
     controller, terminal = pty.openpty()
     environment = {
         **os.environ, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm",

@@ -20,7 +20,8 @@ GUIDE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 def test_a_predictor_is_one_definition_and_one_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    definition, reference = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    section = GUIDE.partition("## Adding a predictor\n")[2].partition("\n## ")[0]
+    definition, reference = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     monkeypatch.setattr(predictors, "_FAMILIES", dict(predictors._FAMILIES))
     names: dict[str, Any] = {**vars(predictors), "Array": np.ndarray}
     exec(definition + reference, names)

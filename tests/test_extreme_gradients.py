@@ -12,7 +12,7 @@ import pytest
 import zarr
 from ar1 import analysis_of
 from finished_runs import NETWORK, store
-from stores import format1_store
+from stores import add_array, format1_store
 from uses_of_results import use
 
 from gradmf import gradlog
@@ -68,8 +68,8 @@ def check(folder: Path, baseline: Analysis, seed: int, count: int) -> int:
             folder / f"{number}.zarr", tensors, step=(1 + 9 * (number % 2)) * np.arange(rows)
         )
         group = zarr.open_group(path)
-        group.create_array("lr", data=rng.choice([1.0, 1e-300, 1e300, 0.0]) * rng.random(rows))
-        group.create_array("loss", data=rng.choice([1.0, 1e300, -1e308, np.nan]) * rng.random(rows))
+        add_array(group, "lr", rng.choice([1.0, 1e-300, 1e300, 0.0]) * rng.random(rows))
+        add_array(group, "loss", rng.choice([1.0, 1e300, -1e308, np.nan]) * rng.random(rows))
         rank = str(rng.choice(["exact", "none", "sketch", "incremental"]))
         search = rank != "sketch" and not apart and rng.random() < 0.7
         try:

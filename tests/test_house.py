@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -31,6 +32,10 @@ FORBIDDEN = {
 }
 
 
+STORES = {"zarr", "zarrs", "numcodecs"}
+"""What gradlog/logs alone may import."""
+
+
 def imported(path: Path) -> set[str]:
     """Absolute names of the modules that a file imports."""
     names = set()
@@ -54,6 +59,30 @@ def test_imports_walk_one_way(path: Path) -> None:
         if parts[0] == "gradmf" and len(parts) > 1 and parts[1] in FLOORS:
             assert FLOORS[room] - FLOORS[parts[1]] in (0, 1), f"{room} imports {name}"
         assert parts[0] not in FORBIDDEN[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "gradlog").rglob("*.py")), ids=lambda path: path.stem)
+def test_only_logs_touches_zarr(path: Path) -> None:
+    if path.relative_to(ROOT).parts[1] == "logs":
+        return
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & STORES, "only gradlog/logs opens stores"
+    # The array of a tensor is that of one kind of log: others have none.
+    assert not re.search(r"\b(tensors?(\[[^]]*\])?|t)\.array\b", path.read_text())
+
+
+def test_what_a_log_is_says_nothing_of_zarr() -> None:
+    """What the engine takes stands on no store, so that another kind of log is one class."""
+    waiting, seen = [ROOT / "gradlog" / "logs" / "log.py"], set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        for name in imported(path):
+            assert name.split(".")[0] not in STORES, f"{path.name} imports {name}"
+            if name.startswith("gradmf."):
+                other = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
+                waiting += [other] if other.is_file() and other not in seen else []
+    assert ROOT / "gradlog" / "logs" / "inventory.py" in seen
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

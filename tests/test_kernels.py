@@ -242,9 +242,12 @@ def test_eigenvalues_take_no_matrix_beside_lapacks(scale: float) -> None:
     matrix = np.random.default_rng(2).standard_normal((200, 300))
     product = (scale * matrix) @ (scale * matrix).T
     tracemalloc.start()
+    np.linalg.eigvalsh(product)
+    lapacks = tracemalloc.get_traced_memory()[1]  # NumPy tells of it from 2.5 on
+    tracemalloc.reset_peak()
     found = gram.squared_singular_values(product)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < product.nbytes / 2 or scale in (1e-150, 1e150)
+    assert peak - lapacks < product.nbytes / 2 or scale in (1e-150, 1e150)
     wanted = np.linalg.svd(matrix, compute_uv=False) ** 2
     np.testing.assert_allclose(found / scale / scale, wanted, rtol=1e-10)

@@ -12,6 +12,7 @@ import projection_reference as plain
 import pytest
 import zarr
 from numpy.typing import NDArray
+from stores import add_array
 
 import reference
 from conftest import flat, write_store
@@ -42,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store(path, tensors(), chunks={"drift.weight": (16, 7, 50)}, step=range(0, 10 * ROWS, 10))
     group = zarr.open_group(path)
     group.attrs["optimizer"] = "sgd"
-    group.create_array("loss", data=np.linspace(1, 0, ROWS))
+    add_array(group, "loss", np.linspace(1, 0, ROWS))
     return path
 
 
@@ -311,8 +312,8 @@ def test_layouts_give_the_same_sketch(tmp_path: Path) -> None:
     def written(place: Any, data: NDArray[Any], **layout: Any) -> None:
         group = zarr.open_group(place, mode="w")
         group.attrs["gradlog"] = {"version": 1}
-        group.create_array("grads/w", data=data, **layout)
-        group.create_array("step", data=np.arange(1, 31))
+        add_array(group, "grads/w", data, **layout)
+        add_array(group, "step", np.arange(1, 31))
 
     written(tmp_path / "plain", values, chunks=(10, 350))
     written(tmp_path / "sharded", values, chunks=(5, 50), shards=(15, 350))

@@ -161,7 +161,7 @@ class _Tensor:
         return self._values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
+        return np.array(self.numpy(), dtype=dtype, copy=copy is not False)
 
     def __float__(self) -> float:
         return float(self.numpy())

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import shared as options
-from ..options.shared import Presentation, Resources
+from ..options import computing, showing
+from ..options.declaring import paths
+from ..options.showing import Presentation
+from ..options.values import out_file
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Advice, Settings
 
+    from ..options.computing import Resources
     from .sources import Source
 
 QUANTITIES = (
@@ -35,7 +38,7 @@ Examples:
   gradmf advise run.zarr --only schedule --schedule next.csv
   gradmf analyze run.zarr --format json --tensor-steps -o run.json && gradmf advise run.json""",
 )
-@options.runs
+@computing.runs
 @click.option(
     "--only",
     multiple=True,
@@ -50,70 +53,44 @@ Examples:
 )
 @click.option(
     "--schedule",
-    type=options.out_file,
+    type=out_file,
     metavar="FILE",
-    shell_complete=options.paths("file"),
+    shell_complete=paths("file"),
     help="Write the refined learning-rate schedule beside the logged one to FILE, as csv.",
 )
-@options.settings
-@options.band
-@options.resources
-@options.presentation
+@computing.settings
+@computing.band
+@computing.resources
+@showing.presentation
 def command(
     runs: tuple[str, ...],
     only: tuple[str, ...],
     samples: int | None,
     schedule: Path | None,
     settings: Settings,
-    band: int | None,
     resources: Resources,
     shown: Presentation,
 ) -> int:
     from gradmf import gradlog
 
-    from ..formats.as_csv import ADVICE_COLUMNS, write_advice
-    from ..formats.rendering import Views, render
-    from ..options.columns import chosen_columns
-    from ..reports.advice_report import advice_report
-    from ..terminal.output import open_output
-    from ..terminal.progress import ProgressBar
-    from .batch import Batch
-    from .sources import find_sources
+    from ..formats.views import views_of_advice
+    from .runner import Runner
 
     if schedule is not None and len(runs) > 1:
         raise click.UsageError("--schedule goes with a single RUN.")
     if schedule is not None and only and "schedule" not in only:
         raise click.UsageError("--schedule goes with --only schedule, or without --only.")
-    columns = chosen_columns(shown.columns, ADVICE_COLUMNS, shown.format)
-    settings = options.with_band(settings, band)
-    batch = Batch(runs)
-    bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
+    runner = Runner(runs, shown, views_of_advice(quiet=shown.quiet), resources)
 
     def advise(source: Source) -> Advice:
-        finished = source.finished()
-        if finished is not None:
-            advice = gradlog.advise(finished, only=only)
-        else:
-            with bar.of(source.name) as progress:
-                advice = gradlog.advise(
-                    source.name, source.settings, only=only, samples=samples, threads=resources.threads,
-                    memory=resources.memory, progress=progress,
-                )  # fmt: skip
+        with runner.at_work_on(source.name) as granted:
+            run = source.finished() or source.name
+            advice = gradlog.advise(run, source.settings, only=only, samples=samples, **granted)
         if schedule is not None:
             _write_schedule(advice, schedule, source.name)
         return advice
 
-    views = Views(
-        document=gradlog.advice_document,
-        report=lambda advice, _: advice_report(advice, quiet=shown.quiet),
-        rows=write_advice,
-    )
-    with open_output(shown) as output:
-        sources, batch.several = find_sources(runs, settings)
-        advices = batch.results_of(sources, advise)
-        output.write(render(advices, views, shown, output, several=batch.several, columns=columns))
-        output.keep = not batch.worthless
-    return batch.exit_code
+    return runner.show_sources(settings, advise)
 
 
 def _write_schedule(advice: Advice, place: Path, run: str) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from gradmf.gradlog.logs.whole_file import named
+
 from ..terminal.messages import exit_code, tell_error, tell_warning, told
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ STDIN = "-"
 _SILENT = logging.NullHandler()
 
 
-class _Result(Protocol):
+class Result(Protocol):
+    """What is told of a result of any kind."""
+
     @property
     def warnings(self) -> tuple[LogWarning, ...]: ...
 
@@ -31,7 +35,7 @@ class _Named(Protocol):
     def name(self) -> str: ...
 
 
-_R = TypeVar("_R", bound=_Result)
+_R = TypeVar("_R", bound=Result)
 _S = TypeVar("_S", bound=_Named)
 
 
@@ -133,4 +137,4 @@ def _next_line_of_stdin() -> bytes:
     try:
         return sys.stdin.buffer.readline()
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), "standard input") from error
+        raise named(error, "standard input") from error

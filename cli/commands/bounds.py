@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import shared as options
-from ..options.shared import Presentation, Resources
+from ..options import computing, showing
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, Settings
 
+    from ..options.computing import Resources
+    from ..options.showing import Presentation
     from .sources import Source
 
 
@@ -27,8 +28,8 @@ Examples:
   gradmf bounds run.zarr
   gradmf analyze run.zarr --search --format json -o run.json && gradmf bounds run.json --radius 0.5""",
 )
-@options.runs
-@options.settings
+@computing.runs
+@computing.settings
 @click.option(
     "--radius",
     type=float,
@@ -43,9 +44,9 @@ Examples:
     "--floor", type=float, default=0.0, show_default=True, metavar="F", help="What no loss is below."
 )
 @click.option("--curves", is_flag=True, help="With --format csv or jsonl: the curves over rows and ranks.")
-@options.band
-@options.resources
-@options.presentation
+@computing.band
+@computing.resources
+@showing.presentation
 def command(
     runs: tuple[str, ...],
     settings: Settings,
@@ -54,48 +55,21 @@ def command(
     lr: float | None,
     floor: float,
     curves: bool,
-    band: int | None,
     resources: Resources,
     shown: Presentation,
 ) -> int:
     from gradmf import gradlog
 
-    from ..formats.as_csv import BOUNDS_COLUMNS, CURVE_COLUMNS, write_bounds, write_curves
-    from ..formats.rendering import Views, render
-    from ..options.columns import chosen_columns
-    from ..reports.bounds_report import bounds_report
-    from ..terminal.output import open_output
-    from ..terminal.progress import ProgressBar
-    from .batch import Batch
-    from .sources import find_sources
+    from ..formats.views import views_of_bounds
+    from .runner import Runner
 
-    if curves and shown.format not in ("csv", "jsonl", "json"):
+    if curves and shown.takes == "reports":
         raise click.UsageError(f"--curves goes with --format csv or jsonl, not with {shown.format}.")
-    columns = chosen_columns(shown.columns, CURVE_COLUMNS if curves else BOUNDS_COLUMNS, shown.format)
-    settings = options.with_band(settings, band)
+    runner = Runner(runs, shown, views_of_bounds(quiet=shown.quiet, curves=curves), resources)
     gradlog.check_bounds(radius, smoothness, lr, floor)
-    batch = Batch(runs)
-    bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
     def bounds_of(source: Source) -> Bounds:
-        analysis = source.finished()
-        if analysis is None:
-            with bar.of(source.name) as progress:
-                analysis = gradlog.analyze_for_bounds(
-                    source.name, source.settings, threads=resources.threads, memory=resources.memory,
-                    progress=progress,
-                )  # fmt: skip
+        analysis = runner.analysis_of(source, gradlog.analyze_for_bounds)
         return gradlog.bounds(analysis, radius=radius, smoothness=smoothness, lr=lr, floor=floor)
 
-    views = Views(
-        document=gradlog.bounds_document,
-        report=lambda bounds, _: bounds_report(bounds, quiet=shown.quiet),
-        rows=write_curves if curves else write_bounds,
-        line=lambda bounds: gradlog.bounds_document(bounds, curves=curves),
-    )
-    with open_output(shown) as output:
-        sources, batch.several = find_sources(runs, settings)
-        found = batch.results_of(sources, bounds_of)
-        output.write(render(found, views, shown, output, several=batch.several, columns=columns))
-        output.keep = not batch.worthless
-    return batch.exit_code
+    return runner.show_sources(settings, bounds_of)

@@ -60,10 +60,13 @@ def gradmf() -> None:
 
 def run(arguments: list[str]) -> int:
     """Do what `arguments` say and return the exit code. Wrong usage is told here."""
-    if os.environ.get("_GRADMF_COMPLETE"):
-        from ..options.completing import answer
+    instruction = os.environ.get("_GRADMF_COMPLETE")
+    if instruction:
+        from click.shell_completion import shell_complete
 
-        return answer(gradmf)
+        from ..terminal.shells import VARIABLE
+
+        return shell_complete(gradmf, {}, "gradmf", VARIABLE, instruction)
     # Not click's own main(): that ends a closed pipe with exit code 1.
     try:
         with gradmf.make_context("gradmf", arguments) as context:

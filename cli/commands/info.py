@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ..options import shared as options
-from ..options.shared import Presentation
+from ..options import computing, showing
+
+if TYPE_CHECKING:
+    from ..options.showing import Presentation
 
 
 @click.command(
@@ -19,25 +23,15 @@ Examples:
   gradmf info run.zarr
   gradmf info runs/*.zarr --format jsonl | jq -r '[.path, .rows, .stored_bytes] | @tsv'""",
 )
-@options.runs
-@options.truncate
-@options.gradients
-@options.presentation
+@computing.runs
+@computing.truncate
+@computing.gradients
+@showing.presentation
 def command(runs: tuple[str, ...], truncate: bool, gradients: tuple[str, ...], shown: Presentation) -> int:
     from gradmf import gradlog
 
-    from ..formats.as_csv import DESCRIPTION_COLUMNS, write_descriptions
-    from ..formats.rendering import Views, render
-    from ..options.columns import chosen_columns
-    from ..reports.info_report import info_report
-    from ..terminal.output import open_output
-    from .batch import Batch
+    from ..formats.views import views_of_descriptions
+    from .runner import Runner
 
-    columns = chosen_columns(shown.columns, DESCRIPTION_COLUMNS, shown.format)
-    batch = Batch(runs)
-    views = Views(gradlog.description_document, lambda log, _: info_report(log), write_descriptions)
-    with open_output(shown) as output:
-        logs = batch.results(lambda run: gradlog.describe(run, truncate=truncate, gradients=gradients))
-        output.write(render(logs, views, shown, output, several=batch.several, columns=columns))
-        output.keep = not batch.worthless
-    return batch.exit_code
+    runner = Runner(runs, shown, views_of_descriptions())
+    return runner.show_runs(lambda run: gradlog.describe(run, truncate=truncate, gradients=gradients))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ..options import shared as options
-from ..options.shared import Presentation
+from ..options import showing
+
+if TYPE_CHECKING:
+    from ..options.showing import Presentation
 
 
 @click.command(
@@ -22,34 +26,26 @@ Examples:
   gradmf merge parts/run.* --format json -o run.json""",
 )
 @click.argument("parts", nargs=-1, required=True, metavar="PART...", type=click.Path())
-@options.fail_if
-@options.presentation
-@options.steps
+@showing.fail_if
+@showing.presentation
+@showing.steps
 def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentation, steps: bool) -> int:
-    options.check_steps(steps, shown)
+    showing.check_steps(steps, shown)
 
     from gradmf import gradlog
 
-    from ..formats.as_csv import analysis_columns
-    from ..formats.rendering import render
-    from ..formats.views_of_analyses import views_of_analyses
-    from ..options.columns import chosen_columns
-    from ..options.gates import Gates
+    from ..formats.views import views_of_analyses
     from ..terminal.messages import tell_warning
     from ..terminal.output import open_output
     from .batch import paths_of
+    from .runner import Runner
 
     with open_output(shown) as output:
         analysis = gradlog.merge_parts(list(paths_of(parts)))
-        known = gradlog.Vocabulary.of(analysis.settings)
-        columns = chosen_columns(
-            shown.columns, analysis_columns(known.predictors, known.epsilons), shown.format
-        )
-        gates = Gates(fail_if, known)
+        settings = analysis.settings
+        runner = Runner(parts, shown, views_of_analyses(settings, quiet=shown.quiet, steps=steps))
+        runner.hold_to(fail_if, gradlog.Vocabulary.of(settings), gradlog.judge)
         for warning in analysis.warnings:
             tell_warning(warning.message)
-        analyses = gates.watch([analysis], gradlog.judge)
-        views = views_of_analyses(quiet=shown.quiet, steps=steps)
-        pieces = render(analyses, views, shown, output, several=False, columns=columns)
-        output.write(pieces, to_the_end=bool(gates.rules))
-    return gates.exit_code
+        runner.write([analysis], output, several=False)
+    return runner.exit_code

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ..options.shared import Presentation, Resources
-
 if TYPE_CHECKING:
     from gradmf.gradlog import PartialAnalysis, Settings
+
+    from ..options.computing import Resources
+    from ..options.showing import Presentation
 
 _AT_MERGE = ": a part is no result, give it to gradmf merge"
 _ELSEWHERE = {
@@ -52,17 +53,15 @@ def write_partial_analysis(
 
     from ..terminal.progress import ProgressBar
     from .batch import Batch
+    from .runner import granted
 
     number = gradlog.PartNumber(*part)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
     def analyze(run: str) -> PartialAnalysis:
-        with bar.of(run) as progress:
-            return gradlog.analyze_part(
-                run, number, settings, threads=resources.threads, memory=resources.memory,
-                progress=progress, tensor_steps=tensor_steps,
-            )  # fmt: skip
+        with granted(resources, bar, run) as allowed:
+            return gradlog.analyze_part(run, number, settings, **allowed, tensor_steps=tensor_steps)
 
     for partial in batch.results(analyze):
         gradlog.write_part(partial, shown.out)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import shared as options
-from ..options import sketch_options
-from ..options.shared import Resources
+from ..options import computing, showing
+from ..options.declaring import paths
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import SketchSummary
+    from gradmf.gradlog import Settings, SketchSummary
+
+    from ..options.computing import Resources
 
 
 @click.command(
@@ -26,54 +27,23 @@ Examples:
   gradmf sketch run.zarr sketch.zarr
   gradmf sketch run.zarr small.zarr --dim 256 --seed 7 && gradmf analyze small.zarr""",
 )
-@click.argument("run", shell_complete=options.paths("runs"))
+@click.argument("run", shell_complete=paths("runs"))
 @click.argument("out", type=click.Path())
-@click.option(
-    "--dim",
-    type=int,
-    metavar="M",
-    help="Dimension of the projection of each tensor, a power of two.  "
-    "[default: 1024, or less where memory is short]",
-)
-@sketch_options.seed
-@options.selection
-@options.truncate
-@options.gradients
-@options.repeated
-@options.strict
-@options.resources
+@computing.settings_of_sketch
+@computing.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
-@options.no_color
-def command(
-    run: str,
-    out: str,
-    dim: int | None,
-    seed: int,
-    tensor: tuple[str, ...],
-    exclude: tuple[str, ...],
-    rows: tuple[int | None, int | None] | None,
-    truncate: bool,
-    gradients: tuple[str, ...],
-    repeated: str,
-    strict: bool,
-    resources: Resources,
-    quiet: bool,
-    no_color: bool,
-) -> int:
+@showing.no_color
+def command(run: str, out: str, settings: Settings, resources: Resources, quiet: bool, no_color: bool) -> int:
     from gradmf import gradlog
 
     from ..terminal.messages import tell_warning
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
+    from .runner import granted
 
-    settings = gradlog.Settings(
-        sketch_dim=dim, seed=seed, tensors=tensor, exclude=exclude, rows=rows or (None, None),
-        repeated=repeated, truncate=truncate, gradients=gradients, strict=strict,
-    )  # fmt: skip
-    with naming(out), ProgressBar(quiet=quiet, no_color=no_color).of(run) as progress:
-        summary = gradlog.sketch_log(
-            run, out, settings, threads=resources.threads, memory=resources.memory, progress=progress
-        )
+    bar = ProgressBar(quiet=quiet, no_color=no_color)
+    with naming(out), granted(resources, bar, run) as allowed:
+        summary = gradlog.sketch_log(run, out, settings, **allowed)
     for warning in summary.warnings:
         tell_warning(warning.message)
     if not quiet:

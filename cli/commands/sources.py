@@ -13,9 +13,8 @@ from pathlib import Path
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageError
 
+from ..options.computing import Rows
 from .batch import STDIN, may_be_several, numbered_lines_of_stdin
-
-Rows = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,18 @@ def find_sources(words: Sequence[str], settings: Settings) -> tuple[Iterator[Sou
     found = _sources(words, settings)
     first = list(itertools.islice(found, 2))  # a single file can hold several results
     return itertools.chain(first, found), may_be_several(words) or len(first) > 1
+
+
+def baseline_and_runs(words: Sequence[str], settings: Settings) -> list[Source]:
+    """All that the words name, the baseline first. Raises its fault: without it nothing can be compared.
+
+    Its subspaces are not followed: `settings` say so of the relation of two runs.
+    """
+    alone = dataclasses.replace(settings, subspace=None, window=None)
+    sources = list(find_sources(words, alone)[0])
+    if sources and sources[0].fault is not None:
+        raise sources[0].fault
+    return sources
 
 
 def _sources(words: Sequence[str], settings: Settings) -> Iterator[Source]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gradmf.gradlog import TensorResult
-from gradmf.gradlog.results.spectral_counts import COUNTS
+from gradmf.gradlog.results.quantities import BY_EPSILON, BY_PREDICTOR, BY_ROWS, QUANTITIES, ROWS, spelled
 from gradmf.gradlog.sizes import extents
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
         LogDescription,
         Schedule,
         ScopeResult,
-        SubspaceMeasure,
         TensorDescription,
     )
+    from gradmf.gradlog.results.quantities import Quantity
 
 Value = str | int | float | None
 
@@ -41,12 +43,8 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 
 
-SUBSPACE_COLUMNS = tuple(
-    f"{quantity}[{kind}]"
-    for kind in ("gradients", "increments")
-    for quantity in ("subspace_fraction", "subspace_overlap", "subspace_directions")
-)
-"""With --subspace."""
+SCOPE_COLUMNS = ("run", "scope", "tensor", "shape", "parameters", "rows")
+"""Of analyses, before the quantities."""
 
 
 ADVICE_COLUMNS = (
@@ -67,22 +65,54 @@ def analysis_columns(
     predictors: Iterable[str], epsilons: Iterable[float], *, subspace: bool = False
 ) -> tuple[str, ...]:
     """The columns of analyses with these predictors and epsilons, known before any is there."""
-    return (
-        *("run", "scope", "tensor", "shape", "parameters", "rows", "energy"),
-        *(
-            f"{quantity}[{spec}]"
-            for spec in predictors
-            for quantity in ("path_length", "kappa", "scaled_kappa", "scale")
-        ),
-        *("increment_energy", "method", "confidence"),
-        *(
-            f"{quantity}[{epsilon!r}]"
-            for epsilon in epsilons
-            for quantity in ("rank", "rank_lower", "rank_upper", "residual")
-        ),
-        *(f"{quantity}{end}" for quantity in COUNTS for end in ("", "_lower", "_upper")),
-        *(SUBSPACE_COLUMNS if subspace else ()),
-    )
+    quantities = _quantity_columns(predictors, epsilons, subspace=subspace)
+    return (*SCOPE_COLUMNS, *(name for name, _ in quantities))
+
+
+def _quantity_columns(
+    predictors: Iterable[str], epsilons: Iterable[float], *, subspace: bool
+) -> Iterator[tuple[str, Callable[[ScopeResult, int], Value]]]:
+    """Each column with what stands in it, by scope and rows of the run.
+
+    Quantities that follow each other in the table and have the same kind of argument stand together, argument
+    by argument.
+    """
+    arguments = {
+        "": [""],
+        BY_PREDICTOR: list(predictors),
+        BY_EPSILON: [repr(epsilon) for epsilon in epsilons],
+        BY_ROWS: ROWS if subspace else (),
+    }
+    shown = [quantity for quantity in QUANTITIES.values() if quantity.column]
+    for kind, group in groupby(shown, lambda quantity: quantity.argument):
+        together = list(group)
+        for argument in arguments[kind]:
+            for quantity in together:
+                yield from _columns_of(quantity, argument)
+
+
+def _columns_of(
+    quantity: Quantity, argument: str
+) -> Iterator[tuple[str, Callable[[ScopeResult, int], Value]]]:
+    """The figure, its bounds where it can have some, and what stands beside it."""
+
+    def figure(scope: ScopeResult, rows: int) -> Value:
+        return quantity.figure(scope, argument, rows)
+
+    def end(scope: ScopeResult, _: int, *, at: int) -> Value:
+        ends = quantity.bounds(scope, argument) if quantity.bounds else None
+        return None if ends is None else ends[at]
+
+    def beside(scope: ScopeResult, _: int, *, name: str) -> Value:
+        value: Value = getattr(quantity.part.find(scope, argument), name, None)
+        return value
+
+    yield spelled(quantity.name, argument), figure
+    if quantity.bounds is not None:
+        for at, suffix in enumerate(("_lower", "_upper")):
+            yield spelled(f"{quantity.name}{suffix}", argument), partial(end, at=at)
+    for name in quantity.beside:
+        yield name, partial(beside, name=name)
 
 
 def write_analyses(analyses: Iterable[Analysis], columns: Sequence[str] = ()) -> Iterator[str]:
@@ -258,36 +288,12 @@ def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
         "shape": None if tensor is None else extents(tensor.shape),
         "parameters": scope.parameters,
         "rows": analysis.run.rows,
-        "energy": scope.energy,
     }
-    for result in scope.predictors:
-        row[f"path_length[{result.predictor}]"] = result.path_length
-        row[f"kappa[{result.predictor}]"] = result.kappa
-        row[f"scaled_kappa[{result.predictor}]"] = result.scaled_kappa
-        row[f"scale[{result.predictor}]"] = result.scale
     # The columns depend on the settings only, so that all runs of a command share them.
-    spectrum = scope.spectrum
-    row["increment_energy"] = spectrum.energy if spectrum else None
-    row["method"] = spectrum.method if spectrum else None
-    row["confidence"] = spectrum.confidence if spectrum else None
-    ranks = {rank.epsilon: rank for rank in spectrum.rank} if spectrum else {}
-    for epsilon in analysis.settings.epsilons:
-        rank = ranks.get(epsilon)
-        row[f"rank[{epsilon!r}]"] = rank.rank if rank else None
-        row[f"rank_lower[{epsilon!r}]"] = rank.lower if rank else None
-        row[f"rank_upper[{epsilon!r}]"] = rank.upper if rank else None
-        row[f"residual[{epsilon!r}]"] = rank.residual if rank else None
-    for quantity in COUNTS:
-        row[quantity] = getattr(spectrum, quantity) if spectrum else None
-        bounds = spectrum.bounds_of(quantity) if spectrum else None
-        row[f"{quantity}_lower"], row[f"{quantity}_upper"] = bounds or (None, None)
-    if scope.subspace is not None:
-        for kind in ("gradients", "increments"):
-            measure: SubspaceMeasure = getattr(scope.subspace, kind)
-            row[f"subspace_fraction[{kind}]"] = measure.fraction
-            row[f"subspace_overlap[{kind}]"] = measure.overlap
-            row[f"subspace_directions[{kind}]"] = measure.directions
-    return row
+    predictors = [result.predictor for result in scope.predictors]
+    epsilons = analysis.settings.epsilons
+    columns = _quantity_columns(predictors, epsilons, subspace=scope.subspace is not None)
+    return {**row, **{name: value(scope, analysis.run.rows) for name, value in columns}}
 
 
 def _tensor_row(log: LogDescription, tensor: TensorDescription) -> dict[str, Value]:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .rendering import Page, Views
 
 PIECE = 1 << 20
 """Characters of a piece, about."""
+
+
+def write_document(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """One document: of the only result, or a list of those of several."""
+    return write_json(map(views.document, results), page.encoding, several=page.several)
+
+
+def write_lines(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """A document a line."""
+    return write_json_lines(map(views.line or views.document, results), page.encoding)
 
 
 def write_json(documents: Iterable[dict[str, Any]], encoding: str, *, several: bool) -> Iterator[str]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..reports.report import Column, Report, Table
-from ..reports.sparkline import ASCII, BLOCKS, draw_sparkline
 from ..terminal.messages import printable
+from .rendering import Page, Views, apart
+from .sparkline import ASCII, BLOCKS, draw_sparkline
 
 SPARKLINE_WIDTH = 60
+
+
+def write_markdown(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """Each report as a section."""
+    return apart(draw_markdown(report, unicode=page.terminal.unicode) for report in views.reports(results))
 
 
 def draw_markdown(report: Report, *, unicode: bool = True) -> str:

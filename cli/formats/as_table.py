@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from ..reports.report import Column, Report, Series, Table
-from ..reports.shortening import shorten
-from ..reports.sparkline import ASCII, BLOCKS, draw_sparkline
 from ..terminal.messages import printable
 from ..terminal.terminal import Terminal
 from .layout import GAP, fit
+from .rendering import Page, Views, apart
+from .shortening import shorten
+from .sparkline import ASCII, BLOCKS, draw_sparkline
 
 SIDE_GAP = 6
 SPARKLINE_WIDTH = 100
 SPARKLINE_WIDTH_IN_PIPE = 60
 
 Block = list[Text]
+
+
+def write_tables(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """Each report as lines of text."""
+    return apart(draw_table(report, page.terminal) for report in views.reports(results))
 
 
 def draw_table(report: Report, terminal: Terminal) -> str:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from ..reports.report import Column, Table
-from ..reports.shortening import shorten_all
 from ..terminal.messages import printable
 from ..terminal.terminal import Terminal
+from .shortening import shorten_all
 
 GAP = 2
 """Spaces between columns."""

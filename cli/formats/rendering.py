@@ -1,19 +1,37 @@
-"""Results in the format that was asked for: what each kind looks like is said once, by its command."""
+"""The formats there are, and results in the one that was asked for."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from ..options.shared import Presentation
-from ..terminal.output import Output
-from . import as_json
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
     from ..reports.report import Report
+    from ..terminal.terminal import Terminal
 
 _R = TypeVar("_R")
+
+Takes = Literal["documents", "reports", "rows"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """writer : "module.function" beside this one; takes : what of each result it shows, as `Views` has it"""
+
+    writer: str
+    takes: Takes
+
+
+FORMATS = {
+    "table": Format("as_table.write_tables", takes="reports"),
+    "json": Format("as_json.write_document", takes="documents"),
+    "jsonl": Format("as_json.write_lines", takes="documents"),
+    "csv": Format("rendering.write_csv", takes="rows"),
+    "markdown": Format("as_markdown.write_markdown", takes="reports"),
+}
+"""What --format offers, the default first. A writer is imported when its format is asked for."""
 
 
 @dataclass(frozen=True)
@@ -21,35 +39,54 @@ class Views(Generic[_R]):
     """How results of one kind look.
 
     document : JSON of one; report : what a person sees of one, and of which: 1 for the first;
-    rows : CSV of all, with columns in this order, None where there is none;
+    rows : CSV of all, with columns in this order, None where there is none; columns : those there are;
     line : as `document`, where JSON Lines differ from it
     """
 
     document: Callable[[_R], dict[str, Any]]
     report: Callable[[_R, int], Report]
     rows: Callable[[Iterable[_R], Sequence[str]], Iterator[str]] | None
+    columns: Sequence[str]
     line: Callable[[_R], dict[str, Any]] | None = None
 
+    def reports(self, results: Iterable[_R]) -> Iterator[Report]:
+        """What a person sees of each."""
+        return (self.report(result, number) for number, result in enumerate(results, 1))
 
-def render(
-    results: Iterable[_R],
-    views: Views[_R],
-    shown: Presentation,
-    output: Output,
-    *,
-    several: bool,
-    columns: Sequence[str] = (),
-) -> Iterator[str]:
-    """Pieces of text, each as soon as its result is there. several : json is a list, even of one result"""
-    match shown.format:
-        case "json":
-            return as_json.write_json(map(views.document, results), output.encoding, several=several)
-        case "jsonl":
-            return as_json.write_json_lines(map(views.line or views.document, results), output.encoding)
-        case "csv" if views.rows is not None:
-            return views.rows(results, columns)
-        case _:
-            from .drawing import draw_reports
 
-            reports = (views.report(result, number) for number, result in enumerate(results, 1))
-            return draw_reports(reports, shown.format, output.terminal)
+@dataclass(frozen=True)
+class Page:
+    """What results are written on.
+
+    several : whether there may be several, by the command line; columns : of rows, in order
+    """
+
+    terminal: Terminal
+    encoding: str
+    several: bool = False
+    columns: Sequence[str] = ()
+
+
+Writer = Callable[[Iterable[Any], Views[Any], Page], Iterator[str]]
+"""Gives pieces of text, each as soon as its result is there."""
+
+
+def render(results: Iterable[_R], views: Views[_R], format: str, page: Page) -> Iterator[str]:
+    """Pieces of text, each as soon as its result is there."""
+    module, _, function = FORMATS[format].writer.partition(".")
+    writer = cast("Writer", getattr(importlib.import_module(f".{module}", __package__), function))
+    return writer(results, views, page)
+
+
+def write_csv(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """The rows of all results, below one header."""
+    assert views.rows is not None
+    return views.rows(results, page.columns)
+
+
+def apart(texts: Iterable[str]) -> Iterator[str]:
+    """The texts with an empty line before all but the first."""
+    between = ""
+    for text in texts:
+        yield between + text
+        between = "\n"

@@ -85,7 +85,7 @@ def _place(finding: Finding, rule: Rule) -> str:
     name = rule.subject if finding.tensor is None else finding.tensor
     reading = finding.reading
     if reading.value is None and (finding.before is None or finding.after is None):
-        if math.isfinite(reading.lower) and rule.quantity == "rank":
+        if math.isfinite(reading.lower) and _is_count(rule):
             return f"{name} is at least {count(int(reading.lower))}"
         return f"{name} has no value"
     if isinstance(rule.condition, str) or rule.condition.kind != "value":
@@ -97,12 +97,18 @@ def _is(reading: Reading, rule: Rule) -> str:
     assert reading.value is not None
     if reading.lower == reading.upper:
         return f"is {_figure(reading.value, rule.condition)}"
-    if rule.quantity == "rank":
+    if _is_count(rule):
         return f"is {count(int(reading.lower))}-{count(int(reading.upper))}"
     about = f"is about {_figure(reading.value, '')}"
     if not _bounded(reading):
         return about
     return f"{about}, between {_figure(reading.lower, '')} and {_figure(reading.upper, '')}"
+
+
+def _is_count(rule: Rule) -> bool:
+    from gradmf.gradlog.results.quantities import QUANTITIES
+
+    return QUANTITIES[rule.quantity].whole
 
 
 def _bounded(reading: Reading) -> bool:
@@ -124,7 +130,7 @@ def _changed(finding: Finding, rule: Rule, condition: Limit | str) -> str:
             told.append(_figure(value, condition, "+"))
             told += [f"({_figure(low, '', '+')} to {_figure(high, '', '+')})"] * (low < high)
     if finding.before is not None and finding.after is not None:
-        show = significant if rule.quantity != "rank" else lambda rank: count(int(rank))
+        show = significant if not _is_count(rule) else lambda rank: count(int(rank))
         told.append(f"from {show(finding.before)} to {show(finding.after)}")
     return " ".join(told)
 

@@ -10,12 +10,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
-from gradmf.gradlog.logs.whole_file import is_replaced, whole_file
+from gradmf.gradlog.logs.whole_file import is_replaced, named, whole_file
 
-from ..options.shared import Presentation
 from .terminal import ClosedStream, Terminal, closed_output, drop_unwritten, terminal_of
+
+if TYPE_CHECKING:
+    from ..options.showing import Presentation
 
 FILE_ENCODING = "utf-8"
 _NOT_UTF8 = "surrogateescape"
@@ -92,7 +94,7 @@ def _nameless_file(path: Path) -> TextIO:
             tempfile.TemporaryFile("w+", dir=folder, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline=""),
         )
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise named(error, path) from error
 
 
 def _open(path: Path) -> TextIO:
@@ -107,7 +109,7 @@ def naming(place: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or hasattr(error, "exit_code"):
             raise
-        named = "" if error.filename is None else str(error.filename)
-        if named and f"{os.sep}.{Path(place).name}." not in named:
+        culprit = "" if error.filename is None else str(error.filename)
+        if culprit and f"{os.sep}.{Path(place).name}." not in culprit:
             raise
-        raise OSError(error.errno, error.strerror or str(error), place) from error
+        raise named(error, place) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,11 +18,11 @@ from .schedule import NAME as SCHEDULE
 from .schedule import schedule_of
 
 if TYPE_CHECKING:
-    from ..logs.log import GradientLog
+    from ..logs.opening import Run
 
 
 def advise(
-    run: str | os.PathLike[str] | GradientLog | Analysis,
+    run: Run | Analysis,
     settings: Settings | None = None,
     *,
     only: Sequence[str] = (),
@@ -36,7 +35,7 @@ def advise(
 
     Parameters
     ----------
-    run : path of a store, a log from `open_log`, or a finished analysis, which leaves some answers open
+    run : as of `analyze`, or a finished analysis, which leaves some answers open
     only : names of quantities, all of QUANTITIES where empty
     samples : rows whose gradient matrices are taken; by default as many as cost a tenth of the pass, up to 16
     settings, threads, memory, progress : as of `analyze`

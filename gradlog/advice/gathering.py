@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..logs.log import GradientLog, sketch_of
+from ..logs.log import sketch_of
+from ..logs.opening import Run
 from ..logs.series import RATES, series_of_rows
 from ..measures.gradient_matrices import Gleaning, reserved_bytes, sample_sizes, window_starts
 from ..progress import Progress
@@ -22,7 +22,7 @@ NO_ROW_GRAM = "windows of increments come with the exact rank, of fewer rows tha
 
 
 def gather(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     settings: Settings,
     wanted: Sequence[Quantity],
     samples: int | None,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
-from ..results.result import Analysis, LogWarning, RankResult, ScopeResult
+from ..results.quantities import (
+    BEST,
+    BY_EPSILON,
+    PREDICTOR,
+    QUANTITIES,
+    ROWS,
+    Quantity,
+    of_comparisons,
+    spelled,
+)
+from ..results.result import Analysis, LogWarning, ScopeResult
 from ..sizes import SCALAR, extents
 from ..statistics.step_intervals import LogInterval, Scope, StepIntervals
 
@@ -25,11 +35,9 @@ NEGLIGIBLE = 1e-6
 MOST_NAMES = 4
 """How many tensors a warning names."""
 
-BETTER, WORSE, HIGHER, LOWER, NO_CHANGE = "better", "worse", "higher", "lower", "~"
+NO_CHANGE = "~"
 DIFFERS = "differs"
 """The figures of these rows differ; other rows might not: there is no interval."""
-PREDICTOR_WORDS = ("path_length", "kappa", "scaled_kappa")
-"""Quantities of a predictor, in the order of `step_sums`."""
 STEPS, EXACT, BOUNDS = "steps", "exact", "bounds"
 
 
@@ -214,64 +222,127 @@ def _scope(
     intervals: Sequence[LogInterval | None],
 ) -> ScopeComparison:
     """intervals : in the order of `StepIntervals.of`, or empty"""
-    a, b = pair
-    found = [{p.predictor: p for p in scope.predictors} for scope in pair]
-    held = iter(intervals)
-    energy = next(held, None)
-    of_predictors = {(spec, word): next(held, None) for spec in specs for word in PREDICTOR_WORDS}
-    changes = []
-    kappas = [None if at is None else found[side][specs[at]].kappa for side, at in enumerate(best)]
-    changes.append(_summed("kappa[best]", kappas[0], kappas[1], None if None in best else next(held, None)))
-    for word in ("kappa", "scaled_kappa", "path_length"):
-        if word == "path_length":
-            changes.append(_summed("path_length[zero]", a.energy, b.energy, energy))
-        for spec in specs:
-            values = getattr(found[0][spec], word), getattr(found[1][spec], word)
-            changes.append(_summed(f"{word}[{spec}]", *values, of_predictors[spec, word]))
-    norms = math.sqrt(a.energy / rows[0]), math.sqrt(b.energy / rows[1])
-    changes.append(_summed("grad_norm", *norms, None if energy is None else energy.root(rows[0] / rows[1])))
-    changes += _of_spectra(a, b)
     names = [None if at is None else specs[at] for at in best]
-    return ScopeComparison(name, (a.parameters, b.parameters), (names[0], names[1]), tuple(changes))
+    found = _by_quantity(intervals, specs, rows) if intervals else {}
+    changes = []
+    for quantity in of_comparisons():
+        if quantity.part.of_spectrum and not (pair[0].spectrum and pair[1].spectrum):
+            continue
+        for argument in _arguments(quantity, pair, specs):
+            values = [_figure(quantity, *side, argument) for side in zip(pair, rows, names, strict=True)]
+            subject = spelled(quantity.name, argument)
+            if quantity.by_steps:
+                interval = found.get(subject) if argument != BEST or None not in best else None
+                changes.append(_summed(subject, quantity, values[0], values[1], interval))
+            elif quantity.stored is not None and quantity.stored.ends:
+                changes.append(_bounded(subject, quantity, argument, pair, values[0], values[1]))
+            else:
+                changes.append(_plain(subject, quantity, pair, values[0], values[1]))
+    parameters = pair[0].parameters, pair[1].parameters
+    return ScopeComparison(name, parameters, (names[0], names[1]), tuple(changes))
 
 
-def _summed(quantity: str, baseline: float | None, value: float | None, found: LogInterval | None) -> Change:
+def _by_quantity(
+    intervals: Sequence[LogInterval | None], specs: Sequence[str], rows: tuple[int, int]
+) -> dict[str, LogInterval | None]:
+    """The intervals of a scope by what they are of. intervals : in the order of `StepIntervals.of`"""
+    held = iter(intervals)
+    energy = next(held)
+    words = [q.name for q in QUANTITIES.values() if q.part is PREDICTOR and q.by_steps]
+    found = {spelled(word, spec): next(held) for spec in specs for word in words}
+    return {
+        **found,
+        spelled("kappa", BEST): next(held, None),
+        spelled("path_length", "zero"): energy,
+        "grad_norm": None if energy is None else energy.root(rows[0] / rows[1]),
+    }
+
+
+def _arguments(
+    quantity: Quantity, pair: tuple[ScopeResult, ScopeResult], specs: Sequence[str]
+) -> Sequence[str]:
+    """What is compared of a quantity: of the predictors and epsilons that both runs have."""
+    if quantity.part is PREDICTOR:
+        zero = ["zero"] if quantity.of_zero is None else []
+        return [*([BEST] if quantity.of_best else []), *zero, *specs]
+    if quantity.argument == BY_EPSILON:
+        ranks = [side.spectrum.rank if side.spectrum else () for side in pair]
+        others = {rank.epsilon for rank in ranks[1]}
+        return [repr(rank.epsilon) for rank in ranks[0] if rank.epsilon in others]
+    return ROWS if quantity.argument else ("",)
+
+
+def _figure(
+    quantity: Quantity, scope: ScopeResult, rows: int, best: str | None, argument: str
+) -> float | None:
+    """best : the run's best predictor among those that both measured"""
+    if argument == BEST:
+        return None if best is None else quantity.figure(scope, best, rows)
+    if argument == "zero" and quantity.name == "path_length":  # by its definition
+        return scope.energy
+    return quantity.figure(scope, argument, rows)
+
+
+def _summed(
+    subject: str,
+    quantity: Quantity,
+    baseline: float | None,
+    value: float | None,
+    found: LogInterval | None,
+) -> Change:
     """The change of a quantity made of sums over steps."""
     interval = basis = verdict = None
     if found is not None and baseline and value:
         interval, basis = (_ratio_change(found.lower), _ratio_change(found.upper)), STEPS
         noise = found.lower <= 0 <= found.upper or abs(value - baseline) <= NEGLIGIBLE * abs(baseline)
-        lower_word, higher_word = (BETTER, WORSE) if "kappa" in quantity else (LOWER, HIGHER)
+        lower_word, higher_word = quantity.verdicts
         verdict = NO_CHANGE if noise else lower_word if value < baseline else higher_word
     elif baseline is not None and baseline == value:
         verdict, basis = NO_CHANGE, EXACT
-    return _change(quantity, baseline, value, interval, basis, verdict)
+    return _change(subject, baseline, value, interval, basis, verdict)
 
 
-def _of_spectra(a: ScopeResult, b: ScopeResult) -> list[Change]:
-    if a.spectrum is None or b.spectrum is None:
-        return []
-    ranks = {rank.epsilon: rank for rank in b.spectrum.rank}
-    sure = a.spectrum.confidence == b.spectrum.confidence == 1.0
-    changes = [_rank(rank, ranks[rank.epsilon], sure) for rank in a.spectrum.rank if rank.epsilon in ranks]
-    values = a.spectrum.effective_rank, b.spectrum.effective_rank
-    exact = a.spectrum.method == b.spectrum.method == "exact" and None not in values
-    verdict = _compared(*values) if exact else None
-    changes.append(_change("effective_rank", *values, None, EXACT if exact else None, verdict))
-    return changes
+def _plain(
+    subject: str,
+    quantity: Quantity,
+    pair: tuple[ScopeResult, ScopeResult],
+    baseline: float | None,
+    value: float | None,
+) -> Change:
+    """The change of a quantity that has no interval, such as the effective rank: a fact of exact figures."""
+    exact = baseline is not None and value is not None and all(_is_exact(quantity, side) for side in pair)
+    verdict = _compared(baseline, value) if exact else None
+    return _change(subject, baseline, value, None, EXACT if exact else None, verdict)
 
 
-def _rank(a: RankResult, b: RankResult, sure: bool) -> Change:
-    """sure : the bounds hold with certainty"""
-    quantity = f"rank[{a.epsilon!r}]"
-    if sure and a.lower == a.upper and b.lower == b.upper:
-        return _change(quantity, a.rank, b.rank, None, EXACT, _compared(a.rank, b.rank))
+def _is_exact(quantity: Quantity, scope: ScopeResult) -> bool:
+    if quantity.part.of_spectrum:
+        return scope.spectrum is not None and scope.spectrum.method == "exact"
+    return not scope.estimated
+
+
+def _bounded(
+    subject: str,
+    quantity: Quantity,
+    argument: str,
+    pair: tuple[ScopeResult, ScopeResult],
+    baseline: float | None,
+    value: float | None,
+) -> Change:
+    """The change of a quantity that lies within bounds, such as a rank."""
+    assert quantity.bounds is not None
+    a, b = (quantity.bounds(side, argument) for side in pair)
+    assert a is not None
+    assert b is not None
+    sure = all(side.spectrum is not None and side.spectrum.confidence == 1.0 for side in pair)
+    if sure and a[0] == a[1] and b[0] == b[1]:
+        return _change(subject, baseline, value, None, EXACT, _compared(baseline, value))
     interval = None
-    if a.lower > 0:
-        interval = (b.lower / a.upper - 1, b.upper / a.lower - 1)
+    if a[0] > 0:
+        interval = (b[0] / a[1] - 1, b[1] / a[0] - 1)
     # Bounds that overlap say neither that ranks differ nor that they are equal.
-    verdict = DIFFERS if b.lower > a.upper or b.upper < a.lower else None
-    return _change(quantity, a.rank, b.rank, interval, BOUNDS, verdict)
+    verdict = DIFFERS if b[0] > a[1] or b[1] < a[0] else None
+    return _change(subject, baseline, value, interval, BOUNDS, verdict)
 
 
 def _compared(baseline: float | None, value: float | None) -> str | None:

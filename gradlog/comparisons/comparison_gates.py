@@ -6,19 +6,15 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Sequence
 
-from ..gates.gate_rule import BEST, Limit, Rule, Vocabulary
-from ..gates.gates import Finding, Reading, Violation, change, compare, judge, read_quantity, worst_first
+from ..gates.gate_rule import Limit, Rule, Vocabulary
+from ..gates.gates import Finding, Violation, change, compare, judge, read_quantity, worst_first
+from ..results.quantities import BEST, BETTER, HIGHER, LOWER, QUANTITIES, WORSE, Reading, of_comparisons
 from ..results.reasons import ALL_ZERO
 from ..results.result import ScopeResult, Settings
-from .comparison import BETTER, HIGHER, LOWER, WORSE, Change, Comparison, ScopeComparison
+from .comparison import Change, Comparison, ScopeComparison
 
-JUDGED = ("kappa", "scaled_kappa", "path_length", "grad_norm")
+JUDGED = tuple(quantity.name for quantity in of_comparisons() if quantity.by_steps)
 """Quantities that a comparison has a verdict on: those with an interval."""
-_SAID = {
-    "worse": {WORSE}, "better": {BETTER}, "higher": {WORSE, HIGHER}, "lower": {BETTER, LOWER},
-    "changed": {WORSE, BETTER, HIGHER, LOWER},
-}  # fmt: skip
-"""The verdicts that make each word true."""
 
 
 def comparison_vocabulary(settings: Sequence[Settings]) -> Vocabulary:
@@ -64,7 +60,7 @@ def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
             findings.append(finding)
     if not findings:
         return []
-    return [Violation(run, rule, worst_first(findings, rule.condition))]
+    return [Violation(run, rule, worst_first(findings, rule))]
 
 
 def _unmatched(comparison: Comparison, pattern: str) -> list[Finding]:
@@ -117,11 +113,17 @@ def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule,
     if found.baseline is None or found.value is None:
         return Finding(scope.name, Reading.nothing(ALL_ZERO), certain=False)
     if found.verdict is not None:
-        if found.verdict not in _SAID[word]:
+        if found.verdict not in _verdicts(rule.quantity, word):
             return None
         return Finding(scope.name, _relative(found, ""), True, found.baseline, found.value)
     doubt = comparison.no_interval[scope.name is not None] or "there is no interval to judge by"
     return Finding(scope.name, _relative(found, doubt), False, found.baseline, found.value)
+
+
+def _verdicts(quantity: str, word: str) -> set[str]:
+    """The verdicts that make a word true of a quantity; what differs without a verdict is no change."""
+    lower, higher = QUANTITIES[quantity].verdicts
+    return {WORSE: {WORSE}, BETTER: {BETTER}, HIGHER: {higher}, LOWER: {lower}}.get(word, {lower, higher})
 
 
 def _relative(found: Change, doubt: str) -> Reading:

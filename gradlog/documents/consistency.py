@@ -7,22 +7,22 @@ sum that does not add up would be read as another number than was computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import parse_predictor, parse_predictors
+from ..results.quantities import COUNTS, FOUND, PREDICTOR, SCOPE, SPECTRUM, Part, stored_in
 from ..results.result import Analysis, PredictorResult, ScopeResult, SpectrumResult, TensorResult
 from ..results.search_result import FAMILIES, ScopeSearch
-from ..results.spectral_counts import COUNTS
 
 Doubles = NDArray[np.float64]
 
 METHODS = ("exact", "incremental", "sketch")
 SUMS = 1e-6
 """Relative: sums that were taken in another order agree to far more digits than that."""
-SPECTRUM = 2e-5
+OF_SPECTRUM = 2e-5
 """Relative: to how much the squares of an exact spectrum add up to the energy of the increments, and more."""
 
 
@@ -91,7 +91,7 @@ def _check_settings(analysis: Analysis) -> None:
 
 
 def _check_scope(analysis: Analysis, scope: ScopeResult, place: str) -> None:
-    _need(scope.energy >= 0, f"{place} has a negative energy")
+    _check_ranges(SCOPE, scope, place)
     _need(scope.energy_error is None or scope.energy_error >= 0, f"{place} has a negative energy_error")
     for predictor in scope.predictors:
         _check_predictor(predictor, scope, f"{predictor.predictor} of {place}")
@@ -100,14 +100,27 @@ def _check_scope(analysis: Analysis, scope: ScopeResult, place: str) -> None:
         _check_spectrum(scope.spectrum, analysis, dimension, f"the spectrum of {place}")
 
 
+def _check_ranges(part: Part, holder: object, place: str) -> None:
+    """Of figures that have no bounds of their own."""
+    for stored, quantity in stored_in(part):
+        value: float | None = getattr(holder, stored.name)
+        if value is None or quantity.bounds is not None:
+            continue
+        if quantity.most == math.inf and quantity.least == 0:
+            _need(value >= 0, f"{place} has a negative {stored.name}")
+        else:
+            sound = quantity.least <= value <= quantity.most
+            _need(sound, f"{stored.name} of {place} is not in [{quantity.least:g}, {quantity.most:g}]")
+
+
 def _check_predictor(found: PredictorResult, scope: ScopeResult, place: str) -> None:
-    lengths = (found.path_length, found.path_length_error, found.kappa_error, found.scaled_kappa_error)
-    _need(min(value or 0.0 for value in (*lengths, found.scale_error)) >= 0, f"{place} is negative")
+    errors = [getattr(found, stored.error) for stored, _ in stored_in(PREDICTOR) if stored.error]
+    _need(min(value or 0.0 for value in (found.path_length, *errors)) >= 0, f"{place} is negative")
     kappa = _ratio(found.path_length, scope.energy)
     _need(_equal(found.kappa, kappa), f"kappa of {place} is not its path length over the energy")
-    unknown = found.kappa is None and found.scale is None
-    scaled = unknown if found.scaled_kappa is None else 0 <= found.scaled_kappa <= 1
-    _need(scaled, f"scaled_kappa of {place} is not in [0, 1]")
+    known = found.scaled_kappa is not None or (found.kappa is None and found.scale is None)
+    _need(known, f"scaled_kappa of {place} is not in [0, 1]")
+    _check_ranges(PREDICTOR, found, place)
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -131,7 +144,7 @@ def _check_spectrum(found: SpectrumResult, analysis: Analysis, dimension: int, p
         (found.projection is not None) == (found.method == "sketch"), f"{place} has no or another projection"
     )
     _need(0 < found.confidence <= 1, f"{place} has a confidence of {found.confidence}")
-    _need(found.energy >= 0, f"{place} has a negative energy")
+    _check_ranges(SPECTRUM, found, place)
     epsilons = tuple(rank.epsilon for rank in found.rank)
     _need(epsilons == analysis.settings.epsilons, f"{place} has other epsilons than the settings")
     exact = found.method == "exact"
@@ -182,7 +195,7 @@ def _check_singular_values(found: SpectrumResult, dimension: int, place: str) ->
     sound = bool((values >= 0).all() and (np.diff(values) <= 0).all() and values.size <= dimension)
     if found.method == "exact":
         total = float(np.square(values).sum())
-        sound = sound and values.size == dimension and abs(total - found.energy) <= SPECTRUM * found.energy
+        sound = sound and values.size == dimension and abs(total - found.energy) <= OF_SPECTRUM * found.energy
     _need(sound, f"{place} has singular values that don't fit its energy, rows and parameters")
 
 
@@ -298,12 +311,13 @@ def _check_found(scope: ScopeSearch, place: str) -> None:
             found.family == found.predictor.partition(":")[0] or found.family != "ema",
             f"its search has {found.predictor[:40]} as an average for {place}",
         )
-        figures = [found.path_length, found.kappa, found.scaled_kappa]
-        held_out: Sequence[float | None] = (found.lower, found.held_out, found.upper)
-        _need(
-            min([*figures, *(value or 0.0 for value in held_out)]) >= 0,
-            f"its search has less than 0 for {place}",
-        )
+        figures: list[float | None] = [
+            getattr(found, name)
+            for stored, quantity in stored_in(FOUND)
+            if quantity.least == 0
+            for name in (stored.name, *stored.ends)
+        ]
+        _need(min(value or 0.0 for value in figures) >= 0, f"its search has less than 0 for {place}")
         _need(
             (found.lower is None) == (found.upper is None)
             and (found.lower is None or found.upper is None or found.lower <= found.upper)

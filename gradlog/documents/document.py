@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Part, stored_in
 from ..results.result import (
     Analysis,
-    PredictorResult,
     ScopeResult,
     Settings,
     SpectrumResult,
     Steps,
-    SubspaceResult,
+    SubspaceMeasure,
     TensorResult,
     TensorSteps,
 )
@@ -160,35 +160,41 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
     return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
 
 
-def _predictor(predictor: PredictorResult) -> dict[str, Any]:
-    document = dataclasses.asdict(predictor)
-    errors = [key for key in document if key.endswith("_error")]
-    if all(document[key] is None for key in errors):  # no sketch: there are no errors to tell
-        for key in errors:
-            del document[key]
+def _figures(part: Part, holder: object) -> dict[str, Any]:
+    """The figures that an object holds, with their bounds; then standard errors, where a sketch gave any."""
+    document: dict[str, Any] = {}
+    errors = {}
+    for stored, _ in stored_in(part):
+        for name in (stored.name, *stored.ends):
+            document[name] = getattr(holder, name)
+        if stored.error:
+            errors[stored.error] = getattr(holder, stored.error)
+    if any(error is not None for error in errors.values()):
+        document |= errors
     return document
 
 
 def _scope(scope: ScopeResult, *, singular_values: bool) -> dict[str, Any]:
-    spectrum = None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values)
-    document = {
+    document: dict[str, Any] = {
         "parameters": scope.parameters,
-        "energy": scope.energy,
-        "predictors": [_predictor(predictor) for predictor in scope.predictors],
-        "spectrum": spectrum,
+        "energy": scope.energy,  # for its place: what holds figures comes behind it
+        "predictors": [{"predictor": p.predictor, **_figures(PREDICTOR, p)} for p in scope.predictors],
+        "spectrum": None if scope.spectrum is None else _spectrum(scope.spectrum, singular_values),
+        **_figures(SCOPE, scope),
     }
-    if scope.energy_error is not None:
-        document["energy_error"] = scope.energy_error
     if scope.subspace is not None:
-        document["subspace"] = _subspace(scope.subspace)
+        document["subspace"] = {
+            "dimensions": scope.subspace.dimensions,
+            "window": scope.subspace.window,
+            **{rows: _subspace(getattr(scope.subspace, rows)) for rows in ROWS},
+        }
     return document
 
 
-def _subspace(subspace: SubspaceResult) -> dict[str, Any]:
-    document = dataclasses.asdict(subspace)
-    for measure in (document["gradients"], document["increments"]):
-        if not measure["windows"]:  # of tensors there are none
-            del measure["windows"]
+def _subspace(measure: SubspaceMeasure) -> dict[str, Any]:
+    document = _figures(SUBSPACE, measure)
+    if measure.windows:  # of tensors there are none
+        document["windows"] = [{"row": w.row, **_figures(SUBSPACE, w)} for w in measure.windows]
     return document
 
 
@@ -197,10 +203,8 @@ def _spectrum(spectrum: SpectrumResult, singular_values: bool) -> dict[str, Any]
         "method": spectrum.method,
         "confidence": spectrum.confidence,
         "energy": spectrum.energy,
-        "rank": [dataclasses.asdict(rank) for rank in spectrum.rank],
-        "stable_rank": spectrum.stable_rank,
-        "effective_rank": spectrum.effective_rank,
-        "participation_ratio": spectrum.participation_ratio,
+        "rank": [{"epsilon": rank.epsilon, **_figures(RANK, rank)} for rank in spectrum.rank],
+        **_figures(SPECTRUM, spectrum),
     }
     if spectrum.count_bounds:
         document["bounds"] = dict(spectrum.count_bounds)
@@ -265,7 +269,15 @@ def _search(search: PredictorSearch) -> dict[str, Any]:
 def _found(scope: ScopeSearch) -> dict[str, Any]:
     document: dict[str, Any] = {
         "best": scope.best.predictor if scope.best else None,
-        "found": [{**dataclasses.asdict(item), "predicts": item.predicts} for item in scope.found],
+        "found": [
+            {
+                "family": item.family,
+                "predictor": item.predictor,
+                **_figures(FOUND, item),
+                "predicts": item.predicts,
+            }
+            for item in scope.found
+        ],
         "why": scope.why or None,
     }
     if scope.steps:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..results.projection import Projection
+from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Part, stored_in
 from ..results.result import (
     Analysis,
     Cost,
@@ -173,31 +174,40 @@ def _settings(held: Fields) -> Settings:
     return dataclasses.replace(settings, epsilons=tuple(map(float, settings.epsilons)))
 
 
+def _figures(part: Part, held: Fields) -> dict[str, Any]:
+    """The figures that an object of a part holds, by the fields of the part's dataclass."""
+    found: dict[str, Any] = {}
+    for stored, quantity in stored_in(part):
+        whole = quantity.whole
+        found[stored.name] = _figure(held, stored.name, whole, null=stored.null, always=stored.always)
+        for end in stored.ends:
+            found[end] = _figure(held, end, whole, null=stored.open, always=True)
+        if stored.error:
+            found[stored.error] = held.maybe_number(stored.error)
+    return found
+
+
+def _figure(held: Fields, name: str, whole: bool, *, null: bool, always: bool) -> float | None:
+    """A count or a number. null : whether it may be unknown; always : whether it must be there even then"""
+    unknown = held.value(name) is None if always else not held.has(name)
+    if unknown and null:
+        return None
+    return held.count(name) if whole else held.number(name)
+
+
 def _scope(held: Fields) -> ScopeResult:
-    error = None
-    if "energy_error" in held.held:  # null where it is not finite
-        error = math.inf if not held.has("energy_error") else held.number("energy_error")
+    parameters, figures = held.count("parameters"), _figures(SCOPE, held)
+    if "energy_error" in held.held and not held.has("energy_error"):  # null where it is not finite
+        figures["energy_error"] = math.inf
     return ScopeResult(
-        held.count("parameters"),
-        held.number("energy"),
-        tuple(map(_predictor, held.inners("predictors"))),
-        None if held.value("spectrum") is None else _spectrum(held.inner("spectrum")),
+        parameters,
+        predictors=tuple(
+            PredictorResult(predictor.text("predictor"), **_figures(PREDICTOR, predictor))
+            for predictor in held.inners("predictors")
+        ),
+        spectrum=None if held.value("spectrum") is None else _spectrum(held.inner("spectrum")),
         subspace=_subspace(held.inner("subspace")) if held.has("subspace") else None,
-        energy_error=error,
-    )
-
-
-def _predictor(held: Fields) -> PredictorResult:
-    return PredictorResult(
-        predictor=held.text("predictor"),
-        path_length=held.number("path_length"),
-        kappa=held.known_number("kappa"),
-        scaled_kappa=held.known_number("scaled_kappa"),
-        scale=held.known_number("scale"),
-        path_length_error=held.maybe_number("path_length_error"),
-        kappa_error=held.maybe_number("kappa_error"),
-        scaled_kappa_error=held.maybe_number("scaled_kappa_error"),
-        scale_error=held.maybe_number("scale_error"),
+        **figures,
     )
 
 
@@ -205,26 +215,15 @@ def _subspace(held: Fields) -> SubspaceResult:
     return SubspaceResult(
         held.count("dimensions", least=1),
         held.count("window", least=2),
-        _measure(held.inner("gradients")),
-        _measure(held.inner("increments")),
+        **{rows: _measure(held.inner(rows)) for rows in ROWS},
     )
 
 
 def _measure(held: Fields) -> SubspaceMeasure:
     windows = held.inners("windows") if held.has("windows") else []
     return SubspaceMeasure(
-        held.known_number("fraction"),
-        held.known_number("overlap"),
-        held.known_count("directions"),
-        tuple(
-            SubspaceWindow(
-                window.count("row"),
-                window.known_number("fraction"),
-                window.known_number("overlap"),
-                window.known_count("directions"),
-            )
-            for window in windows
-        ),
+        **_figures(SUBSPACE, held),
+        windows=tuple(SubspaceWindow(item.count("row"), **_figures(SUBSPACE, item)) for item in windows),
     )
 
 
@@ -233,20 +232,10 @@ def _spectrum(held: Fields) -> SpectrumResult:
     return SpectrumResult(
         method=held.text("method"),
         confidence=held.number("confidence"),
-        energy=held.number("energy"),
+        **_figures(SPECTRUM, held),
         rank=tuple(
-            RankResult(
-                rank.number("epsilon"),
-                rank.known_count("rank"),
-                rank.count("lower"),
-                rank.count("upper"),
-                rank.maybe_number("residual"),
-            )
-            for rank in held.inners("rank")
+            RankResult(rank.number("epsilon"), **_figures(RANK, rank)) for rank in held.inners("rank")
         ),
-        stable_rank=held.known_number("stable_rank"),
-        effective_rank=held.known_number("effective_rank"),
-        participation_ratio=held.known_number("participation_ratio"),
         singular_values=singular_values,
         growth=tuple(
             GrowthPoint(
@@ -336,16 +325,7 @@ def _found(name: str | None, held: Fields) -> ScopeSearch:
 
 def _found_predictor(held: Fields) -> FoundPredictor:
     lower, upper = held.known_number("lower"), held.known_number("upper")
+    figures = _figures(FOUND, held)
     if lower is not None and upper is None:  # JSON has no infinity: there is an interval, without an end
-        upper = math.inf
-    return FoundPredictor(
-        family=held.text("family"),
-        predictor=held.text("predictor"),
-        path_length=held.number("path_length"),
-        kappa=held.number("kappa"),
-        scaled_kappa=held.number("scaled_kappa"),
-        scale=held.known_number("scale"),
-        held_out=held.known_number("held_out"),
-        lower=lower,
-        upper=upper,
-    )
+        figures["upper"] = math.inf
+    return FoundPredictor(held.text("family"), held.text("predictor"), **figures)

@@ -16,39 +16,30 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import UsageError
 from ..predictors import parse_predictor
+from ..results.quantities import (
+    BEST,
+    BETTER,
+    BY_EPSILON,
+    BY_PREDICTOR,
+    BY_ROWS,
+    HIGHER,
+    LOWER,
+    ROWS,
+    WORSE,
+    Quantity,
+    of_rules,
+    spelled,
+)
 from ..results.result import Settings
 
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
-VERDICTS = ("worse", "better", "higher", "lower", "changed")
-BEST = "best"
-"""Stands for the predictor with the least path length, in kappa[best]."""
-BY_PREDICTOR, BY_EPSILON = "predictor", "epsilon"
-
-QUANTITIES: Mapping[str, str] = {
-    "kappa": BY_PREDICTOR,
-    "scaled_kappa": BY_PREDICTOR,
-    "scale": BY_PREDICTOR,
-    "path_length": BY_PREDICTOR,
-    "rank": BY_EPSILON,
-    "residual": BY_EPSILON,
-    "effective_rank": "",
-    "stable_rank": "",
-    "participation_ratio": "",
-    "increment_energy": "",
-    "energy": "",
-    "grad_norm": "",
-}
-"""What rules can be about, and what stands in its brackets."""
-OF_SPECTRUM = frozenset(
-    ("rank", "residual", "effective_rank", "stable_rank", "participation_ratio", "increment_energy")
-)
-
+VERDICTS = (WORSE, BETTER, HIGHER, LOWER, "changed")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _OPERATOR_LIKE = re.compile(r"[=<>!~≤≥≠]+")
 _MEANT = {"=": "==", "=>": ">=", "=<": "<=", "=!": "!=", "<>": "!=", "≤": "<=", "≥": ">=", "≠": "!="}
@@ -101,7 +92,7 @@ class Rule:
     @property
     def subject(self) -> str:
         """The quantity with its argument, as the CSV column is called."""
-        return f"{self.quantity}[{self.argument}]" if self.argument else self.quantity
+        return spelled(self.quantity, self.argument)
 
 
 @dataclass(frozen=True)
@@ -123,6 +114,22 @@ class Vocabulary:
         specs = ("zero", *(parse_predictor(spec).spec for spec in settings.predictors))
         return cls(tuple(dict.fromkeys(specs)), settings.epsilons, spectrum=settings.rank != "none")
 
+    def arguments(self, quantity: Quantity) -> list[str]:
+        """What can stand in the brackets of a quantity, but for BEST; [""] where it has none."""
+        return {
+            "": [""],
+            BY_PREDICTOR: list(self.predictors),
+            BY_EPSILON: [repr(float(epsilon)) for epsilon in self.epsilons],
+            BY_ROWS: list(ROWS),
+        }[quantity.argument]
+
+    def subjects(self) -> Iterator[str]:
+        """All that a rule can be about, as it is spelled."""
+        for name, quantity in of_rules().items():
+            if self.spectrum or not quantity.part.of_spectrum:
+                best = [BEST] if quantity.of_best else []
+                yield from (spelled(name, argument) for argument in [*best, *self.arguments(quantity)])
+
 
 def parse_rule(text: str, known: Vocabulary) -> Rule:
     """The rule that `text` says. Raises RuleError with the place, and with what is known there."""
@@ -133,6 +140,7 @@ class _Parser:
     def __init__(self, text: str, known: Vocabulary) -> None:
         self._text = text
         self._known = known
+        self._quantities = of_rules()
         self._at = 0
 
     def rule(self) -> Rule:
@@ -140,32 +148,33 @@ class _Parser:
         quantity = self._quantity()
         argument = self._argument(quantity)
         condition = self._condition(quantity, argument)
-        return Rule(quantity, argument, condition, self._pattern())
+        return Rule(quantity.name, argument, condition, self._pattern())
 
-    def _quantity(self) -> str:
+    def _quantity(self) -> Quantity:
         start, name = self._at, self._take(_NAME)
         if name is None:
-            self._fail(f"a rule begins with a quantity: {self._quantities()}", start)
-        if name not in QUANTITIES:
-            near = difflib.get_close_matches(name, QUANTITIES, 1)
+            self._fail(f"a rule begins with a quantity: {self._listed()}", start)
+        if name not in self._quantities:
+            near = difflib.get_close_matches(name, self._quantities, 1)
             meant = f" (did you mean {near[0]}?)" if near else ""
-            self._fail(f"no quantity '{name}'{meant}; known are {self._quantities()}", start)
-        if name in OF_SPECTRUM and not self._known.spectrum:
+            self._fail(f"no quantity '{name}'{meant}; known are {self._listed()}", start)
+        quantity = self._quantities[name]
+        if quantity.part.of_spectrum and not self._known.spectrum:
             self._fail(f"without a spectrum there is no {name}: leave --rank none away", start)
-        return name
+        return quantity
 
-    def _argument(self, quantity: str) -> str:
-        kind = QUANTITIES[quantity]
+    def _argument(self, quantity: Quantity) -> str:
+        name, kind = quantity.name, quantity.argument
         self._skip_spaces()
         opened = self._at
         bracket = self._take(re.compile(r"\["))
         if not kind:
             if bracket:
-                self._fail(f"{quantity} takes nothing in brackets", opened)
+                self._fail(f"{name} takes nothing in brackets", opened)
             return ""
-        example = f"{quantity}[{self._example(kind)}]"
+        example = f"{name}[{self._example(quantity)}]"
         if bracket is None:
-            self._fail(f"{quantity} needs its {kind} in brackets, such as {example}", opened)
+            self._fail(f"{name} needs its {kind} in brackets, such as {example}", opened)
         self._skip_spaces()
         start = self._at
         close = self._text.find("]", start)
@@ -174,28 +183,31 @@ class _Parser:
         self._at = close + 1
         return self._known_argument(quantity, self._text[start:close].strip(), start)
 
-    def _known_argument(self, quantity: str, word: str, start: int) -> str:
-        kind = QUANTITIES[quantity]
-        computed = self._known_arguments(kind)
-        if word == BEST and quantity == "kappa":
+    def _known_argument(self, quantity: Quantity, word: str, start: int) -> str:
+        kind = quantity.argument
+        computed = self._known.arguments(quantity)
+        if word == BEST and quantity.of_best:
             return word
         if word == BEST and kind == BY_PREDICTOR:
-            self._fail(f"'{BEST}' goes with kappa alone: name the predictor", start)
+            able = " and ".join(name for name, other in self._quantities.items() if other.of_best)
+            self._fail(f"'{BEST}' goes with {able} alone: name the predictor", start)
         if kind == BY_PREDICTOR:
             try:
                 word = parse_predictor(word).spec
             except UsageError as error:
                 self._fail(str(error), start)
-        else:
+        elif kind == BY_EPSILON:
             try:
                 word = repr(float(word))
             except ValueError:
                 self._fail(f"'{word}' is no epsilon; in use are {', '.join(computed)}", start)
+        elif word not in computed:
+            self._fail(f"no {kind} '{word}'; known are {', '.join(computed)}", start)
         if word not in computed:
             self._fail(f"{kind} {word} is not in use ({', '.join(computed)} are): add --{kind} {word}", start)
         return word
 
-    def _condition(self, quantity: str, argument: str) -> Limit | str:
+    def _condition(self, quantity: Quantity, argument: str) -> Limit | str:
         self._skip_spaces()
         start = self._at
         verdict = self._take(_NAME)
@@ -209,21 +221,20 @@ class _Parser:
         self._skip_spaces()
         return self._limit(operator)
 
-    def _verdict(self, quantity: str, argument: str, word: str, start: int) -> str:
+    def _verdict(self, quantity: Quantity, argument: str, word: str, start: int) -> str:
+        name = quantity.name
         if word not in VERDICTS:
             near = difflib.get_close_matches(word, VERDICTS if self._known.baseline else (), 1)
             meant = f" (did you mean {near[0]}?)" if near else ""
             self._fail(f"'{word}' is no condition{meant}; {self._conditions()}", start)
         self._needs_baseline(f"'{word}'", start)
-        if quantity not in self._known.judged:
+        if name not in self._known.judged:
             able = ", ".join(self._known.judged)
-            self._fail(
-                f"{quantity} has no interval to judge by ({able} have); give a limit such as > +5%", start
-            )
-        if word in ("worse", "better") and "kappa" not in quantity:
-            self._fail(f"{quantity} is neither good nor bad; say higher or lower", start)
-        if argument == "zero" and "kappa" in quantity:
-            self._fail(f"{quantity}[zero] is 1 in every run", start)
+            self._fail(f"{name} has no interval to judge by ({able} have); give a limit such as > +5%", start)
+        if word in (WORSE, BETTER) and not quantity.better:
+            self._fail(f"{name} is neither good nor bad; say higher or lower", start)
+        if argument == "zero" and quantity.of_zero is not None:
+            self._fail(f"{spelled(name, argument)} is {quantity.of_zero:g} in every run", start)
         return word
 
     def _limit(self, operator: str) -> Limit:
@@ -274,18 +285,12 @@ class _Parser:
         if not self._known.baseline:
             self._fail(f"{what} needs a baseline: only compare has one", start)
 
-    def _quantities(self) -> str:
-        arguments = {BY_PREDICTOR: "[PREDICTOR]", BY_EPSILON: "[EPSILON]", "": ""}
-        return ", ".join(name + arguments[kind] for name, kind in QUANTITIES.items())
+    def _listed(self) -> str:
+        return ", ".join(spelled(name, q.argument.upper()) for name, q in self._quantities.items())
 
-    def _known_arguments(self, kind: str) -> list[str]:
-        if kind == BY_PREDICTOR:
-            return list(self._known.predictors)
-        return [repr(float(epsilon)) for epsilon in self._known.epsilons]
-
-    def _example(self, kind: str) -> str:
-        known = [word for word in self._known_arguments(kind) if word != "zero"]
-        return known[0] if known else kind.upper()
+    def _example(self, quantity: Quantity) -> str:
+        known = [word for word in self._known.arguments(quantity) if word != "zero"]
+        return known[0] if known else quantity.argument.upper()
 
     def _skip_spaces(self) -> None:
         while self._at < len(self._text) and self._text[self._at].isspace():

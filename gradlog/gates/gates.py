@@ -11,48 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..results.projection import DEVIATIONS
-from ..results.reasons import ALL_ZERO
-from ..results.result import Analysis, ScopeResult, SpectrumResult, TensorResult
-from .gate_rule import BEST, BY_EPSILON, QUANTITIES, Limit, Rule
-
-NO_NUMBER = "it is beyond float64: scale the gradients"
-NO_RESIDUAL = (
-    "the result holds no residual, as those of an early gradmf: write it anew with analyze --format json, or "
-    "give the store"
-)
-NO_COUNT = "the result holds none: write it anew with analyze --format json, or give the store"
-SKETCHED = "a sketch estimates it; the log of gradients itself decides, or a larger sketch"
-SKETCHED_UNSURE = "a sketch estimates it, with no standard error: give the log of gradients itself"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What is known of a quantity for certain: it lies in [lower, upper].
-
-    value : the figure to show, None where there is none: that is violated by a limit, or cannot be decided
-    doubt : why lower < upper or there is no value, and what to do about it
-    """
-
-    value: float | None
-    lower: float
-    upper: float
-    doubt: str = ""
-
-    @classmethod
-    def exact(cls, value: float) -> Reading:
-        """A figure that is as good as float64 has it; none at all where it is beyond that, or no number."""
-        return cls(value, value, value) if math.isfinite(value) else cls.nothing(NO_NUMBER)
-
-    @classmethod
-    def nothing(cls, why: str) -> Reading:
-        """No figure at all."""
-        return cls(None, -math.inf, math.inf, why)
-
-    @property
-    def sound(self) -> bool:
-        """Whether all of it are numbers: NaN compares false with everything, and would pass every limit."""
-        return not any(map(math.isnan, (self.value or 0.0, self.lower, self.upper)))
+from ..results.quantities import BETTER, HIGHER, LOWER, NO_NUMBER, QUANTITIES, WORSE, Reading
+from ..results.result import Analysis, ScopeResult, TensorResult
+from .gate_rule import Limit, Rule
 
 
 @dataclass(frozen=True)
@@ -105,7 +66,7 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
             findings.append(Finding(name, reading, certain=holds is True))
     if not findings:
         return None
-    return Violation(analysis.run.path, rule, worst_first(findings, rule.condition))
+    return Violation(analysis.run.path, rule, worst_first(findings, rule))
 
 
 def scopes_of(analysis: Analysis, pattern: str | None) -> Sequence[ScopeResult]:
@@ -170,10 +131,13 @@ def _percent(difference: float, base: float) -> float:
     return 100 * difference / base
 
 
-def worst_first(findings: Iterable[Finding], condition: Limit | str) -> tuple[Finding, ...]:
-    """Certain findings before others, each by how far they are past the limit."""
+def worst_first(findings: Iterable[Finding], rule: Rule) -> tuple[Finding, ...]:
+    """Certain findings before others, each by how far they are past the rule's limit."""
+    condition = rule.condition
     symbol = condition if isinstance(condition, str) else condition.operator
-    upwards = symbol in (">", ">=", "worse", "higher")
+    if symbol in (WORSE, BETTER):  # by what it is called to have a higher figure
+        symbol = HIGHER if QUANTITIES[rule.quantity].verdicts[1] == symbol else LOWER
+    upwards = symbol in (">", ">=", HIGHER)
     sign = -1 if upwards else 0 if symbol in ("==", "!=", "changed") else 1
 
     def place(finding: Finding) -> tuple[bool, bool, float]:
@@ -185,86 +149,4 @@ def worst_first(findings: Iterable[Finding], condition: Limit | str) -> tuple[Fi
 
 def read_quantity(scope: ScopeResult, rule: Rule, rows: int) -> Reading:
     """What is known of the rule's quantity in one scope. rows : N of the run"""
-    if rule.quantity == "energy":
-        return _estimate(scope, scope.energy, scope.energy_error)
-    if rule.quantity == "grad_norm":
-        energy = _estimate(scope, scope.energy, scope.energy_error)
-        if energy.value is None:
-            return energy
-        value, low, high = (
-            math.sqrt(max(0.0, end) / rows) for end in (energy.value, energy.lower, energy.upper)
-        )
-        return Reading(value, low, high, energy.doubt)
-    if rule.quantity in ("kappa", "scaled_kappa", "scale", "path_length"):
-        return _of_predictor(scope, rule)
-    spectrum = scope.spectrum
-    if spectrum is None:
-        return Reading.nothing("it was analyzed with --rank none")
-    if rule.quantity == "increment_energy":
-        return _estimate(scope, spectrum.energy, None)
-    if QUANTITIES[rule.quantity] == BY_EPSILON:
-        return _of_epsilon(scope, spectrum, rule)
-    return _soft_count(spectrum, rule.quantity, min(rows - 1, scope.parameters))
-
-
-def _estimate(scope: ScopeResult, value: float, error: float | None) -> Reading:
-    """A sum over steps, or what is made of some. error : standard error, None where there is none"""
-    if not scope.estimated or error == 0.0:
-        return Reading.exact(value)
-    if error is None or not math.isfinite(error):
-        return Reading(value, -math.inf, math.inf, SKETCHED_UNSURE)
-    likely = DEVIATIONS * error
-    return Reading(value, value - likely, value + likely, SKETCHED)
-
-
-def _of_predictor(scope: ScopeResult, rule: Rule) -> Reading:
-    result = next((p for p in scope.predictors if p.predictor == rule.argument), None)
-    if rule.argument == BEST:
-        result = scope.best
-    value: float | None = None if result is None else getattr(result, rule.quantity)
-    if result is not None and value is not None:
-        return _estimate(scope, value, getattr(result, f"{rule.quantity}_error"))
-    if scope.energy == 0:
-        return Reading.nothing(ALL_ZERO)
-    if result is None:
-        measured = "no predictor but zero" if rule.argument == BEST else f"predictor {rule.argument} not"
-        return Reading.nothing(f"{measured} was measured: give --predictor")
-    return Reading.nothing("all predictions are zero" if rule.quantity == "scale" else NO_NUMBER)
-
-
-def _of_epsilon(scope: ScopeResult, spectrum: SpectrumResult, rule: Rule) -> Reading:
-    rank = next((r for r in spectrum.rank if repr(r.epsilon) == rule.argument), None)
-    if rank is None:
-        return Reading.nothing(f"epsilon {rule.argument} was not asked for: give --epsilon {rule.argument}")
-    if rule.quantity == "rank":
-        certain = rank.rank is not None and rank.lower == rank.upper
-        return Reading(rank.rank, rank.lower, rank.upper, "" if certain else _advice(spectrum))
-    if spectrum.method == "exact":
-        return Reading.nothing(NO_RESIDUAL) if rank.residual is None else Reading.exact(rank.residual)
-    # By the definition of r*, what it leaves out is at most that share.
-    most = rank.epsilon * spectrum.energy
-    certain_bounds = spectrum.method == "incremental"
-    value = most if certain_bounds and rank.residual is None else rank.residual
-    return Reading(value, 0.0, math.inf if scope.estimated else most, _estimated(spectrum))
-
-
-def _soft_count(spectrum: SpectrumResult, quantity: str, dimension: int) -> Reading:
-    value: float | None = getattr(spectrum, quantity)
-    if value is None:
-        if spectrum.energy == 0:
-            return Reading.nothing("the gradients never change")
-        sketch = spectrum.method == "sketch"
-        return Reading.nothing("the sketch cannot tell; a larger --sketch-dim may" if sketch else NO_COUNT)
-    bounds = spectrum.bounds_of(quantity)
-    if bounds is None:
-        return Reading(value, 1.0, max(1.0, dimension), _estimated(spectrum))
-    return Reading(value, *bounds, "" if bounds[0] == bounds[1] else _advice(spectrum))
-
-
-def _advice(spectrum: SpectrumResult) -> str:
-    larger = "--sketch-dim" if spectrum.method == "sketch" else "--memory"
-    return f"the {spectrum.method} method gives bounds; a larger {larger} narrows them"
-
-
-def _estimated(spectrum: SpectrumResult) -> str:
-    return f"the {spectrum.method} method estimates it; --rank exact computes it, or hold a rank[] to a limit"
+    return QUANTITIES[rule.quantity].reading(scope, rule.argument, rows)

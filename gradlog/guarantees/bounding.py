@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import regret_rows
 from .stationarity import stationarity_rows
 from .variation import variation_rows
+
+if TYPE_CHECKING:
+    from ..logs.opening import Run
 
 BEYOND = "beyond float64: scale the gradients, or give a smaller --radius"
 
@@ -75,7 +78,7 @@ def _within_float64(row: Guarantee) -> Guarantee:
 
 
 def analyze_for_bounds(
-    run: str | os.PathLike[str],
+    run: Run,
     settings: Settings,
     *,
     threads: int | None,

@@ -12,6 +12,8 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
+from .whole_file import in_one_step
+
 PARTIAL = ".partial"
 """End of the names of what a process that died was still writing; nothing by such a name is part of a log."""
 
@@ -36,12 +38,8 @@ class AtomicStore(LocalStore):
             self._running += 1
         beside = key + PARTIAL
         try:
-            await super().set(beside, value)
-            (self.root / beside).replace(self.root / key)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                (self.root / beside).unlink()
-            raise
+            with in_one_step(self.root / beside, self.root / key):
+                await super().set(beside, value)
         finally:
             with self._changed:
                 self._running -= 1

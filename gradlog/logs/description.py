@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
 from ..results.result import LogWarning
-from .inventory import take_inventory
-from .log import GradientLog, Tensor, open_log
+from .log import GradientLog, Tensor
+from .opening import Run, open_log
 from .store import codec_pipeline
 
 
@@ -42,13 +41,14 @@ class TensorDescription:
 class LogDescription:
     """One log as stored.
 
-    format_version : None for a foreign layout; steps : first and last training step
+    format_version : None for a foreign layout; zarr_format : None where no Zarr store holds it
+    steps : first and last training step
     step_axis : what the rows lie along, in words; left_out : why other arrays are no gradients, by path
     """
 
     path: str
     format_version: int | None
-    zarr_format: int
+    zarr_format: int | None
     rows: int
     steps: tuple[int, int]
     parameters: int
@@ -62,12 +62,10 @@ class LogDescription:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe(
-    path: str | os.PathLike[str], *, truncate: bool = False, gradients: Sequence[str] = ()
-) -> LogDescription:
+def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()) -> LogDescription:
     """Describe the log at `path` from its metadata and the names and sizes of its chunks.
 
-    truncate, gradients : as of `open_log`. Tensors that cannot be read are told in `warnings`.
+    path, truncate, gradients : as of `open_log`. Tensors that cannot be read are told in `warnings`.
 
     Raises what `open_log` raises.
     """
@@ -97,7 +95,7 @@ def describe(
 
 def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
     try:
-        inventory = take_inventory(tensor.name, tensor.array, log.rows, axis=tensor.step_axis, sizes=True)
+        inventory = tensor.inventory(log.rows, sizes=True)
     except DataError as error:
         raise DataError(f"{log.path}: {error}") from error
     return TensorDescription(

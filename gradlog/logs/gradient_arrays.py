@@ -16,11 +16,10 @@ from ..errors import DataError, UsageError
 from ..naming import matching, shown
 from .entry_types import EntryType, entry_type, stored_type
 from .hierarchy import Hierarchy, Node
+from .log import GRADS, STEP
 
 SHOWN = 4
 """Names that a message shows."""
-GRADS = "grads"
-STEP = "step"
 STEP_AXES = (
     "step", "steps", "global_step", "train_step", "training_step", "optimizer_step", "iteration",
     "iterations", "iter", "iters", "update", "updates", "time", "t", "epoch", "epochs", "row", "rows",

@@ -1,57 +1,193 @@
-"""A gradient log: which arrays of a store are gradients, how many rows are committed, and what they mean."""
+"""What the program needs of a log, wherever it lies: a `GradientLog`, its `Tensor`s, and its series.
+
+Nothing here knows of Zarr. A log of Zarr arrays is made by `opening`, of tensors of `zarr_tensor`; whatever
+else holds gradients is one more subclass of `Tensor`, put into a `GradientLog`.
+"""
 
 from __future__ import annotations
 
-import os
+import abc
+import functools
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import StorePath
 
-from ..errors import DataError, first_line
-from ..naming import matching, shown
+from ..errors import DataError
+from ..naming import matching
 from ..results.projection import Projection
 from ..results.result import LogWarning
-from .entry_types import stored_type
-from .gradient_arrays import GRADS as GRADS
-from .gradient_arrays import STEP as STEP
-from .gradient_arrays import Choice, bare_array, choose_arrays
-from .hierarchy import Hierarchy, Node, read_hierarchy
-from .inventory import take_inventory
-from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, open_place, zarrs_is_installed
-from .tensor import Tensor as Tensor
-from .zarr_array import make_array, padded_array
+from .inventory import ChunkInventory, grid_shape
 
 FORMAT_VERSION = 1
-SHOWN = 6
-"""Names that a warning shows."""
+GRADS = "grads"
+STEP = "step"
 
 
 @dataclass(frozen=True)
+class Tensor(abc.ABC):
+    """One parameter tensor's gradients: rows of numbers that are read a box at a time.
+
+    A subclass has to say `rows`, `shape`, `dtype` and `chunks`, and to `read`. All else has an answer that
+    is right for whatever is stored whole and plain, and that may be told better: plans and estimates follow
+    from it, and of the numbers the order of their sums at most.
+
+    Shapes and chunks have the step axis first, wherever it is stored. Nothing may change while a log is
+    analyzed.
+    """
+
+    name: str
+
+    @property
+    @abc.abstractmethod
+    def rows(self) -> int:
+        """Rows stored, committed or not."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the parameter, without the step axis."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> str:
+        """Name of the type of the entries: "float32", "bfloat16", "complex64", "packed int16", ..."""
+
+    @property
+    @abc.abstractmethod
+    def chunks(self) -> tuple[int, ...]:
+        """What is decoded at once, (rows, *shape): blocks are cut along it. Extents of at least 1."""
+
+    @abc.abstractmethod
+    def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
+        """Fill `out` with gradients, in a thread that reads ahead of their use.
+
+        Parameters
+        ----------
+        rows : (first, last + 1) stored rows
+        box : slices of the axes of `shape`, with start and stop inside of it
+        out : (rows, entries of the box) float32 or float64, at least as wide as `compute_dtype`; entries
+            of the box are in C order
+        room : bytes to stay within while chunks are decoded, as far as single chunks allow
+
+        Raises DataError, without the log's name, for what cannot be read.
+        """
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """Number of parameters, the product of `shape`."""
+        return math.prod(self.shape)
+
+    @property
+    def compute_dtype(self) -> np.dtype[np.floating[Any]]:
+        """float64 where entries need it, else float32, which holds the narrower types exactly."""
+        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one entry as stored and not encoded."""
+        return int(self.compute_dtype.itemsize)
+
+    @property
+    def in_place(self) -> bool:
+        """Entries are read right into their place: no memory beside that of `out`."""
+        return False
+
+    @property
+    def compressed(self) -> bool:
+        """A part of a chunk cannot be read without decoding all of it."""
+        return False
+
+    @property
+    def read_in_part(self) -> bool:
+        """A piece of a chunk is read without the rest of it."""
+        return False
+
+    @property
+    def fast(self) -> object | None:
+        """None where each chunk costs Python's time; anything else where it does not."""
+        return None
+
+    @property
+    def reader(self) -> str:
+        """What reads the chunks, as reports name it."""
+        return "python"
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of what encodes the entries, in that order: how long reading is thought to take."""
+        return ()
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of a shard (what is one object in the store), None without sharding."""
+        return None
+
+    @property
+    def made_of(self) -> tuple[int, ...] | None:
+        """In a sketch: shape of the parameter whose gradients these sums are made of; None for a copy."""
+        return None
+
+    @property
+    def fill_is_finite(self) -> bool:
+        """Whether a chunk that is absent reads as finite gradients."""
+        return True
+
+    def inventory(self, rows: int, *, sizes: bool = False) -> ChunkInventory:
+        """Which chunks of the first `rows` rows are stored, nothing decoded: here, all of them.
+
+        sizes : also add up the encoded bytes
+
+        Raises DataError, without the log's name, where that cannot be found out.
+        """
+        grid = grid_shape((rows, *self.shape), self.chunks)
+        size = rows * self.parameters * self.entry_bytes if sizes else None
+        return ChunkInventory(math.prod(grid), (), size, height=self.chunks[0], across=math.prod(grid[1:]))
+
+
+class Series(Protocol):
+    """One value a row: an array of Zarr's, of NumPy's, or of what else has a shape and gives slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N,), at least as many as the log has rows."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """The values of some rows, as NumPy takes them. Whatever it raises becomes a DataError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class GradientLog:
     """An opened log.
 
-    path : as given; format_version : 1, or None for a foreign layout
+    path : as given, or the place in a store: what messages and results call it
+    format_version : 1, or None for a foreign layout; zarr_format : None where no Zarr store holds it
     tensors : in the order of their names; rows : committed rows; step : (rows,) int64 training steps
-    series : scalar series by name, decoded by zarr-python; attributes : of the root, as stored
+    series : scalar series by name; attributes : of the root, as stored
     left_out : reasons why other arrays are no gradients, by path
     faults : what keeps tensors from being read, by name: `check` raises it where one is wanted
     step_axis : what the rows lie along, in words
     """
 
     path: str
-    format_version: int | None
-    zarr_format: int
+    format_version: int | None = None
+    zarr_format: int | None = None
     tensors: tuple[Tensor, ...]
     rows: int
     step: NDArray[np.int64] = field(repr=False)
-    series: Mapping[str, zarr.Array[Any]] = field(repr=False)
-    attributes: Mapping[str, Any]
-    warnings: tuple[LogWarning, ...]
+    series: Mapping[str, Series] = field(default_factory=dict, repr=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[LogWarning, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
     faults: Mapping[str, str] = field(default_factory=dict, repr=False)
     step_axis: str = ""
@@ -62,7 +198,7 @@ class GradientLog:
         if wanted:
             first = next(iter(wanted))
             raise DataError(
-                f"{self.path}: {_first_fault(wanted)}; mend it, or leave it out with --exclude '{first}'"
+                f"{self.path}: {first_fault(wanted)}; mend it, or leave it out with --exclude '{first}'"
             )
 
     @property
@@ -71,124 +207,16 @@ class GradientLog:
         return sum(tensor.parameters for tensor in self.tensors)
 
 
-def open_log(
-    path: str | os.PathLike[str],
-    *,
-    truncate: bool = False,
-    gradients: Sequence[str] = (),
-    tensors: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> GradientLog:
-    """Open a gradient log without reading gradients.
-
-    Takes format 1 and what others write: groups whose arrays share a step axis, or a single array (N, D);
-    Zarr v2 or v3, directory or zip.
-
-    Parameters
-    ----------
-    path : folder or zip file of a Zarr store
-    truncate : where tensors have different numbers of rows, take the rows that all have, and warn
-    gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself; none
-        to tell by axes, shapes and names
-    tensors, exclude : globs on names of tensors: only those chosen count for rows and faults
-
-    Raises
-    ------
-    StoreNotFoundError, DataError : see the messages; each names the path and what was found
-    UsageError : `gradients` matches no array
-    """
-    return read_log(
-        os.fspath(path), open_place(path), truncate=truncate, gradients=gradients, tensors=tensors,
-        exclude=exclude,
-    )  # fmt: skip
-
-
-def read_log(
-    name: str,
-    place: StorePath,
-    *,
-    truncate: bool = False,
-    gradients: Sequence[str] = (),
-    tensors: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> GradientLog:
-    """The log at a place in a store, called `name`. Otherwise as `open_log`."""
-    hierarchy = read_hierarchy(name, place)
-    attributes = dict(hierarchy.root.attributes)
-    warnings: list[LogWarning] = []
-    if hierarchy.root.is_array:
-        version, choice = None, bare_array(name, hierarchy.root)
-    else:
-        version = _format_version(name, attributes)
-        choice = choose_arrays(name, hierarchy, gradients, version is not None)
-        if version is not None and choice.step is None:
-            nothing = "with no row: nothing was logged yet"
-            what = "without its `step` array (N,)" if hierarchy.arrays else nothing
-            raise DataError(f"{name}: a log of format {version} {what}")
-    if gradients and (version is not None or hierarchy.root.is_array):
-        told = "the log says itself which arrays are gradients, and --gradients serves nothing"
-        warnings.append(LogWarning("gradients-unused", told))
-    opened, series = _open_arrays(place, choice)
-    steps = None if choice.step is None else _read_steps(name, place, choice.step, version, warnings)
-    warnings += _hierarchy_warnings(hierarchy, choice, version)
-    warnings += [LogWarning(code, told) for code, told in choice.doubts]
-    names = chosen_names([*(tensor.name for tensor in opened), *choice.faults], tensors, exclude)
-    counted = [tensor for tensor in opened if tensor.name in names] or opened
-    if not opened:
-        raise DataError(f"{name}: {_first_fault(choice.faults)}")
-    rows = _committed_rows(name, counted, steps, truncate, choice.told, warnings)
-    step = np.arange(rows, dtype=np.int64) if steps is None else steps[:rows]
-    warnings += _step_warnings(step)
-    return GradientLog(
-        name,
-        version,
-        hierarchy.root.zarr_format,
-        tuple(opened),
-        rows,
-        step,
-        series,
-        attributes,
-        tuple(warnings),
-        choice.left_out,
-        choice.faults,
-        choice.step_axis,
-    )
+def first_fault(faults: Mapping[str, str]) -> str:
+    """The first of the faults of tensors, in words."""
+    name, why = next(iter(faults.items()))
+    return f"tensor '{name}' {why}" if why.startswith(("is ", "has ")) else f"tensor '{name}': {why}"
 
 
 def chosen_names(names: Sequence[str], tensors: Sequence[str], exclude: Sequence[str]) -> set[str]:
     """Names that match `tensors` (all without any) and not `exclude`. tensors, exclude : globs"""
     wanted = matching(tensors, names) if tensors else set(names)
     return wanted - matching(exclude, names)
-
-
-def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[Tensor], dict[str, zarr.Array[Any]]]:
-    """The tensors and series as Zarr arrays; what Zarr cannot follow becomes a fault of the choice."""
-    tensors, series = [], {}
-    with decoding_with(ZARR_PIPELINE):
-        for found in choice.found:
-            try:
-                array = make_array(place, found.node)
-            except DataError as error:
-                choice.faults[found.name] = str(error)
-            else:
-                tensors.append(Tensor(found.name, array, found.entries, found.axis))
-        for path, node in choice.series.items():
-            try:
-                series[path] = make_array(place, node)
-            except DataError as error:
-                choice.left_out[path] = str(error)
-    if zarrs_is_installed():
-        with decoding_with(ZARRS_PIPELINE):
-            for tensor in tensors:
-                fast = padded_array(tensor.array)
-                if fast is not None:
-                    tensor.trust(fast)
-    return sorted(tensors, key=lambda tensor: tensor.name), series
-
-
-def _first_fault(faults: Mapping[str, str]) -> str:
-    name, why = next(iter(faults.items()))
-    return f"tensor '{name}' {why}" if why.startswith(("is ", "has ")) else f"tensor '{name}': {why}"
 
 
 def sketch_of(log: GradientLog) -> Projection | None:
@@ -200,141 +228,3 @@ def sketch_of(log: GradientLog) -> Projection | None:
     if not isinstance(declared, dict) or "projection" not in declared:
         return None
     return Projection.of(declared["projection"], log.path)
-
-
-def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:
-    if "gradlog" not in attributes:
-        return None
-    declared = attributes["gradlog"]
-    version = declared.get("version") if isinstance(declared, dict) else None
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise DataError(
-            f"{name}: gradient log of format {version!r}; this gradmf reads format {FORMAT_VERSION}: "
-            "update gradmf, or mend the `gradlog` attribute"
-        )
-    return FORMAT_VERSION
-
-
-def _hierarchy_warnings(hierarchy: Hierarchy, choice: Choice, version: int | None) -> list[LogWarning]:
-    """What was not where it should be, and what was left out though nothing said so."""
-    warnings = []
-    if hierarchy.implicit:
-        told = f"folders without metadata, taken for groups: {shown(hierarchy.implicit, SHOWN)}"
-        warnings.append(LogWarning("groups-implicit", f"{told}; was a file lost?"))
-    lost = [] if version is not None else hierarchy.orphans
-    lost = [*lost, *(path for path in hierarchy.faults if path in choice.left_out)]
-    if lost:
-        warnings.append(LogWarning("objects-left-out", f"no Zarr metadata, left out: {shown(lost, SHOWN)}"))
-    if choice.told or not choice.left_out:
-        return warnings
-    reasons: dict[str, list[str]] = {}
-    for path, why in choice.left_out.items():
-        if path not in lost:
-            reasons.setdefault(why, []).append(path)
-    if reasons:
-        left = "; ".join(f"{shown(paths, SHOWN)} ({why})" for why, paths in reasons.items())
-        taken = shown([found.name for found in choice.found], 3)
-        warnings.append(
-            LogWarning(
-                "arrays-left-out",
-                f"left out as no gradients: {left}; taken: {taken}; --gradients GLOB says which are",
-            )
-        )
-    return warnings
-
-
-def _read_steps(
-    name: str, place: StorePath, node: Node, version: int | None, warnings: list[LogWarning]
-) -> NDArray[np.int64] | None:
-    """(N,) training steps; None where what is there is none, which a warning tells."""
-    kind = stored_type(node)
-    whole, real = kind.startswith(("int", "uint")), kind.startswith("float")
-    if len(node.shape) != 1 or not (whole or real):
-        if version is None:
-            return None
-        shown = f", shape {node.shape}" if len(node.shape) != 1 else ""
-        raise DataError(f"{name}: `step` is an array of {kind}{shown}; training steps are int64 (N,)")
-    try:
-        with decoding_with(ZARR_PIPELINE):
-            array = make_array(place, node)
-        absent = take_inventory(node.path, array, array.shape[0]).absent if array.shape[0] else ()
-        if absent and version is not None:
-            # Zarr writers skip chunks of zeros: a lone first step may be 0, a run of steps may not.
-            if absent != ((0,),) or min(array.chunks[0], array.shape[0]) > 1:
-                raise DataError("a chunk of it is absent")
-            warnings.append(
-                LogWarning("chunks-absent", "the first chunk of `step` is absent: read as step 0")
-            )
-        values = np.asarray(array[...])
-    except Exception as error:
-        raise DataError(f"{name}: `{node.path}` cannot be read: {first_line(error)}") from error
-    steps = _whole_numbers(values)
-    if steps is not None:
-        return steps
-    at = int(np.argmax([_whole_numbers(values[i : i + 1]) is None for i in range(values.size)]))
-    told = f"`{node.path}` holds {values[at]} at row {at}, which is no training step (a whole number)"
-    if version is not None:
-        raise DataError(f"{name}: {told}")
-    warnings.append(LogWarning("steps-not-whole", f"{told}: rows are counted instead"))
-    return None
-
-
-def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int64] | None:
-    """The values as int64, None where one is no whole number that fits."""
-    if values.dtype.kind == "f":
-        inside = np.abs(values) < 2.0**63
-        if not bool(np.all(inside)) or bool(np.any(values != np.floor(values))):
-            return None
-    elif values.size and int(values.max()) >= 2**63:
-        return None
-    return values.astype(np.int64)
-
-
-def _step_warnings(step: NDArray[np.int64]) -> list[LogWarning]:
-    rows = step.size
-    back = np.flatnonzero(np.diff(step) <= 0) + 1
-    if not back.size:
-        return []
-    at = int(back[0])
-    if at >= 1 and step[at - 1] > 0 and not step[at:].any():
-        told = (
-            f"{_rows(at, rows)} training step 0, after step {step[at - 1]}: rows made beforehand and never "
-            f"written? --rows :{at} leaves them out"
-        )
-        return [LogWarning("rows-unwritten", told)]
-    told = (
-        f"row {at} has training step {step[at]} after {step[at - 1]}: a resumed run may have logged "
-        "steps twice; rows are taken in their order; --repeated last takes the last row of each step"
-    )
-    return [LogWarning("steps-not-increasing", told)]
-
-
-def _rows(first: int, stop: int) -> str:
-    return f"row {first} has" if stop - first == 1 else f"rows {first}-{stop - 1} have"
-
-
-def _committed_rows(
-    name: str,
-    tensors: list[Tensor],
-    steps: NDArray[np.int64] | None,
-    truncate: bool,
-    declared: bool,
-    warnings: list[LogWarning],
-) -> int:
-    lengths = {tensor.name: tensor.rows for tensor in tensors}
-    shortest = min(lengths, key=lambda key: lengths[key])
-    longest = max(lengths, key=lambda key: lengths[key])
-    rows = lengths[longest] if steps is None else int(steps.size)
-    if lengths[shortest] < rows:
-        against = f"'{longest}' has {rows}" if steps is None else f"`step` says {rows}"
-        told = f"tensor '{shortest}' has {lengths[shortest]} rows and {against}"
-        if not truncate:
-            cure = f"--truncate analyzes the first {lengths[shortest]} rows"
-            if not declared:
-                cure += f"; if '{shortest}' is no gradient, --gradients GLOB says which arrays are"
-            raise DataError(f"{name}: {told}; {cure}")
-        rows = lengths[shortest]
-        warnings.append(LogWarning("truncated", f"{told}: only the first {rows} rows are analyzed"))
-    if rows == 0:
-        raise DataError(f"{name}: no committed rows: nothing was logged yet")
-    return rows

@@ -35,7 +35,7 @@ LEAST_ROOM = 16 << 20
 
 
 class Stored(Protocol):
-    """What is known of an array that is read: see `tensor.Tensor`."""
+    """What is known of an array that is read: see `zarr_tensor.ZarrTensor`."""
 
     @property
     def name(self) -> str: ...

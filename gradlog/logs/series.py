@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
-
-if TYPE_CHECKING:
-    from .log import GradientLog
+from .log import GradientLog
 
 Doubles = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What is at a path: the Zarr store of a folder or a zip file, with one clear error where there is none."""
+"""Where a Zarr node stands: in a folder, a zip file or an opened store; one clear error where none does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import zarr
-from zarr.storage import LocalStore, StorePath
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, StorePath, ZipStore
 
-from ..errors import DataError, StoreNotFoundError
+from ..errors import DataError, StoreNotFoundError, first_line
 from .root_keys import METADATA_KEYS, PART_HEADER, ROOT_KEYS, is_zarr_node
 from .zip_archive import ArchiveStore, read_names
 
@@ -52,6 +54,40 @@ def plain_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
 ARRAY_CONFIG: Any = {"write_empty_chunks": True, "order": "C"}
 """Zarr's own settings may say otherwise: blocks are in C order, and every chunk is written."""
+
+
+Source: TypeAlias = "str | os.PathLike[str] | zarr.Group | zarr.Array[Any] | Store | StorePath"
+"""Where a log may lie: a path or a file:// URL, or what was opened with zarr."""
+
+
+def open_source(source: Source) -> tuple[str, StorePath]:
+    """The name of what lies somewhere, for messages, and its place in a store, for reading.
+
+    Of what was opened with zarr the name is that of its place: `file:///runs/a.zarr/gradients`.
+
+    Raises what `open_place` raises, and DataError for a store that cannot be opened.
+    """
+    if isinstance(source, zarr.Group | zarr.Array):
+        place = source.store_path
+    elif isinstance(source, StorePath):
+        place = source
+    elif isinstance(source, Store):
+        place = StorePath(source)
+    else:
+        return os.fspath(source), open_place(source)
+    store = place.store
+    if isinstance(store, LocalStore):  # opening it would make the folder
+        if not store.root.exists():
+            raise StoreNotFoundError(f"{place}: no such file or directory")
+        return str(place), place
+    try:
+        if isinstance(store, ZipStore) and not store._is_open:  # opening it to write would empty it
+            return str(place), StorePath(ArchiveStore(Path(store.path)), place.path)
+        return str(place), sync(StorePath.open(store, place.path))
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"{place}: no such file or directory") from error
+    except Exception as error:
+        raise DataError(f"{place}: the store cannot be opened: {first_line(error)}") from error
 
 
 def open_place(path: str | os.PathLike[str]) -> StorePath:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import shutil
@@ -21,9 +20,11 @@ from zarr.storage import StorePath
 from ..errors import UsageError
 from .atomic_store import PARTIAL, AtomicStore, writing
 from .log import GRADS, STEP
+from .new_array import new_array
 from .row_ranges import MOST_RANGES, Ranges, clipped, extended, merged, noted
 from .row_values import BFLOAT16
 from .store import plain_array
+from .whole_file import whole_folder
 
 METADATA = "zarr.json"
 CHUNKS = "c"
@@ -119,18 +120,11 @@ class Layout:
         """An array without rows, in the place of any of that name. value : one row; name "" : the root"""
         entries = self.chunk_bytes // (self.rows * value.itemsize)
         chunks = (self.rows, *_chunk_shape(value.shape, entries))
-        array = zarr.create_array(
-            store,
-            name=name or None,
-            shape=(0, *value.shape),
-            chunks=chunks,
-            dtype=value.dtype,
-            compressors=self.codecs,
-            dimension_names=[STEP, *(f"dim_{axis}" for axis in range(value.ndim))],
-            attributes={"gradlog": {"dtype": dtype}} if dtype == BFLOAT16 else {},
-            config={"write_empty_chunks": True},
-            zarr_format=3,
-            overwrite=True,
+        axes = [STEP, *(f"dim_{axis}" for axis in range(value.ndim))]
+        marks = {"gradlog": {"dtype": dtype}} if dtype == BFLOAT16 else {}
+        shape = (0, *value.shape)
+        array = new_array(
+            store, name, shape, chunks, value.dtype, axes, self.codecs, attributes=marks, overwrite=True
         )
         rows = np.zeros((self.rows, *value.shape), value.dtype)
         return StoredArray(name, array.metadata, chunks, dtype, rows, np.zeros(self.rows, np.bool_))
@@ -147,7 +141,7 @@ class Layout:
         if target.exists():
             raise UsageError(f"{target}: something is there that the log doesn't know: move it away")
         shutil.rmtree(staging, ignore_errors=True)
-        try:
+        with whole_folder(target, staging):
             with writing(staging, log) as store:
                 array = self.create(store, "", value, dtype)
                 array.absent[:] = True
@@ -159,13 +153,6 @@ class Layout:
             with writing(log, log) as store:
                 parent = target.parent.relative_to(log).as_posix()
                 zarr.open_group(store, path=parent, mode="a", zarr_format=3)
-                staging.rename(target)
-        except BaseException:
-            if not staging.exists():  # interrupted behind the last step
-                with contextlib.suppress(OSError):
-                    target.rename(staging)
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
         array.name = name
         return array
 

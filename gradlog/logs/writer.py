@@ -18,12 +18,12 @@ from ..errors import UsageError
 from ..naming import shown
 from .atomic_store import PARTIAL, writing
 from .log import FORMAT_VERSION, GRADS, STEP
+from .new_array import CHUNK_BYTES
 from .resuming import StoredRows, is_blank, resume_log
 from .root_keys import is_zarr_node
 from .row_values import check_names, gradient, json_attributes, scalar, whole_step
 from .stored_array import Layout, StoredArray
 
-CHUNK_BYTES = 4 << 20
 BUFFER_BYTES = 256 << 20
 MOST_CHUNK_ROWS = 256
 """A longer chunk would mostly be padding in a short log of small tensors."""

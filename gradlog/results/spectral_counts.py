@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from .quantities import COUNTS as COUNTS
 
-COUNTS = ("stable_rank", "effective_rank", "participation_ratio")
+Doubles = NDArray[np.float64]
 
 
 def spectral_counts(squares: Doubles, times: Doubles | float = 1.0) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import UsageError
-from ..logs.log import GradientLog
+from ..logs.opening import Run
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from ..sizes import DEFAULT_MEMORY
@@ -14,7 +12,7 @@ from .prepared_pass import run_analysis
 
 
 def analyze(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     settings: Settings | None = None,
     *,
     threads: int | None = None,
@@ -27,7 +25,7 @@ def analyze(
 
     Parameters
     ----------
-    run : path of a store, or a log from `open_log`
+    run : path of a store, a group or a store that was opened with zarr, or a log from `open_log`
     settings : everything that changes the numbers; `Settings()` by default
     threads : tiles in work at once; by default the processors this process may use. The numbers are the
         same to the last bit for any number of threads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from ..engine.plan import Plan
 from ..engine.request import Request
 from ..errors import DataError, UsageError
 from ..logs.log import GradientLog, Tensor
+from ..logs.opening import Run
 from ..logs.repeated_steps import kept_rows
 from ..results.result import Settings
 from ..sizes import SCALAR, extents
@@ -28,7 +28,7 @@ class Pairing:
     tensors: Sequence[Sequence[Tensor]]
 
     @classmethod
-    def of(cls, baseline: str | os.PathLike[str], run: str | os.PathLike[str], settings: Settings) -> Pairing:
+    def of(cls, baseline: Run, run: Run, settings: Settings) -> Pairing:
         """Open both, and check that they can be related.
 
         Raises DataError for other parameters, and UsageError for settings that make no sense.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..engine.splitting import PartNumber
 from ..errors import DataError, UsageError
-from ..logs.log import GradientLog
+from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..progress import Progress
 from ..results.read import Read
@@ -55,7 +54,7 @@ class PartialAnalysis:
 
 
 def analyze_part(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     part: PartNumber,
     settings: Settings | None = None,
     *,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from ..engine.costs import FUSED_RATE, exact_seconds, incremental_seconds
 from ..engine.plan import BASIS_LEAST, EXACT_SECONDS, Plan
 from ..engine.ranges import ParameterRange
+from ..logs.opening import Run
 from ..measures.sketch.sketch_limits import SMALL_SHARE
 from ..results.projection import CHOSEN_DIMENSIONS
 from ..results.result import LogWarning, Settings
@@ -42,7 +42,7 @@ class PlanDescription:
 
 
 def describe_plan(
-    run: str | os.PathLike[str],
+    run: Run,
     settings: Settings | None = None,
     *,
     threads: int | None = None,

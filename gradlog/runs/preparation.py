@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +14,9 @@ from ..engine.plan import Plan, make_plan
 from ..engine.request import Request
 from ..engine.splitting import PartNumber, PartPlan, plan_part
 from ..errors import DataError, MemoryLimitError, UsageError
-from ..logs.inventory import ChunkInventory, take_inventory
-from ..logs.log import GradientLog, Tensor, chosen_names, open_log
+from ..logs.absent_chunks import absent_chunk_warnings
+from ..logs.log import GradientLog, Tensor, chosen_names
+from ..logs.opening import Run, open_log
 from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.store import codec_pipeline
 from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH, NARROW_WIDTH, WIDTH, BandLayout
@@ -78,7 +77,7 @@ class Preparation:
 
 
 def prepare(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     settings: Settings,
     threads: int | None,
     memory: int,
@@ -101,7 +100,10 @@ def prepare(
         tensors, unmatched = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated)
-        warnings = [*_log_warnings(log, rows, keep), *unmatched, *_check_chunks(log, tensors, rows, settings)]
+        absent = absent_chunk_warnings(
+            log, tensors, rows, strict=settings.strict, nonfinite=settings.nonfinite
+        )
+        warnings = [*_log_warnings(log, rows, keep), *unmatched, *absent]
     sketched = Sketched.of(log, tensors)
     dim, seed = settings.sketch_dim, settings.seed
     if sketched is not None:
@@ -178,15 +180,13 @@ def _log_warnings(
     return [*others, LogWarning("steps-repeated", told)]
 
 
-def open_for_pass(
-    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None
-) -> GradientLog:
+def open_for_pass(run: Run, settings: Settings, threads: int | None) -> GradientLog:
     """The log, opened so that its chunks are decoded by the fastest codecs there are."""
     with codec_pipeline(threads or available_processors()):
-        return run if isinstance(run, GradientLog) else open_as_asked(run, settings)
+        return open_as_asked(run, settings)
 
 
-def open_as_asked(run: str | os.PathLike[str], settings: Settings) -> GradientLog:
+def open_as_asked(run: Run, settings: Settings) -> GradientLog:
     """`open_log`, with what the settings say of which arrays and tensors count."""
     return open_log(
         run, truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
@@ -284,65 +284,6 @@ def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
         start, stop = ("" if end is None else str(end) for end in settings.rows)
         raise UsageError(f"{log.path}: rows {start}:{stop} select none of its {log.rows} rows")
     return first, last
-
-
-def _check_chunks(
-    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], settings: Settings
-) -> list[LogWarning]:
-    """Absent chunks: an error in a format-1 log, with `strict` and where they read as NaN, else a warning."""
-    strict, nonfinite = settings.strict, settings.nonfinite
-    absent = expected = 0
-    places, unwritten, undefined = [], rows[0], []
-    for tensor in tensors:
-        try:
-            inventory = take_inventory(tensor.name, tensor.array, rows[1], axis=tensor.step_axis)
-            inventory = inventory.since(tensor.array, rows[0])
-        except DataError as error:
-            raise DataError(f"{log.path}: {error}") from error
-        expected += inventory.expected
-        if inventory.absent:
-            absent += len(inventory.absent)
-            first, last = inventory.absent_rows(tensor.array, rows[1])
-            places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
-            if not tensor.fill_is_finite:
-                undefined.append(tensor)
-        if tensor.parameters:
-            unwritten = max(unwritten, _first_unwritten(tensor, inventory, rows))
-    if not absent:
-        return []
-    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more tensors" if len(places) > 3 else "")
-    told = f"{absent} of {expected} chunks {'is' if absent == 1 else 'are'} absent: tensor {shown}"
-    if log.format_version is not None:
-        raise DataError(
-            f"{log.path}: {told}; a format {log.format_version} log stores every chunk, so they were lost: "
-            "restore them, or leave the tensor or the rows out with --exclude or --rows"
-        )
-    end = f"no row from {unwritten} on was ever written: --rows :{unwritten} leaves them out"
-    ends = rows[0] < unwritten < rows[1]
-    if strict:
-        told += "; without --strict they are read as the store's fill value"
-        raise DataError(f"{log.path}: {told}{f'; {end}' if ends else ''}")
-    if undefined and nonfinite == "fail":
-        told += f"; the fill value of '{undefined[0].name}' is not finite"
-        raise DataError(
-            f"{log.path}: {told}: restore the chunks, or leave these steps out with --nonfinite drop"
-            f"{f'; {end}' if ends else ''}"
-        )
-    told += "; read as the store's fill value (Zarr writers skip all-zero chunks)"
-    return [LogWarning("chunks-absent", f"{told}{f'; {end}' if ends else ''}")]
-
-
-def _first_unwritten(tensor: Tensor, inventory: ChunkInventory, rows: tuple[int, int]) -> int:
-    """The first row from which on all chunks of a tensor are absent, the end of the rows without any."""
-    height, axis = tensor.chunks[0], tensor.step_axis
-    across = math.prod(
-        -(-extent // size) for extent, size in zip(tensor.shape, tensor.chunks[1:], strict=True)
-    )
-    missing = Counter(chunk[axis] for chunk in inventory.absent)
-    row = -(-rows[1] // height)
-    while row > rows[0] // height and missing[row - 1] == across:
-        row -= 1
-    return min(rows[1], row * height)
 
 
 def _band_warning(search: bool) -> LogWarning:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from ..engine.plan import Plan
 from ..engine.ranges import Tile, parts_of_tensors
 from ..errors import UsageError
 from ..logs.log import GradientLog, Tensor
+from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..progress import Progress
 from ..results.known_values import mean_of_known
@@ -70,8 +70,8 @@ class Relation:
 
 
 def relate(
-    baseline: str | os.PathLike[str],
-    run: str | os.PathLike[str],
+    baseline: Run,
+    run: Run,
     steps: tuple[NDArray[np.int64], NDArray[np.int64]],
     settings: Settings,
     *,
@@ -117,8 +117,8 @@ def relate(
 
 
 def check_relation(
-    baseline: str | os.PathLike[str],
-    run: str | os.PathLike[str],
+    baseline: Run,
+    run: Run,
     rows: Sequence[tuple[int | None, int | None]],
     settings: Settings,
     *,

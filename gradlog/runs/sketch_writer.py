@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import Store
-from zarr.codecs import Crc32cCodec
-from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ..engine.blocks import Block, BlockReader
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.entry_types import REALS
-from ..logs.log import FORMAT_VERSION, GRADS, STEP, GradientLog, Tensor, read_log, sketch_of
+from ..logs.log import sketch_of
+from ..logs.opening import Run
 from ..logs.series import read_series
-from ..logs.store import codec_pipeline, plain_array
+from ..logs.store import codec_pipeline
+from ..logs.whole_log import WholeLog, check_target
 from ..progress import Progress
 from ..results.projection import Projection
 from ..results.result import Analysis, LogWarning, Settings
@@ -32,9 +28,6 @@ from .prepared_pass import run_analysis
 
 if TYPE_CHECKING:
     from ..measures.sketch.sketching import Sketcher
-
-CHUNK_BYTES = 4 << 20
-SERIES_CHUNK = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class SketchSummary:
 
 
 def sketch_log(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     out: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
@@ -75,20 +68,10 @@ def sketch_log(
     MemoryLimitError : it does not fit in `memory`
     """
     target = Path(out)
-    if target.exists() or target.is_symlink():
-        raise UsageError(f"{target}: already there; choose another path or remove it")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"{target}: there is no folder {str(target.absolute().parent)!r}")
+    check_target(target)
     ready = _prepared(run, settings or Settings(), threads, memory)
-    folder = target.absolute().parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
-    try:
-        folder.mkdir(mode=0o700)
-        written = _write(ready, LocalStore(folder), progress)
-        folder.chmod(0o777 & ~_umask())
-        folder.rename(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with WholeLog.in_folder(target) as sketch:
+        written = _write(ready, sketch, progress)
     assert ready.plan.projection is not None
     return SketchSummary(
         path=ready.log.path,
@@ -104,7 +87,7 @@ def sketch_log(
 
 
 def analyze_projected(
-    run: str | os.PathLike[str] | GradientLog,
+    run: Run,
     settings: Settings,
     *,
     threads: int | None = None,
@@ -114,10 +97,10 @@ def analyze_projected(
 ) -> Analysis:
     """Sketch a log to `settings.project` dimensions in memory and analyze that. Otherwise as `analyze`."""
     ready, size = prepare_projected(run, settings, threads, memory)
-    store = MemoryStore()
-    _write(ready, store, progress)
+    sketch = WholeLog.in_memory()
+    _write(ready, sketch, progress)
     with codec_pipeline(ready.workers):
-        log = read_log(ready.log.path, StorePath(store))
+        log = sketch.read(ready.log.path)
     sketched = replace(log, warnings=ready.warnings)
     # What chose tensors and rows has done so: the names and rows that are there are all that are wanted.
     inside = replace(
@@ -132,7 +115,7 @@ def analyze_projected(
 
 
 def prepare_projected(
-    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
+    run: Run, settings: Settings, threads: int | None, memory: int
 ) -> tuple[Preparation, int]:
     """The pass that sketches a log to `settings.project` dimensions, and the bytes of the sketch.
 
@@ -153,9 +136,7 @@ def prepare_projected(
     return ready, size
 
 
-def _prepared(
-    run: str | os.PathLike[str] | GradientLog, settings: Settings, threads: int | None, memory: int
-) -> Preparation:
+def _prepared(run: Run, settings: Settings, threads: int | None, memory: int) -> Preparation:
     wanted = Settings(
         predictors=("one-step",), rank="sketch", sketch_dim=settings.sketch_dim, seed=settings.seed,
         tensors=settings.tensors, exclude=settings.exclude, rows=settings.rows,
@@ -168,13 +149,7 @@ def _prepared(
     return ready
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
+def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> int:
     """Write all; returns the bytes of gradients written."""
     from ...kernels.gram import one_blas_thread
     from ..measures.sketch.sketching import Sketcher
@@ -183,12 +158,8 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
     rows = ready.rows
     assert plan.projection is not None
     with codec_pipeline(ready.workers):
-        group = zarr.open_group(store, mode="w", zarr_format=3)
-        declared: Any = {"version": FORMAT_VERSION, "projection": plan.projection.document()}
-        group.attrs.update({**log.attributes, "gradlog": declared})
-        arrays = [
-            _array(group, tensor, plan.is_wide(tensor), plan.projection, rows) for tensor in ready.tensors
-        ]
+        sketch.begin(rows, log.attributes, {"projection": plan.projection.document()})
+        dtypes = [_add(sketch, ready, index, plan.projection) for index in range(len(ready.tensors))]
         done = 0
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
         sketcher = Sketcher(ready.tensors, plan, rows)
@@ -196,40 +167,37 @@ def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
             with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
                 for block in reader:
                     _project(sketcher, pool, block)
-                    _copy_small(ready, arrays, block)
+                    _copy_small(ready, sketch, block)
                     for _ in block.range.tiles:
                         unit = sketcher.merged(block.range_index)
                         if unit is not None and unit[0] is not None:
-                            _write_sketch(ready, unit[0], arrays[unit[0]], unit[1])
+                            _write_sketch(ready, sketch, unit[0], unit[1], dtypes[unit[0]])
                     done += block.stored_bytes
                     reader.release(block)
                     if progress is not None:
                         progress(done, plan.decoded_bytes)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        _write_series(log, group, plan.rows, ready.keep)
-    return sum(int(array.nbytes) for array in arrays)
+        series = {name: _kept(ready, read_series(log, name, plan.rows)) for name in log.series}
+        return sketch.commit(_kept(ready, log.step[slice(*plan.rows)]), series)
 
 
-def _array(
-    group: zarr.Group, tensor: Tensor, wide: bool, projection: Projection, rows: int
-) -> zarr.Array[Any]:
-    dtype = (
-        tensor.array.dtype.newbyteorder("=") if tensor.dtype in REALS and not wide else tensor.compute_dtype
-    )
-    shape = (projection.groups, projection.width) if wide else tensor.shape
-    size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    chunks = (max(1, min(rows, CHUNK_BYTES // size)), *(max(1, extent) for extent in shape))
-    names = ["step", *(["group", "sum"] if wide else [f"dim_{axis}" for axis in range(len(shape))])]
-    attributes: dict[str, Any] = (
-        {"gradlog": {"shape": list(tensor.shape), "dtype": tensor.dtype}} if wide else {}
-    )
-    array = group.create_array(
-        f"{GRADS}/{tensor.name}", shape=(rows, *shape), chunks=chunks, dtype=dtype,
-        compressors=(Crc32cCodec(),), dimension_names=names, attributes=attributes,
-        config={"write_empty_chunks": True},
-    )  # fmt: skip
-    return plain_array(array)
+def _add(sketch: WholeLog, ready: Preparation, index: int, projection: Projection) -> np.dtype[Any]:
+    """Make room for a tensor; returns the dtype that it is written as."""
+    tensor = ready.tensors[index]
+    dtype: np.dtype[Any] = tensor.compute_dtype
+    if ready.plan.is_wide(tensor):
+        of = {"shape": list(tensor.shape), "dtype": tensor.dtype}
+        sums = (projection.groups, projection.width)
+        sketch.add(tensor.name, sums, dtype, axes=("group", "sum"), declared=of)
+    else:
+        dtype = np.dtype(tensor.dtype) if tensor.dtype in REALS else dtype
+        sketch.add(tensor.name, tensor.shape, dtype)
+    return dtype
+
+
+def _kept(ready: Preparation, values: NDArray[Any]) -> NDArray[Any]:
+    return values if ready.keep is None else values[ready.keep]
 
 
 def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None:
@@ -245,23 +213,23 @@ def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None
             turn.finish()
 
 
-def _copy_small(ready: Preparation, arrays: Sequence[zarr.Array[Any]], block: Block) -> None:
-    stop = block.start + block.values.shape[0]
+def _copy_small(ready: Preparation, sketch: WholeLog, block: Block) -> None:
     for segment, first, last in block.range.columns():
         index = segment.tensor
         if ready.plan.is_wide(ready.tensors[index]):
             continue
         values = block.values[:, first:last]
         _check_finite(ready, index, values, block.start)
-        array = arrays[index]
-        array[block.start : stop] = values.reshape(-1, *array.shape[1:]).astype(array.dtype)
+        sketch.write(ready.tensors[index].name, block.start, values)
 
 
-def _write_sketch(ready: Preparation, index: int, array: zarr.Array[Any], sums: NDArray[np.float64]) -> None:
+def _write_sketch(
+    ready: Preparation, sketch: WholeLog, index: int, sums: NDArray[np.float64], dtype: np.dtype[Any]
+) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        values = sums.astype(array.dtype)
+        values = sums.astype(dtype)
     _check_finite(ready, index, values, 0)
-    array[...] = values.reshape(array.shape)
+    sketch.write(ready.tensors[index].name, 0, values)
 
 
 def _check_finite(ready: Preparation, index: int, values: NDArray[Any], start: int) -> None:
@@ -273,19 +241,3 @@ def _check_finite(ready: Preparation, index: int, values: NDArray[Any], start: i
             f"{ready.log.step[row]}): NaN, infinite, or too large to be summed; "
             "--rows and --exclude choose others"
         )
-
-
-def _write_series(
-    log: GradientLog, group: zarr.Group, rows: tuple[int, int], keep: NDArray[np.bool_] | None
-) -> None:
-    values: Mapping[str, NDArray[Any]] = {
-        **{name: read_series(log, name, rows) for name in log.series},
-        STEP: log.step[slice(*rows)],
-    }
-    for name, found in values.items():  # `step` stands last: it commits the rows
-        series = found if keep is None else found[keep]
-        array = group.create_array(
-            name, shape=series.shape, chunks=(max(1, min(series.size, SERIES_CHUNK)),), dtype=series.dtype,
-            compressors=(Crc32cCodec(),), dimension_names=["step"], config={"write_empty_chunks": True},
-        )  # fmt: skip
-        plain_array(array)[...] = series

@@ -1,9 +1,8 @@
-"""One parameter tensor's gradients in a store: what is known without reading them, and how they are read."""
+"""A tensor of a log that is a Zarr array: what its metadata says, and how it is read."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,22 +13,21 @@ from numpy.typing import NDArray
 
 from ...kernels.bfloat16 import widen
 from .entry_types import EntryType
+from .inventory import ChunkInventory
+from .log import Tensor
 from .reading import read_box
 from .shard_index import IndexLayout
+from .stored_chunks import take_inventory
 from .zarr_array import codec_names, inner_codec_names
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One parameter tensor's gradients: a Zarr array with a step axis.
-
-    What is said here of shapes and chunks has the step axis first, wherever it is stored, and complex entries
-    as a last axis of two real ones.
+class ZarrTensor(Tensor):
+    """A Zarr array with a step axis. Complex entries are a last axis of two real ones.
 
     array : as stored, decoded by zarr-python; entries : how they are read; step_axis : its number in `array`
     """
 
-    name: str
     array: zarr.Array[Any] = field(repr=False)
     entries: EntryType
     step_axis: int = 0
@@ -49,11 +47,6 @@ class Tensor:
     def rows(self) -> int:
         """Rows stored, committed or not."""
         return int(self.array.shape[self.step_axis])
-
-    @functools.cached_property
-    def parameters(self) -> int:
-        """Number of parameters, the product of `shape`."""
-        return math.prod(self.shape)
 
     @functools.cached_property
     def made_of(self) -> tuple[int, ...] | None:
@@ -161,6 +154,10 @@ class Tensor:
     def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
         """Fill `out` (rows, entries of the box) float32 or float64 with gradients. As `reading.read_box`."""
         read_box(self, rows, box, out, room)
+
+    def inventory(self, rows: int, *, sizes: bool = False) -> ChunkInventory:
+        """As of `take_inventory`, of the array's chunks."""
+        return take_inventory(self.name, self.array, rows, axis=self.step_axis, sizes=sizes)
 
     @property
     def _parts(self) -> tuple[int, ...]:

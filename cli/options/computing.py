@@ -1,0 +1,318 @@
+"""Options that say what is computed, of which runs, and with what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .declaring import Declaration, bundle, change, declare, offered, paths
+from .values import memory_size, part_number, row_range, share_left_out
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Settings
+
+RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
+REPEATED = ("keep", "first", "last", "fail")
+PREDICTORS = (
+    "one-step",
+    "ema:0.5",
+    "ema:0.9",
+    "ema:0.99",
+    "ema-debiased:0.9",
+    "mean:5",
+    "linear",
+    "mixture:0.5,0.99,0.5",
+    "lags:0.5,0.25",
+    "zero",
+)
+"""What a shell offers."""
+DEFAULT_MEMORY = "1G"
+
+Rows = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an analysis may use. memory : bytes; threads : None for as many as there are cores."""
+
+    memory: int
+    threads: int | None
+
+
+runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
+
+resources = bundle(
+    "resources",
+    Resources,
+    click.option(
+        "--memory",
+        type=memory_size,
+        default=DEFAULT_MEMORY,
+        show_default=True,
+        metavar="SIZE",
+        shell_complete=offered("512M", "1G", "2G", "4G", "8G"),
+        help="Memory to stay within, such as 512M or 2G (powers of 1024).",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
+    ),
+)
+
+part = click.option(
+    "--part",
+    type=part_number,
+    metavar="I/K",
+    help="Take part I of K of the parameters, and write what `gradmf merge` adds up to the -o FILE.",
+)
+
+truncate = click.option(
+    "--truncate", is_flag=True, help="Take the rows that all tensors have, where their numbers differ."
+)
+
+gradients = click.option(
+    "--gradients",
+    multiple=True,
+    metavar="GLOB",
+    help="Only arrays at such a path are gradients, in a store that does not say so itself (repeatable).",
+)
+
+_repeated = click.option(
+    "--repeated",
+    type=click.Choice(REPEATED),
+    default=REPEATED[0],
+    show_default=True,
+    help="What to do with training steps that were logged again: take all rows, the first or the last of "
+    "each step, or fail.",
+)
+
+_strict = click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store.")
+
+_tensors = (
+    click.option("--tensor", multiple=True, metavar="GLOB", help="Only tensors of such a name (repeatable)."),
+    click.option("--exclude", multiple=True, metavar="GLOB", help="No tensors of such a name (repeatable)."),
+)
+
+_rows = click.option(
+    "--rows", type=row_range, metavar="A:B", help="Only rows A to B - 1, by Python's slice rules."
+)
+
+rows_of_runs = click.option(
+    "--rows",
+    type=row_range,
+    multiple=True,
+    metavar="A:B",
+    help="Only rows A to B - 1 of all runs; given once for each run, of each in order.",
+)
+
+_seed = click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Seed of the random projection.",
+)
+
+
+def _settings_of_runs(
+    tensor: tuple[str, ...],
+    exclude: tuple[str, ...],
+    predictor: tuple[str, ...],
+    epsilon: tuple[float, ...],
+    rank: str,
+    sketch_dim: int | None,
+    seed: int,
+    project: int | None,
+    nonfinite: str,
+    repeated: str,
+    truncate: bool,
+    gradients: tuple[str, ...],
+    strict: bool,
+) -> Settings:
+    """Raises UsageError for a wrong predictor."""
+    from gradmf.gradlog import Settings, parse_predictor
+
+    for spec in predictor:
+        parse_predictor(spec)  # what is wrong for every run is told once
+    default = Settings()
+    return Settings(
+        predictors=predictor or default.predictors,
+        epsilons=tuple(dict.fromkeys(epsilon)) or default.epsilons,
+        rank=rank,
+        tensors=tensor,
+        exclude=exclude,
+        nonfinite=nonfinite,
+        repeated=repeated,
+        truncate=truncate,
+        gradients=gradients,
+        strict=strict,
+        sketch_dim=sketch_dim,
+        seed=seed,
+        project=project,
+    )
+
+
+settings_of_runs = bundle(
+    "settings",
+    _settings_of_runs,
+    *_tensors,
+    click.option(
+        "--predictor",
+        multiple=True,
+        metavar="SPEC",
+        shell_complete=offered(*PREDICTORS),
+        help="Predictor to measure (repeatable): one-step, ema:B, ema-debiased:B, mean:K, linear, "
+        "mixture:B1,B2,SHARE or lags:A1,A2,...  "
+        "[default: one-step, ema:0.5, ema:0.9, ema:0.99, mean:5, linear]",
+    ),
+    click.option(
+        "--epsilon",
+        multiple=True,
+        type=share_left_out,
+        metavar="E",
+        shell_complete=offered("0.1", "0.05", "0.01"),
+        help="Share of the increments' energy that the predictable rank r* may leave out (repeatable).  "
+        "[default: 0.1, 0.05, 0.01]",
+    ),
+    click.option(
+        "--rank",
+        type=click.Choice(RANK_METHODS),
+        default=RANK_METHODS[0],
+        show_default=True,
+        help="How to compute the spectrum.",
+    ),
+    click.option(
+        "--sketch-dim",
+        type=int,
+        metavar="M",
+        help="With --rank sketch: dimension of the random projection, a power of two.  "
+        "[default: 1024, or less where memory is short]",
+    ),
+    _seed,
+    click.option(
+        "--project",
+        type=int,
+        metavar="M",
+        help="Estimate path lengths too, with errors, from a random projection of tensors to M dimensions.",
+    ),
+    click.option(
+        "--nonfinite",
+        type=click.Choice(("fail", "drop")),
+        default="fail",
+        show_default=True,
+        help="What to do with steps that hold NaN or infinity.",
+    ),
+    _repeated,
+    truncate,
+    gradients,
+    _strict,
+)
+"""Adds the options behind `Settings`, but for rows."""
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options behind `Settings`."""
+    return declare(settings_of_runs(change(_with_rows)(command)), _rows)
+
+
+def _with_rows(settings: Settings, rows: Rows | None) -> Settings:
+    return settings if rows is None else dataclasses.replace(settings, rows=rows)
+
+
+def _settings_of_sketch(
+    dim: int | None,
+    seed: int,
+    tensor: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rows: Rows | None,
+    truncate: bool,
+    gradients: tuple[str, ...],
+    repeated: str,
+    strict: bool,
+) -> Settings:
+    from gradmf.gradlog import Settings
+
+    return Settings(
+        sketch_dim=dim, seed=seed, tensors=tensor, exclude=exclude, rows=rows or (None, None),
+        repeated=repeated, truncate=truncate, gradients=gradients, strict=strict,
+    )  # fmt: skip
+
+
+settings_of_sketch = bundle(
+    "settings",
+    _settings_of_sketch,
+    click.option(
+        "--dim",
+        type=int,
+        metavar="M",
+        help="Dimension of the projection of each tensor, a power of two.  "
+        "[default: 1024, or less where memory is short]",
+    ),
+    _seed,
+    *_tensors,
+    _rows,
+    truncate,
+    gradients,
+    _repeated,
+    _strict,
+)
+"""Adds what the sketch of a log follows from."""
+
+
+def _with_band(settings: Settings, band: int | None) -> Settings:
+    return settings if band is None else dataclasses.replace(settings, band=band)
+
+
+band = change(
+    _with_band,
+    click.option(
+        "--band",
+        type=click.IntRange(2, 256),
+        metavar="W",
+        help="Lags up to W - 1 whose products predictors are searched from, means up to W among them, in "
+        "logs too long to multiply all pairs of rows.  [default: 64]",
+    ),
+)
+"""Adds how far a search for predictors looks back."""
+
+
+def _with_subspace(settings: Settings, subspace: int | None, window: int | None) -> Settings:
+    if subspace is None:
+        if window is not None:
+            raise click.UsageError("--window goes with --subspace.")
+        return settings
+    if window is not None and window < subspace:
+        raise click.UsageError(f"--window {window} is shorter than the {subspace} directions of --subspace.")
+    return dataclasses.replace(settings, subspace=subspace, window=window)
+
+
+def _leading_directions(help: str) -> Declaration:
+    """Adds --subspace and --window."""
+    return change(
+        _with_subspace,
+        click.option("--subspace", type=click.IntRange(min=1), metavar="K", help=help),
+        click.option(
+            "--window",
+            type=click.IntRange(min=2),
+            metavar="W",
+            help="Rows of a window for --subspace.  [default: 4 K]",
+        ),
+    )
+
+
+subspace = _leading_directions(
+    "Follow the leading K directions of gradients and of increments from one window of training to the "
+    "next: how much of each row lies in those of the window before, and how far they overlap."
+)
+
+relation = _leading_directions(
+    "Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "
+    "runs' leading K directions of gradients and of increments overlap, window by window."
+)

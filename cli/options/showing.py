@@ -1,0 +1,79 @@
+"""Options that say how results are shown, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ..formats.rendering import FORMATS, Takes
+from .declaring import bundle, paths
+from .values import name_list, out_file
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How results are shown. out : file to write, None for stdout; columns : of csv, all where empty."""
+
+    format: str
+    out: Path | None
+    quiet: bool
+    no_color: bool
+    columns: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> Takes:
+        """What of a result the format takes."""
+        return FORMATS[self.format].takes
+
+
+no_color = click.option("--no-color", is_flag=True, help="No colour on a terminal.")
+
+presentation = bundle(
+    "shown",
+    Presentation,
+    click.option(
+        "--format",
+        type=click.Choice(tuple(FORMATS)),
+        default=next(iter(FORMATS)),
+        show_default=True,
+        help="Output format.",
+    ),
+    click.option(
+        "--columns",
+        type=name_list,
+        default="",
+        metavar="NAMES",
+        help="With --format csv: only these columns, in this order, separated by commas; * stands for any "
+        "text, and the word help lists them.",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        "out",
+        type=out_file,
+        metavar="FILE",
+        shell_complete=paths("file"),
+        help="Write to FILE, whole or not at all, instead of stdout.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
+    no_color,
+)
+
+steps = click.option(
+    "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
+)
+
+fail_if = click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="RULE",
+    help="End with exit code 3 where RULE holds, such as 'rank[0.05] > 40' (repeatable).",
+)
+
+
+def check_steps(steps: bool, shown: Presentation) -> None:
+    """Raise for `--steps` where the format has no place for them."""
+    if steps and shown.takes != "documents":
+        raise click.UsageError(f"--steps goes with --format jsonl, not with {shown.format}.")

@@ -1,0 +1,71 @@
+"""What the word behind an option means: a size, a range, a part, a share, a file."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+import click
+
+
+def memory_size(text: str) -> int:
+    """Bytes, from a number with an optional unit, all powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise click.BadParameter(f"{text!r} is no size; write it like 512M, 1G or 1.5GiB (powers of 1024).")
+    return size
+
+
+def row_range(text: str) -> tuple[int | None, int | None]:
+    """First row and the one after the last, None for an open end."""
+    match = re.fullmatch(r"\s*([+-]?\d+)?\s*:\s*([+-]?\d+)?\s*", text)
+    if match is None:
+        raise click.BadParameter(
+            f"{text!r} is no range of rows; write A:B for rows A to B - 1, like 100:200, 100: or -50:."
+        )
+    first, last = (None if end is None else int(end) for end in match.groups())
+    return first, last
+
+
+def part_number(text: str) -> tuple[int, int]:
+    """I and K of part I/K, 1 <= I <= K."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise click.BadParameter(f"{text!r} is no part; write I/K for part I of K, from 1/K to K/K.")
+    return index, count
+
+
+def share_left_out(text: str) -> float:
+    """An epsilon, 0 <= E < 1."""
+    try:
+        epsilon = float(text)
+    except ValueError:
+        epsilon = math.nan
+    if not 0.0 <= epsilon < 1.0:
+        raise click.BadParameter(f"{text!r} is not allowed; give a number of at least 0 and below 1.")
+    return epsilon
+
+
+def out_file(text: str) -> Path | None:
+    """A file that can be there; None for stdout."""
+    if text == "-":
+        return None
+    path = Path(text)
+    if not text or path.is_dir():
+        raise click.BadParameter(f"{text!r} is a folder; give the name of a file.")
+    try:
+        folder = Path(os.path.realpath(path)).parent
+    except FileNotFoundError as error:  # there is no working directory
+        raise FileNotFoundError(error.errno, error.strerror, text) from error
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {str(folder)!r}.")
+    return path
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

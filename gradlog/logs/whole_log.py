@@ -1,0 +1,116 @@
+"""Write a log of format 1 whose rows are all known: in a folder, whole or not at all, or in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore, MemoryStore, StorePath
+
+from ..errors import UsageError
+from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
+from .new_array import CHUNK_BYTES, new_array
+from .opening import read_log
+from .store import plain_array
+from .whole_file import whole_folder
+
+SERIES_CHUNK = 1 << 13
+
+
+class WholeLog:
+    """A log that is written once: `begin`, then each tensor by `add` and its rows by `write`, then `commit`.
+
+    Rows and tensors come in any order. Until `commit` there is no `step`, and so no log.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """store : empty"""
+        self._store = store
+        self._rows = 0
+        self._tensors: dict[str, zarr.Array[Any]] = {}
+
+    @classmethod
+    def in_memory(cls) -> WholeLog:
+        """One that `read` alone gives back."""
+        return cls(MemoryStore())
+
+    @classmethod
+    @contextlib.contextmanager
+    def in_folder(cls, path: Path) -> Iterator[WholeLog]:
+        """One that stands at `path`, where nothing is, once the block ends well; else nothing is left."""
+        with whole_folder(path) as folder:
+            yield cls(LocalStore(folder))
+
+    def begin(self, rows: int, attributes: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
+        """Make the root. attributes : free ones; declared : what `gradlog` says beside the version"""
+        self._rows = rows
+        marked = {**attributes, "gradlog": {"version": FORMAT_VERSION, **declared}}
+        zarr.create_group(self._store, zarr_format=3, attributes=marked)
+
+    def add(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        axes: tuple[str, ...] | None = None,
+        declared: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a tensor's array. shape : of a row; axes : their names; declared : what its `gradlog` says"""
+        size = max(1, math.prod(shape) * dtype.itemsize)
+        height = max(1, min(self._rows, CHUNK_BYTES // size))
+        self._tensors[name] = self._array(
+            f"{GRADS}/{name}",
+            (self._rows, *shape),
+            (height, *(max(1, extent) for extent in shape)),
+            dtype,
+            axes or tuple(f"dim_{axis}" for axis in range(len(shape))),
+            {"gradlog": dict(declared)} if declared else {},
+        )
+
+    def write(self, name: str, first: int, values: NDArray[Any]) -> None:
+        """Put rows of a tensor in place. first : number of the first; values : (rows, entries), converted"""
+        array = self._tensors[name]
+        rows = slice(first, first + values.shape[0])
+        array[rows] = values.reshape(-1, *array.shape[1:]).astype(array.dtype, copy=False)
+
+    def commit(self, step: NDArray[np.int64], series: Mapping[str, NDArray[Any]]) -> int:
+        """Write series and then the training steps, each (rows,); returns the bytes of gradients."""
+        for name, values in {**series, STEP: step}.items():
+            chunks = (max(1, min(values.size, SERIES_CHUNK)),)
+            self._array(name, values.shape, chunks, values.dtype, (), {})[...] = values
+        return sum(int(array.nbytes) for array in self._tensors.values())
+
+    def read(self, name: str) -> GradientLog:
+        """The log as it was committed, called `name`."""
+        return read_log(name, StorePath(self._store))
+
+    def _array(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: np.dtype[Any],
+        axes: tuple[str, ...],
+        attributes: Mapping[str, Any],
+    ) -> zarr.Array[Any]:
+        codecs = (Crc32cCodec(),)
+        return plain_array(
+            new_array(self._store, name, shape, chunks, dtype, (STEP, *axes), codecs, attributes=attributes)
+        )
+
+
+def check_target(path: Path) -> None:
+    """Raise UsageError where a folder cannot be made at `path`, before anything is spent on its content."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path}: already there; choose another path or remove it")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {str(path.absolute().parent)!r}")
