@@ -153,6 +153,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
         del document["subspace"], document["window"]
     if settings.band is None:
         del document["band"]
+    if not settings.measures:
+        del document["measures"]
     return document
 
 

@@ -29,9 +29,10 @@ from ..results.result import Analysis, LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY, format_size
 from .preparation import Preparation, prepare
 from .prepared_pass import run_analysis
+from .wanted import Wanted
 
 if TYPE_CHECKING:
-    from ..measures.sketch.sketching import Sketcher
+    from ..measures.sketch.sketcher import Sketcher
 
 CHUNK_BYTES = 4 << 20
 SERIES_CHUNK = 1 << 13
@@ -89,14 +90,13 @@ def sketch_log(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    assert ready.plan.projection is not None
     return SketchSummary(
         path=ready.log.path,
         out=os.fspath(out),
-        projection=ready.plan.projection,
+        projection=ready.sketch.projection,
         rows=ready.rows,
         tensors=len(ready.tensors),
-        projected=sum(ready.plan.is_wide(tensor) for tensor in ready.tensors),
+        projected=sum(ready.sketch.is_wide(tensor) for tensor in ready.tensors),
         bytes_read=ready.plan.decoded_bytes,
         bytes_written=written,
         warnings=ready.warnings,
@@ -123,11 +123,8 @@ def analyze_projected(
     inside = replace(
         settings, project=None, sketch_dim=None, seed=0, tensors=(), exclude=(), rows=(None, None)
     )
-    found, *_ = run_analysis(
-        prepare(sketched, inside, threads, memory - size, tensor_steps=tensor_steps),
-        None,
-        tensor_steps=tensor_steps,
-    )
+    wanted = Wanted(tensor_steps=tensor_steps)
+    found, *_ = run_analysis(prepare(sketched, inside, threads, memory - size, wanted=wanted), None)
     return replace(found, settings=settings, cost=ready.cost())
 
 
@@ -141,7 +138,7 @@ def prepare_projected(
     dim = settings.project or 0
     ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
     rows = ready.rows
-    columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
+    columns = sum(dim if ready.sketch.is_wide(t) else t.parameters for t in ready.tensors)
     size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
     if size > memory // 2:
         raise MemoryLimitError(
@@ -177,30 +174,29 @@ def _umask() -> int:
 def _write(ready: Preparation, store: Store, progress: Progress | None) -> int:
     """Write all; returns the bytes of gradients written."""
     from ...kernels.gram import one_blas_thread
-    from ..measures.sketch.sketching import Sketcher
+    from ..measures.sketch.sketcher import Sketcher
 
     log, plan = ready.log, ready.plan
     rows = ready.rows
-    assert plan.projection is not None
+    sketch = ready.sketch
     with codec_pipeline(ready.workers):
         group = zarr.open_group(store, mode="w", zarr_format=3)
-        declared: Any = {"version": FORMAT_VERSION, "projection": plan.projection.document()}
+        declared: Any = {"version": FORMAT_VERSION, "projection": sketch.projection.document()}
         group.attrs.update({**log.attributes, "gradlog": declared})
         arrays = [
-            _array(group, tensor, plan.is_wide(tensor), plan.projection, rows) for tensor in ready.tensors
+            _array(group, tensor, sketch.is_wide(tensor), sketch.projection, rows) for tensor in ready.tensors
         ]
         done = 0
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-        sketcher = Sketcher(ready.tensors, plan, rows)
+        sketcher = Sketcher(ready.tensors, plan, sketch, rows)
         try:
             with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
                 for block in reader:
                     _project(sketcher, pool, block)
                     _copy_small(ready, arrays, block)
-                    for _ in block.range.tiles:
-                        unit = sketcher.merged(block.range_index)
-                        if unit is not None and unit[0] is not None:
-                            _write_sketch(ready, unit[0], arrays[unit[0]], unit[1])
+                    unit = sketcher.merged(block)
+                    if unit is not None and unit[0] is not None:
+                        _write_sketch(ready, unit[0], arrays[unit[0]], unit[1])
                     done += block.stored_bytes
                     reader.release(block)
                     if progress is not None:
@@ -234,9 +230,9 @@ def _array(
 
 def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None:
     waiting = []
-    for parts in block.range.tiles:
+    for strips in block.range.tiles:
         turn = sketcher.turn(block)
-        waiting.append((pool.submit(sketcher.project, turn, block, parts), turn))
+        waiting.append((pool.submit(sketcher.project, turn, block, strips), turn))
     try:
         for future, _ in waiting:
             future.result()
@@ -249,7 +245,7 @@ def _copy_small(ready: Preparation, arrays: Sequence[zarr.Array[Any]], block: Bl
     stop = block.start + block.values.shape[0]
     for segment, first, last in block.range.columns():
         index = segment.tensor
-        if ready.plan.is_wide(ready.tensors[index]):
+        if ready.sketch.is_wide(ready.tensors[index]):
             continue
         values = block.values[:, first:last]
         _check_finite(ready, index, values, block.start)
