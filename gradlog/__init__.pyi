@@ -12,7 +12,10 @@ from .documents.document import (
     plan_document,
 )
 from .documents.document_reader import holds_analyses, read_analyses
+from .engine.measure import Accumulator, Measure, PassContext, PassShape, Span
 from .engine.splitting import PartNumber
+from .engine.state import PartState, State, Symmetric
+from .engine.tile import Tile
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates.gates import Finding, Reading, Violation, judge
@@ -22,6 +25,7 @@ from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory, take_inventory
 from .logs.log import GradientLog, Tensor, open_log
 from .logs.writer import LogWriter, create_log
+from .measures.registry import measure
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .results.result import (
     Analysis,
@@ -55,6 +59,7 @@ from .version import __version__
 __all__ = [
     "DEFAULT_PREDICTORS",
     "QUANTITIES",
+    "Accumulator",
     "Advice",
     "Analysis",
     "Anytime",
@@ -76,10 +81,14 @@ __all__ = [
     "LogDescription",
     "LogWarning",
     "LogWriter",
+    "Measure",
     "MeetingRank",
     "MemoryLimitError",
     "PartNumber",
+    "PartState",
     "PartialAnalysis",
+    "PassContext",
+    "PassShape",
     "PlanDescription",
     "PredictorResult",
     "PredictorSearch",
@@ -98,16 +107,20 @@ __all__ = [
     "ScopeSearch",
     "Settings",
     "SketchSummary",
+    "Span",
     "SpectrumResult",
+    "State",
     "Steps",
     "StoreNotFoundError",
     "SubspaceMeasure",
     "SubspaceResult",
     "SubspaceWindow",
+    "Symmetric",
     "Tensor",
     "TensorDescription",
     "TensorResult",
     "TensorSteps",
+    "Tile",
     "UsageError",
     "Violation",
     "Vocabulary",
@@ -134,6 +147,7 @@ __all__ = [
     "judge",
     "judge_comparison",
     "known_predictors",
+    "measure",
     "merge_parts",
     "open_as_asked",
     "open_log",

@@ -51,6 +51,8 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
     if analysis.search is not None:
         document["search"] = _search(analysis.search)
         document["series"] = dict(analysis.series)
+    if analysis.measures:
+        document["measures"] = dict(analysis.measures)
     plain: dict[str, Any] = _plain(document)
     return plain
 

@@ -70,8 +70,8 @@ def _complete(files: Sequence[PartFile]) -> list[PartFile]:
             f"{first.selection.path}: part {shown}{more} is missing: make it with gradmf analyze "
             f"{first.selection.path} --part {missing[0]}/{count} -o FILE"
         )
-    for tensor, (count, *held) in enumerate(zip(first.strips, *(part.held for part in parts), strict=True)):
-        if sum(held) != count:
+    for tensor, (count, *counts) in enumerate(zip(first.strips, *(part.held for part in parts), strict=True)):
+        if sum(counts) != count:
             name = first.selection.tensors[tensor].name
             raise DataError(
                 f"{first.selection.path}: the parts don't hold each piece of tensor {name!r} once: make "

@@ -21,6 +21,7 @@ from ..logs.inventory import ChunkInventory, take_inventory
 from ..logs.log import GradientLog, Tensor, chosen_names, open_log
 from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.store import codec_pipeline
+from ..measures.registry import registered_measure
 from ..measures.search.band_sums import BandSearch
 from ..measures.search.gram_search import NAME as SEARCH
 from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH
@@ -220,6 +221,8 @@ def check_settings(settings: Settings) -> None:
         what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
         raise UsageError(f"--project: {what} takes the gradients themselves")
     check_seed(settings.seed)
+    for name in settings.measures:
+        registered_measure(name)
     if settings.project is not None and settings.sketch_dim is not None:
         raise UsageError("--project says the sketch's dimension itself: leave --sketch-dim away")
     if settings.project is None and settings.rank not in ("auto", "sketch"):
