@@ -195,7 +195,7 @@ def _cheapest(request: Request) -> Plan:
 def _laid_out(request: Request, span: Span) -> Plan:
     request, workers, kept = _sized(request, span)
     shape = request.shape(span, workers)
-    column = 8 * request.bank.history_rows + sum(m.column_bytes(shape) for m in request.measures)
+    column = request.history_bytes + sum(m.column_bytes(shape) for m in request.measures)
     limits = request.limits(span, kept, column)
     ranges = _ranges(request, span, limits)
     used = _block_memory(request, ranges, limits)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...kernels.pass_layout import carried_bytes
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..predictors import HistoryBank
@@ -130,11 +131,19 @@ class Request:
     def _rows_of_sums(self) -> int:
         return self.memory // SUMS_PART // (8 * self.bank.sum_columns)
 
+    @property
+    def history_bytes(self) -> int:
+        """Bytes of predictors' history that each column carries from one block of rows to the next."""
+        entry = max((tensor.compute_dtype.itemsize for tensor in self.tensors), default=4)
+        return carried_bytes(self.bank.lags, len(self.bank.decays), entry)
+
     def sums_bytes(self, shape: PassShape) -> int:
-        """Bytes of the sums of rows of tiles in work, and of weights of predictors for the rows of blocks."""
+        """Bytes of sums of rows and history of tiles in work, and of weights for the rows of blocks."""
         rows = shape.rows_at_once
         sums = self.bank.sum_columns * (shape.workers + 1) * rows
-        return 8 * (sums + 2 * self.bank.weight_columns * rows)
+        columns = 0 if shape.span is Span.COLUMNS else min(self.parameters, tile_width(self.count))
+        history = self.bank.history_rows * shape.workers * columns
+        return 8 * (sums + 2 * self.bank.weight_columns * rows + history)
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when sums of rows, `fixed` bytes with all else that stays, leave no room."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.fused_pass import fused_pass
-from ...kernels.pass_layout import NONFINITE, narrowed, new_history, sum_columns, widened
+from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_rows, sum_columns
 from ..predictors import HistoryBank
 from .blocks import Block
 from .ranges import Strip, Strips
@@ -81,7 +81,8 @@ class RowSums:
         self._bank = bank
         self._increments = increments
         self._decays = np.array(bank.decays, dtype=np.float64)
-        self._histories: dict[tuple[int, int], list[Doubles]] = {}
+        self._carried: dict[tuple[int, int], list[CarriedHistory]] = {}
+        self._buffers = threading.local()
         self._spoiled: set[tuple[int, int]] = set()
 
     def weights(self, block: Block) -> Doubles:
@@ -91,16 +92,17 @@ class RowSums:
     def take(self, tile: Tile, weights: Doubles) -> None:
         """Fill `tile.sums` and `tile.finite`."""
         block, bank = tile.block, self._bank
-        before = self._histories.pop(tile.key, None)
+        before = self._carried.pop(tile.key, None)
         kept = []
         for number, strip in enumerate(tile.strips):
             width = strip.last - strip.first
+            # Columns whose rows are all here share one panel: nothing is carried on.
+            once = block.start == 0 and block.last
+            history = self._history(1 if once else width)
             if before is None:
-                # Columns whose rows are all here share one history: it is not carried on.
-                once = block.start == 0 and block.last
-                history = new_history(1 if once else width, bank.lags, len(bank.decays))
+                history[:, :, : min(width, PANEL)] = 0.0
             else:
-                history = widened(before[number], width)
+                before[number].restore(history)
             sums = np.zeros((tile.rows, sum_columns(len(bank.predictors))))
             fused_pass(
                 block.values, strip.first, strip.last, block.start, history, bank.lags, self._decays,
@@ -108,13 +110,21 @@ class RowSums:
             )  # fmt: skip
             tile.sums.append(sums)
             if not block.last:
-                kept.append(narrowed(history, width))
+                kept.append(CarriedHistory.of(history, width, bank.lags, block.values.dtype))
         if kept:
-            self._histories[tile.key] = kept
+            self._carried[tile.key] = kept
         if any(sums[:, NONFINITE].any() for sums in tile.sums):
             self._spoiled.add(tile.key)
         # Later blocks of these columns start from what is not finite: nothing is made of them either.
         tile.finite = tile.key not in self._spoiled
+
+    def _history(self, columns: int) -> Doubles:
+        """Room for the history of so many columns, of which each thread has one."""
+        shape = (-(-columns // PANEL), history_rows(self._bank.lags, len(self._bank.decays)), PANEL)
+        held: Doubles | None = getattr(self._buffers, "history", None)
+        if held is None or held.shape[0] < shape[0]:
+            held = self._buffers.history = np.empty(shape)
+        return held[: shape[0]]
 
 
 class OpenBlocks:
