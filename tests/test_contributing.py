@@ -84,5 +84,5 @@ def test_a_measure_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_guide_names_files_that_exist() -> None:
-    for name in re.findall(r"`((?:cli|gradlog|kernels|tests)/\w+\.py)`", GUIDE):
+    for name in re.findall(r"`((?:cli|gradlog|kernels|tests)/[\w/]+\.py)`", GUIDE):
         assert (Path(__file__).parent.parent / name).is_file(), name
