@@ -138,12 +138,10 @@ class Request:
         return carried_bytes(self.bank.lags, len(self.bank.decays), entry)
 
     def sums_bytes(self, shape: PassShape) -> int:
-        """Bytes of sums of rows and history of tiles in work, and of weights for the rows of blocks."""
+        """Bytes of sums of rows of tiles in work, and of weights of predictors for the rows of blocks."""
         rows = shape.rows_at_once
         sums = self.bank.sum_columns * (shape.workers + 1) * rows
-        columns = 0 if shape.span is Span.COLUMNS else min(self.parameters, tile_width(self.count))
-        history = self.bank.history_rows * shape.workers * columns
-        return 8 * (sums + 2 * self.bank.weight_columns * rows + history)
+        return 8 * (sums + 2 * self.bank.weight_columns * rows)
 
     def too_many_rows(self, fixed: int) -> MemoryLimitError:
         """The error when sums of rows, `fixed` bytes with all else that stays, leave no room."""
