@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import textwrap
@@ -141,7 +142,12 @@ def _verdict(
     """The bar and whether it is met; None where what it needs wasn't measured."""
     found: float | None = None
     below = True
-    if bar.measure == "ratio":
+    if bar.measure == "plan":
+        return _plan_verdict(bar, one, samples)
+    if bar.against is not None:
+        found = median_ratio(samples, one.samples.get(bar.against, []))
+        text = f"{bar.limit:g}x of {bar.against}" + ("" if found is None else f" ({found:.2f}x)")
+    elif bar.measure == "ratio":
         found, text = ratio, f"{bar.limit:g}x"
     elif bar.measure == "seconds":
         found, text = median(sample.seconds for sample in samples), f"{bar.limit:g} s"
@@ -162,6 +168,16 @@ def _verdict(
     if bar.goal is not None:
         goal = f", goal {bar.goal:g}x {'met' if found <= bar.goal else 'not yet'}"
     return f"{text}: {'met' if met else '**missed**'}{goal}"
+
+
+def _plan_verdict(bar: Bar, one: Measured, samples: Sequence[Sample]) -> str | None:
+    planned = one.samples.get(f"{bar.way} --plan")
+    if not planned or bar.limit is None:
+        return None
+    said = float(json.loads(planned[0].output)["seconds"])
+    took = median(sample.seconds for sample in samples)
+    met = took / bar.limit <= said <= took * bar.limit
+    return f"--plan says {said:.1f} s, within {bar.limit:g}x: {'met' if met else '**missed**'}"
 
 
 def _interval_verdict(bar: Bar, truth: Mapping[str, list[int]], answer: Answer | None) -> str | None:

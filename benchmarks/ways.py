@@ -29,6 +29,7 @@ class Way:
     needs: tuple[str, ...] = ()
     memory: Callable[[Store], float] = lambda _store: 0.0
     most_rows: int | None = None
+    most_tensors: int | None = None
     fresh_cache: bool = False
 
     def arguments(self, store: Store, path: Path) -> list[str]:
@@ -47,6 +48,8 @@ class Way:
             return f"{Path(self.command[0]).name} isn't installed"
         if self.most_rows is not None and store.rows > self.most_rows:
             return f"N = {store.rows:,} takes too long"
+        if self.most_tensors is not None and len(store.tensors) > self.most_tensors:
+            return "of one tensor only"
         memory = self.memory(store)
         if memory > MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             return f"needs about {memory / 1e9:.0f} GB"
@@ -88,6 +91,28 @@ STORE_WAYS = (
         "gradmf analyze --rank none",
         "path lengths only",
         (*ANALYZE, "--rank", "none"),
+        "read-zarrs",
+    ),
+    Way(
+        "read, then H H^T",
+        "reads every chunk once into a matrix in memory, and forms H H^T by BLAS in float32 on all cores",
+        _python("read_store.py", "zarrs", "gram"),
+        "read-zarrs",
+        needs=("zarrs",),
+        memory=lambda store: 2.5 * store.nbytes,
+        most_rows=8_000,
+        most_tensors=1,
+    ),
+    Way(
+        "gradmf analyze --plan",
+        "what `gradmf analyze` would do, without reading gradients",
+        (*ANALYZE, "--plan"),
+        "read-zarrs",
+    ),
+    Way(
+        "gradmf analyze --rank none --plan",
+        "the same of `--rank none`",
+        (*ANALYZE, "--rank", "none", "--plan"),
         "read-zarrs",
     ),
     Way(

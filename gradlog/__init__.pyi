@@ -12,7 +12,10 @@ from .documents.document import (
     plan_document,
 )
 from .documents.document_reader import holds_analyses, read_analyses
+from .engine.measure import Accumulator, Measure, PassContext, PassShape, Span
 from .engine.splitting import PartNumber
+from .engine.state import PartState, State, Symmetric
+from .engine.tile import Tile
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates.gates import Finding, Violation, judge
@@ -24,6 +27,7 @@ from .logs.log import GradientLog, Tensor
 from .logs.opening import open_log
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
+from .measures.registry import measure
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .results.quantities import Reading
 from .results.result import (
@@ -58,6 +62,7 @@ from .version import __version__
 __all__ = [
     "DEFAULT_PREDICTORS",
     "QUANTITIES",
+    "Accumulator",
     "Advice",
     "Analysis",
     "Anytime",
@@ -79,10 +84,14 @@ __all__ = [
     "LogDescription",
     "LogWarning",
     "LogWriter",
+    "Measure",
     "MeetingRank",
     "MemoryLimitError",
     "PartNumber",
+    "PartState",
     "PartialAnalysis",
+    "PassContext",
+    "PassShape",
     "PlanDescription",
     "PredictorResult",
     "PredictorSearch",
@@ -101,16 +110,20 @@ __all__ = [
     "ScopeSearch",
     "Settings",
     "SketchSummary",
+    "Span",
     "SpectrumResult",
+    "State",
     "Steps",
     "StoreNotFoundError",
     "SubspaceMeasure",
     "SubspaceResult",
     "SubspaceWindow",
+    "Symmetric",
     "Tensor",
     "TensorDescription",
     "TensorResult",
     "TensorSteps",
+    "Tile",
     "UsageError",
     "Violation",
     "Vocabulary",
@@ -137,6 +150,7 @@ __all__ = [
     "judge",
     "judge_comparison",
     "known_predictors",
+    "measure",
     "merge_parts",
     "open_as_asked",
     "open_log",

@@ -226,6 +226,11 @@ class HistoryBank:
         return cls(tuple(predictors), lags, tuple(decays))
 
     @property
+    def specs(self) -> tuple[str, ...]:
+        """Of the predictors, in the order of their sums."""
+        return tuple(predictor.spec for predictor in self.predictors)
+
+    @property
     def history_rows(self) -> int:
         """float64 values that the fused pass keeps for each parameter."""
         return self.lags + len(self.decays) + 2

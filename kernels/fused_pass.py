@@ -1,7 +1,7 @@
 """One pass over a block of gradients: energies, inner products and predictor residuals, row by row.
 
 A predictor is a weighted sum of *history vectors*: lagged gradients g_{t-1} .. g_{t-L} and exponential
-averages s_t = B s_{t-1} + (1 - B) g_{t-1}. The pass keeps that history for a tile of columns at a time
+averages s_t = B s_{t-1} + (1 - B) g_{t-1}. The pass keeps that history for a panel of columns at a time
 (it stays in the processor's first cache), so that every gradient entry is read from memory once,
 whatever the number of predictors. All sums and all states are float64: a logged 7e37 is finite, and its
 square is not in float32; a residual of 1e-4 of the gradient would drown in float32 rounding of the state.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_function import WITHOUT_JIT, c_function
-from .pass_layout import TILE, history_rows, sum_columns
+from .pass_layout import PANEL, history_rows, sum_columns
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
@@ -42,8 +42,8 @@ def fused_pass(
         g_t - g_{t-1} in place (zeros at t = 0).
     first, last : columns to handle, 0 <= first < last <= W
     start : index t of the block's first row
-    history : (tiles, L + 1 + E + 1, TILE) float64 from `new_history`; carried to the next block in time. A
-        single tile serves all columns where none is carried on: start = 0
+    history : (panels, L + 1 + E + 1, PANEL) float64 from `new_history`; carried to the next block in time. A
+        single panel serves all columns where none is carried on: start = 0
     lags : L >= 1, gradients that the ring remembers
     decays : (E,) float64, decay B of each average
     weights : (P, T, L + E) float64: m_t of predictor p is the sum of its weights times the history vectors
@@ -61,16 +61,16 @@ def fused_pass(
     averages = decays.size
     for array, shape in (
         (block, (rows, columns)),
-        (history, (history.shape[0], history_rows(lags, averages), TILE)),
+        (history, (history.shape[0], history_rows(lags, averages), PANEL)),
         (decays, (averages,)),
         (weights, (predictors, rows, lags + averages)),
         (sums, (rows, sum_columns(predictors))),
     ):
         if array.shape != shape or not array.flags.c_contiguous:
             raise ValueError(f"an array of shape {array.shape} should be {shape}, in C order")
-    if history.shape[0] != -(-(last - first) // TILE) and (start or history.shape[0] != 1):
+    if history.shape[0] != -(-(last - first) // PANEL) and (start or history.shape[0] != 1):
         raise ValueError(
-            f"a history of {history.shape[0]} tiles for columns {first} to {last} from row {start}"
+            f"a history of {history.shape[0]} panels for columns {first} to {last} from row {start}"
         )
     if not 0 <= first < last <= columns:
         raise ValueError(f"columns {first} to {last} of {columns}")

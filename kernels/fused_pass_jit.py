@@ -16,11 +16,11 @@ from .pass_layout import (
     LAG_PRODUCT,
     NONFINITE,
     NONZERO_TINY,
+    PANEL,
     PREDICTION,
     PREDICTORS,
     PRODUCT,
     RESIDUAL,
-    TILE,
     TINY,
 )
 from .prefetch import LINE, prefetch
@@ -108,12 +108,12 @@ def fused_sums(
     """As of `fused_pass.fused_pass`. owners : (E,) int64 of -1, left so; scratch memory."""
     rows = block.shape[0]
     averages = decays.size
-    for tile in range((last - first + TILE - 1) // TILE):
-        left = first + tile * TILE
-        right = left + TILE if left + TILE < last else last
+    for panel in range((last - first + PANEL - 1) // PANEL):
+        left = first + panel * PANEL
+        right = left + PANEL if left + PANEL < last else last
         width = right - left
-        past = history[tile if tile < history.shape[0] else 0]
-        if tile >= history.shape[0]:  # one history for all, from its beginning
+        past = history[panel if panel < history.shape[0] else 0]
+        if panel >= history.shape[0]:  # one history for all, from its beginning
             past[lags + 1 : lags + 1 + averages] = 0.0
         scratch = past[lags + 1 + averages, :width]
         previous_energy = 0.0
@@ -211,7 +211,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
 
     @nb.cfunc(signature)
     def entry(  # type: ignore[no-untyped-def]
-        block, rows, columns, first, last, start, history, tiles, depth, lags,
+        block, rows, columns, first, last, start, history, panels, depth, lags,
         decays, averages, weights, predictors, sums, sum_columns, owners, replace,
     ):  # fmt: skip
         fused_sums(
@@ -219,7 +219,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
             first,
             last,
             start,
-            carray(history, (tiles, depth, TILE)),
+            carray(history, (panels, depth, PANEL)),
             lags,
             carray(decays, (averages,)),
             carray(weights, (predictors, rows, lags + averages)),

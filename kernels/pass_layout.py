@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-TILE = 1024
+PANEL = 1024
 """Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
 
 ENERGY = 0
@@ -36,20 +39,39 @@ def history_rows(lags: int, averages: int) -> int:
 
 
 def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
-    """Empty history (tiles, L + 1 + E + 1, TILE) float64 for `columns` parameters, at t = 0."""
-    tiles = -(-columns // TILE)
-    return np.zeros((tiles, history_rows(lags, averages), TILE))
+    """Empty history (panels, L + 1 + E + 1, PANEL) float64 for `columns` parameters, at t = 0."""
+    panels = -(-columns // PANEL)
+    return np.zeros((panels, history_rows(lags, averages), PANEL))
 
 
-def narrowed(history: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
-    """What must be kept of a history of `columns` parameters until the next block: few fill no tile."""
-    return history if columns >= TILE else history[:, :, :columns].copy()
+@dataclass(frozen=True)
+class CarriedHistory:
+    """What is kept of a history until the next block: in as many digits as it has.
+
+    Few columns fill no panel.
+
+    gradients : (panels, L + 1, width), the ring, in the type that gradients have
+    averages : (panels, E, width) float64
+    """
+
+    gradients: NDArray[np.floating[Any]]
+    averages: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, history: NDArray[np.float64], columns: int, lags: int, dtype: np.dtype[np.floating[Any]]
+    ) -> CarriedHistory:
+        """Of a history of `columns` parameters whose gradients are of type `dtype`."""
+        width = min(columns, PANEL)
+        return cls(history[:, : lags + 1, :width].astype(dtype), history[:, lags + 1 : -1, :width].copy())
+
+    def restore(self, history: NDArray[np.float64]) -> None:
+        """Put it back into a history, whose other columns are not looked at."""
+        lags, width = self.gradients.shape[1:]
+        history[:, :lags, :width] = self.gradients
+        history[:, lags:-1, :width] = self.averages
 
 
-def widened(kept: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
-    """The history that `narrowed` kept."""
-    if columns >= TILE:
-        return kept
-    history = np.zeros((*kept.shape[:2], TILE))
-    history[:, :, :columns] = kept
-    return history
+def carried_bytes(lags: int, averages: int, entry: int) -> int:
+    """Bytes that a column carries to the next block. entry : of a gradient's entry"""
+    return (lags + 1) * entry + 8 * averages

@@ -18,7 +18,7 @@ from stores import Array, add_array, foreign_store, walk
 
 from conftest import PREDICTORS, assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
-from gradmf.gradlog.engine import ranges, streaming
+from gradmf.gradlog.engine import one_pass, ranges
 
 ONE_STEP = gradlog.DEFAULT_PREDICTORS.index("one-step") + 1  # `zero` stands first
 
@@ -120,11 +120,11 @@ def test_scheduling(
 
 def held_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Some tiles begin late, always the same ones."""
-    process = streaming._TileWork._process
+    take = one_pass._Pass._take
 
-    def late(self: Any, task: Any) -> Any:
-        block = task.block
-        identity = zlib.crc32(repr((block.range_index, task.number, block.start)).encode())
+    def late(self: Any, tile: Any, *others: Any) -> Any:
+        block = tile.block
+        identity = zlib.crc32(repr((block.range_index, tile.number, block.start)).encode())
         late = {
             "last-blocks-late": block.last,
             "first-blocks-late": not block.start,
@@ -132,9 +132,9 @@ def held_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
         }
         if late[when]:
             time.sleep(1e-3 * (1 + identity % 10))
-        return process(self, task)
+        return take(self, tile, *others)
 
-    monkeypatch.setattr(streaming._TileWork, "_process", late)
+    monkeypatch.setattr(one_pass._Pass, "_take", late)
 
 
 @pytest.mark.parametrize("rank", ["exact", "none"])
@@ -223,15 +223,15 @@ def test_a_fault_in_a_thread_ends_the_pass(
     """Whatever is raised in a worker, such as a want of memory, comes out of `analyze`: nothing waits."""
     read_in_blocks_of_rows(monkeypatch, 10)
     path = foreign_store(tmp_path / "run.zarr", {"w": walk(200, (20,), 1)}, chunks=(10, 20))
-    process = streaming._TileWork._process
+    take = one_pass._Pass._take
 
-    def failing(self: Any, task: Any) -> Any:
-        block = task.block
+    def failing(self: Any, tile: Any, *others: Any) -> Any:
+        block = tile.block
         if {"first": block.start == 0, "second": block.start == 10, "last": block.last}[when]:
             raise MemoryError("no more")
-        return process(self, task)
+        return take(self, tile, *others)
 
-    monkeypatch.setattr(streaming._TileWork, "_process", failing)
+    monkeypatch.setattr(one_pass._Pass, "_take", failing)
     caught: list[BaseException] = []
 
     def run() -> None:

@@ -334,7 +334,10 @@ def damaged_part(data: bytes, others: Sequence[bytes], rng: random.Random) -> by
             members[name] = rng.choice([b"", b"x", b"{}", b"[]", b"null", b"\x93NUMPY\2\0", bytes(50)])
             return archive_of(members)
         case 3:
-            strange = ["tensor/99", "squares/-1", "squares/abc", "gram/0", "gram/total", "squares/01", "x"]
+            strange = [
+                "tensor_steps/99", "spectrum/squares/-1", "spectrum/squares/abc", "spectrum/gram/0",
+                "spectrum/total", "spectrum/squares/01", "x", "other/1",
+            ]  # fmt: skip
             members[f"{rng.choice(strange)}.npy"] = members[rng.choice(arrays)]
         case 4:
             header = json.loads(members["part.json"])

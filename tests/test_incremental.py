@@ -16,7 +16,7 @@ import reference
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.gradlog.engine import ranges
-from gradmf.gradlog.measures.incremental import incremental
+from gradmf.gradlog.measures.incremental import incremental_spectrum as incremental
 
 KINDS = ("low-rank", "power", "white", "constant", "repeated", "zero", "range", "rotating", "spikes")
 EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.001)
@@ -82,7 +82,7 @@ def test_log_bounds_hold(
         patch.setattr(incremental, "BASIS_START", start)
         patch.setattr(ranges, "BLOCK_BYTES", 1 << 12)
         patch.setattr(ranges, "TILE_WIDTH", 40)
-        patch.setattr("gradmf.gradlog.measures.incremental.rowwise.NARROW", 20)
+        patch.setattr("gradmf.gradlog.measures.incremental.incremental_spectra.NARROW", 20)
         chunks = {name: (min(chunk, rows), values.shape[1]) for name, values in tensors.items()}
         path = write_store(Path(folder) / "run.zarr", tensors, chunks=chunks)
         wanted = gradlog.Settings(rank="incremental", epsilons=EPSILONS)

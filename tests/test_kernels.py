@@ -45,6 +45,10 @@ def run_kernel(
         if start == stop:
             continue
         block = np.ascontiguousarray(done[start:stop])
+        # What is carried to the next block holds all that later rows need.
+        carried = pass_layout.CarriedHistory.of(history, width, bank.lags, gradients.dtype)
+        history = np.full_like(history, np.nan)
+        carried.restore(history)
         fused_pass.fused_pass(
             block, first, gradients.shape[1], start, history, bank.lags, np.array(bank.decays),
             bank.weights(start, stop), sums[start:stop], replace,
@@ -176,7 +180,7 @@ def test_a_history_that_is_too_short_is_refused() -> None:
     history = pass_layout.new_history(1, bank.lags, len(bank.decays))
     if fused_pass.WITHOUT_JIT:
         pytest.skip("checked where memory is handed to C")
-    with pytest.raises(ValueError, match="a history of 1 tiles"):
+    with pytest.raises(ValueError, match="a history of 1 panels"):
         fused_pass.fused_pass(
             np.zeros((2, 5000), np.float32), 0, 5000, 2, history, bank.lags, np.array(bank.decays),
             bank.weights(2, 4), np.zeros((2, bank.sum_columns)), False,

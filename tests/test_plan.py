@@ -13,10 +13,11 @@ from stores import add_array, walk
 from conftest import assert_analysis, write_store
 from documents import run
 from gradmf import gradlog
-from gradmf.gradlog.engine import costs, ranges
-from gradmf.gradlog.engine.plan import BASIS_LEAST
+from gradmf.gradlog.engine import ranges
 from gradmf.gradlog.logs.store import zarrs_is_installed
-from gradmf.gradlog.measures.incremental.incremental import BASIS_START
+from gradmf.gradlog.measures.incremental.incremental_spectra import BASIS_LEAST
+from gradmf.gradlog.measures.incremental.incremental_spectrum import BASIS_START
+from gradmf.gradlog.measures.spectra import costs
 from gradmf.gradlog.runs.preparation import prepare
 
 

@@ -172,11 +172,11 @@ def test_log(store: Path) -> None:
 
 def test_sketches_are_those_of_the_plain_projection(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the algebra: the plain projection of the increments, and their sum for the whole model."""
-    from gradmf.gradlog.measures.sketch import sketching
+    from gradmf.gradlog.measures.sketch import sketched_spectra
 
     seen = []
     monkeypatch.setattr(
-        sketching, "cross_fit", lambda sketch: seen.append(sketch.copy()) or cross_fit(sketch)
+        sketched_spectra, "cross_fit", lambda sketch: seen.append(sketch.copy()) or cross_fit(sketch)
     )
     analyzed(store, sketch_dim=64, seed=9, tensors=("a.weight", "b.bias"))
     values = tensors()

@@ -67,19 +67,6 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class MatrixSpectra:
-    """Singular values of one tensor's gradient matrices, at sampled rows.
-
-    shape : (m, n) of the matrix, a convolution's as (out, rest); rows : (k,) int64, indices t of the rows
-    squares : (k, min(m, n)) float64, sigma_i^2, descending
-    """
-
-    shape: tuple[int, int]
-    rows: NDArray[np.int64]
-    squares: Doubles
-
-
-@dataclass(frozen=True)
 class Schedule:
     """A learning rate for each of N rows.
 

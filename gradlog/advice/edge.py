@@ -14,14 +14,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..results.samples import WINDOW
 from .decision import CERTAIN, KEEP, NOTE, Decision, Doubles, Figure
 from .evidence import Evidence
 from .missing import unknown
 
 NAME = "edge"
 SOURCE = "Xu, the spectral edge, arXiv 2603.28964"
-WINDOW = 10
-STRIDE = 5
 OPENS = 2.0
 CLOSES = 1.5
 SHOWN = 2

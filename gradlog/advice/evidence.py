@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..predictors import memory_rows
 from ..results.result import Analysis, ScopeResult, TensorResult
+from ..results.samples import MatrixSpectra, matrix_shape
 from ..results.search_result import ScopeSearch
-from .decision import MatrixSpectra
 from .intervals import RunBootstrap
 
 Doubles = NDArray[np.float64]
@@ -146,11 +146,3 @@ NO_RATES = "the result holds no lr to hold it against: write it with --search, o
 NO_MATRICES = "a finished result holds no gradient matrices: give the store"
 NO_STEPS = "the result holds no steps: write it with --format json, or give the store"
 NO_TENSOR_STEPS = "the result holds no sums of tensors: write it with --tensor-steps, or give the store"
-
-
-def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(m, n) of a tensor taken as a matrix: (out, rest) of a convolution; None for vectors and the like."""
-    if len(shape) < 2:
-        return None
-    m, n = shape[0], int(np.prod(shape[1:], dtype=np.int64))
-    return (m, n) if min(m, n) >= 2 else None

@@ -1,4 +1,4 @@
-"""What advice on a store takes: one pass, and what quantities glean from its blocks."""
+"""What advice on a store takes: one pass, and what quantities need beside its sums."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from ..errors import UsageError
 from ..logs.log import sketch_of
 from ..logs.opening import Run
 from ..logs.series import RATES, series_of_rows
-from ..measures.gradient_matrices import Gleaning, reserved_bytes, sample_sizes, window_starts
+from ..measures.gradient_matrices import NAME as MATRICES
+from ..measures.gradient_matrices import GradientMatrices, SampledMatrices
+from ..measures.increment_windows import NAME as WINDOWS
+from ..measures.increment_windows import IncrementWindows, window_starts
 from ..progress import Progress
 from ..results.result import Settings
 from ..runs.preparation import open_for_pass, prepare
 from ..runs.prepared_pass import run_analysis
+from ..runs.wanted import Wanted
 from .evidence import Evidence
 from .quantities import Quantity
 
@@ -37,27 +41,23 @@ def gather(
     if settings.rank == "auto" and not any(quantity.spectrum or quantity.search for quantity in wanted):
         settings = dataclasses.replace(settings, rank="none")
     log = open_for_pass(run, settings, threads)
-    room = reserved_bytes(log.tensors, log.rows, memory, samples) if matrices else 0
     if settings.project is not None:
         raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
-    search = search and sketch_of(log) is None
-    ready = prepare(log, settings, threads, memory, tensor_steps=True, search=search, beside=room)
-
-    def glean(rows: int) -> Gleaning:
-        whole = len(ready.plan.ranges) == 1
-        sizes = (
-            sample_sizes(ready.tensors, rows, whole_rows=whole, room=room, asked=samples) if matrices else {}
-        )
-        return Gleaning(ready.tensors, rows, sizes, windows)
-
-    analysis, gleaning, keep = run_analysis(ready, progress, tensor_steps=True, make_side_work=glean)
-    assert isinstance(gleaning, Gleaning)
+    beside = Wanted(
+        tensor_steps=True,
+        search=search and sketch_of(log) is None,
+        beside=(GradientMatrices(samples, memory),) if matrices else (),
+        following=(IncrementWindows(),) if windows else (),
+    )
+    ready = prepare(log, settings, threads, memory, wanted=beside)
+    analysis, gathered, keep = run_analysis(ready, progress)
+    found: SampledMatrices = gathered.results.get(MATRICES, SampledMatrices({}, {}))
     return Evidence(
         analysis,
         series=series_of_rows(log, RATES, ready.plan.rows, keep),
-        matrices=gleaning.matrices(),
-        no_matrices=gleaning.reasons() | {t.name: SKETCHED for t in ready.tensors if t.made_of},
-        windows=gleaning.window_squares,
+        matrices=found.spectra,
+        no_matrices={**found.reasons, **{t.name: SKETCHED for t in ready.tensors if t.made_of}},
+        windows=gathered.results.get(WINDOWS),
         window_rows=window_starts(analysis.run.rows - 1),
         no_windows=NO_ROW_GRAM,
     )

@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..results.result import TensorResult
+from ..results.samples import MatrixSpectra
 from ..results.spectral_counts import effective_rank
-from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure, MatrixSpectra
+from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure
 from .evidence import NO_MATRICES, Evidence
 from .missing import unknown
 

@@ -51,6 +51,8 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
     if analysis.search is not None:
         document["search"] = _search(analysis.search)
         document["series"] = dict(analysis.series)
+    if analysis.measures:
+        document["measures"] = dict(analysis.measures)
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -153,6 +155,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
         del document["subspace"], document["window"]
     if settings.band is None:
         del document["band"]
+    if not settings.measures:
+        del document["measures"]
     return document
 
 

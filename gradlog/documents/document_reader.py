@@ -148,6 +148,7 @@ def _analysis(document: Fields) -> Analysis:
             for warning in (document.inners("warnings") if document.has("warnings") else ())
         ),
         cost=Cost(0.0, 0, "json"),
+        measures=document.free("measures") if document.has("measures") else {},
         tensor_steps=(
             _tensor_steps(document.inner("tensor_steps"), tensors) if document.has("tensor_steps") else None
         ),

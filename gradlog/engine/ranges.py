@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import MemoryLimitError
@@ -51,7 +51,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Part:
+class Strip:
     """Columns first .. last - 1 of a range, all of one tensor. group : of a stored sketch, where it is one"""
 
     tensor: int
@@ -60,7 +60,8 @@ class Part:
     group: int | None = None
 
 
-Tile = tuple[Part, ...]
+Strips = tuple[Strip, ...]
+"""Neighbouring columns of a range that are one unit of work."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ class ParameterRange:
     """
 
     segments: tuple[Segment, ...]
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Strips, ...]
     row_blocks: tuple[tuple[int, int], ...]
     decodes: int = 1
 
     def of(self, numbers: Sequence[int]) -> ParameterRange:
         """The same range where tensor i has the number numbers[i]."""
         segments = tuple(replace(s, tensor=numbers[s.tensor]) for s in self.segments)
-        tiles = tuple(tuple(replace(p, tensor=numbers[p.tensor]) for p in tile) for tile in self.tiles)
+        tiles = tuple(tuple(replace(s, tensor=numbers[s.tensor]) for s in tile) for tile in self.tiles)
         return replace(self, segments=segments, tiles=tiles)
 
     @property
@@ -95,9 +96,9 @@ class ParameterRange:
             first, last = last, last + segment.width
             yield segment, first, last
 
-    def segment_of(self, part: Part) -> tuple[Segment, int]:
-        """The segment that a part lies in, and its first column."""
-        return next((item, first) for item, first, last in self.columns() if first <= part.first < last)
+    def segment_of(self, strip: Strip) -> tuple[Segment, int]:
+        """The segment that a strip lies in, and its first column."""
+        return next((item, first) for item, first, last in self.columns() if first <= strip.first < last)
 
     @property
     def block_rows(self) -> int:
@@ -148,9 +149,9 @@ def decoded_row_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange
     )
 
 
-def parts_of_tensors(ranges: Sequence[ParameterRange]) -> Counter[int]:
-    """How many parts of tiles each tensor has: it is complete when all of them are in."""
-    return Counter(part.tensor for item in ranges for tile in item.tiles for part in tile)
+def strips_of_tensors(ranges: Sequence[ParameterRange]) -> Counter[int]:
+    """How many strips each tensor is cut into: it is complete when all of them are in."""
+    return Counter(strip.tensor for item in ranges for tile in item.tiles for strip in tile)
 
 
 def most_block_rows(weight_columns: int) -> int:
@@ -158,11 +159,11 @@ def most_block_rows(weight_columns: int) -> int:
     return min(BLOCK_ROWS, max(16, WEIGHT_BYTES // (8 * max(1, weight_columns))))
 
 
-def one_tile(segments: Sequence[Segment]) -> tuple[Tile, ...]:
+def one_tile(segments: Sequence[Segment]) -> tuple[Strips, ...]:
     """All columns as a single tile."""
     stops = itertools.accumulate(segment.width for segment in segments)
-    parts = (Part(s.tensor, stop - s.width, stop) for s, stop in zip(segments, stops, strict=True))
-    return (tuple(parts),)
+    strips = (Strip(s.tensor, stop - s.width, stop) for s, stop in zip(segments, stops, strict=True))
+    return (tuple(strips),)
 
 
 def tile_width(rows: int) -> int:
@@ -170,22 +171,22 @@ def tile_width(rows: int) -> int:
     return TILE_WIDTH * max(1, min(WIDEST_TILE, TILE_ROWS // max(1, rows)))
 
 
-def even_tiles(segments: Sequence[Segment], tile: int) -> tuple[Tile, ...]:
+def even_tiles(segments: Sequence[Segment], tile: int) -> tuple[Strips, ...]:
     """Tiles of `tile` columns of one tensor; neighbouring segments up to that width together."""
-    tiles: list[Tile] = []
-    group: list[Part] = []
-    (parts,) = one_tile(segments)
-    for part in parts:
-        if part.last - part.first > tile // 2:
+    tiles: list[Strips] = []
+    group: list[Strip] = []
+    (strips,) = one_tile(segments)
+    for strip in strips:
+        if strip.last - strip.first > tile // 2:
             tiles += [tuple(group)] * bool(group)
             group = []
-            for first in range(part.first, part.last, tile):
-                tiles.append((Part(part.tensor, first, min(first + tile, part.last)),))
+            for first in range(strip.first, strip.last, tile):
+                tiles.append((Strip(strip.tensor, first, min(first + tile, strip.last)),))
         else:
-            if group and part.last - group[0].first > tile:
+            if group and strip.last - group[0].first > tile:
                 tiles.append(tuple(group))
                 group = []
-            group.append(part)
+            group.append(strip)
     tiles += [tuple(group)] * bool(group)
     return tuple(tiles)
 
@@ -226,8 +227,13 @@ def decoding_bytes(tensor: Tensor) -> int:
     return 2 * math.prod(tensor.chunks) * tensor.entry_bytes if tensor.compressed else 0
 
 
-def columnwise_ranges(tensors: Sequence[Tensor], limits: Limits) -> Iterator[ParameterRange]:
-    """Ranges in the order of the tensors, neighbouring small tensors grouped."""
+def column_ranges(
+    tensors: Sequence[Tensor], limits: Limits, apart: Callable[[Tensor], bool] | None = None
+) -> Iterator[ParameterRange]:
+    """Ranges in the order of the tensors, neighbouring small tensors grouped.
+
+    apart : of tensors that share no range with others
+    """
     group: list[int] = []
 
     def grouped() -> Iterator[ParameterRange]:
@@ -242,16 +248,16 @@ def columnwise_ranges(tensors: Sequence[Tensor], limits: Limits) -> Iterator[Par
     for index, tensor in enumerate(tensors):
         if tensor.parameters == 0:
             continue
-        if not _is_small(tensor, limits):
+        if not _is_small(tensor, limits) or (apart is not None and apart(tensor)):
             yield from grouped()
             yield from _tensor_ranges(index, tensor, limits)
             continue
         if group:
             first = tensors[group[0]]
             width = sum(tensors[other].parameters for other in group)
-            apart = not limits.whole_columns and first.chunks[0] != tensor.chunks[0]
-            apart = apart or len(group) == limits.group
-            if apart or first.compute_dtype != tensor.compute_dtype or width >= TILE_WIDTH:
+            full = not limits.whole_columns and first.chunks[0] != tensor.chunks[0]
+            full = full or len(group) == limits.group
+            if full or first.compute_dtype != tensor.compute_dtype or width >= TILE_WIDTH:
                 yield from grouped()
         group.append(index)
     yield from grouped()
@@ -294,7 +300,7 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
             yield ParameterRange((segment,), tiles, blocks, 1 if free else len(pieces))
 
 
-def rowwise_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> ParameterRange | None:
+def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> ParameterRange | None:
     """One range of all tensors, read row block after row block; None where there is no parameter.
 
     divided : into tiles of even width, else all columns are one tile

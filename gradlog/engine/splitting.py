@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import UsageError
 from ..logs.log import Tensor
-from .plan import Plan, make_plan
-from .ranges import ParameterRange, decoded_row_bytes
+from .plan import Plan, Way, make_plan
+from .ranges import ParameterRange, decoded_row_bytes, strips_of_tensors
 from .request import Request
 
 
@@ -35,30 +36,26 @@ class PartPlan:
     ranges: tuple[ParameterRange, ...]
 
     @property
+    def strips(self) -> Counter[int]:
+        """How many strips each tensor is cut into, in all parts."""
+        return strips_of_tensors(self.ranges)
+
+    @property
     def digest(self) -> str:
         """What parts of the same plan have in common: they add up to the same sums in the same order."""
         import hashlib  # deferred: it loads OpenSSL, which few commands need
 
-        described = repr((self.plan.rows, self.plan.method, self.plan.by_columns, self.ranges))
+        described = repr((self.plan.rows, self.plan.method, self.plan.span.name, self.ranges))
         return hashlib.sha256(described.encode()).hexdigest()
 
 
-def plan_part(request: Request, rank: str, part: PartNumber) -> PartPlan:
-    """Plan a part. How the parameters are split follows from the log, `rank` and `request.memory` alone.
+def plan_part(request: Request, ways: Sequence[Way], part: PartNumber) -> PartPlan:
+    """Plan a part. How the parameters are split follows from the log, `ways` and `request.memory` alone.
 
-    Raises UsageError for the incremental method, whose basis spans all parameters, and MemoryLimitError where
-    the plan does not fit.
+    Raises MemoryLimitError where the plan does not fit.
     """
-    if rank in ("incremental", "sketch"):
-        raise UsageError(
-            f"--rank {rank} looks at all parameters together and has no parts: give --rank exact, "
-            "or --rank none for path lengths alone"
-        )
-    method = "exact" if rank == "auto" else rank
-    # A tensor that the part before began stays apart until the file is written.
-    request = replace(request, kept_matrices=1)
     # Machines may differ in their cores, which do not move the borders of ranges.
-    plan = make_plan(request, method)
+    plan = make_plan(request, ways)
     sizes = [_bytes(request.tensors, item) for item in plan.ranges]
     mine = tuple(
         item

@@ -1,4 +1,4 @@
-"""What `advise` takes from a pass on the side: matrices of sampled rows, and rolling windows of increments.
+"""Spectra of gradient matrices: of tensors taken as matrices, at sampled rows.
 
 Rows are copied out of each block before it is worked on, so that no chunk is decoded again. How many rows a
 tensor gives follows from what it costs: all spectra together stay at about a tenth of the pass's own work,
@@ -8,21 +8,22 @@ and the matrices within their share of memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.gram import squared_singular_values
 from ...kernels.matrix_spectrum import squared_singular_values_of_rows
-from ..advice.decision import Doubles, MatrixSpectra
-from ..advice.edge import STRIDE, WINDOW
-from ..advice.evidence import matrix_shape
 from ..engine.blocks import Block
+from ..engine.measure import Accumulator, Measure, PassContext, PassShape
 from ..logs.log import Tensor
+from ..results.samples import MatrixSpectra, matrix_shape
 
+Doubles = NDArray[np.float64]
+
+NAME = "gradient_matrices"
 MOST_SAMPLES = 16
 WORK_SHARE = 16.0
 """Floating-point operations of sampled spectra for each logged number: a tenth of what the pass takes."""
@@ -32,6 +33,35 @@ MEMORY_SHARE = 8
 """Sampled matrices may take this part of the memory."""
 TOO_MUCH_WORK = "its spectra cost too much beside the pass: give --samples K"
 TOO_LARGE = "its matrices take too much memory: give more --memory"
+
+
+@dataclass(frozen=True)
+class SampledMatrices:
+    """Of each tensor that has any, by name; reasons : why others have none."""
+
+    spectra: Mapping[str, MatrixSpectra]
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class GradientMatrices(Measure):
+    """asked : rows to sample, whatever their work; None for what is affordable. memory : of the pass"""
+
+    name = NAME
+    asked: int | None
+    memory: int
+
+    def kept_bytes(self, shape: PassShape) -> int:
+        """As of `Measure`."""
+        return reserved_bytes(shape.tensors, shape.rows, self.memory, self.asked)
+
+    def start(self, context: PassContext) -> MatrixSamples:
+        """As of `Measure`."""
+        assert context.plan is not None
+        room = reserved_bytes(context.tensors, context.rows, self.memory, self.asked)
+        whole = len(context.plan.ranges) == 1
+        sizes = sample_sizes(context.tensors, context.rows, whole_rows=whole, room=room, asked=self.asked)
+        return MatrixSamples(sizes, context)
 
 
 def reserved_bytes(tensors: Sequence[Tensor], rows: int, memory: int, asked: int | None) -> int:
@@ -82,33 +112,27 @@ def _operations(shape: tuple[int, int]) -> float:
     return 2 * small**2 * large + 10 * small**3
 
 
-@dataclass
-class Gleaning:
-    """Takes blocks, and at the end the Gram matrix of the whole model's increments where there is one.
+class MatrixSamples(Accumulator[None]):
+    """Copies sampled rows. sizes : as of `sample_sizes`"""
 
-    rows : that the pass keeps; sizes : as of `sample_sizes`; windows : whether windows are wanted
-    """
+    def __init__(self, sizes: Mapping[int, int | str], context: PassContext) -> None:
+        self._sizes = sizes
+        self._context = context
+        self._open: dict[int, _Matrices] = {}
+        self._pending: dict[int, Future[Doubles]] = {}
 
-    tensors: Sequence[Tensor]
-    rows: int
-    sizes: Mapping[int, int | str]
-    windows: bool
-    window_squares: Doubles | None = field(default=None, init=False)
-    _open: dict[int, _Matrices] = field(default_factory=dict, init=False)
-    _pending: dict[int, Future[Doubles]] = field(default_factory=dict, init=False)
-
-    def take(self, block: Block, pool: ThreadPoolExecutor) -> None:
-        """Copy the sampled rows of a block; spectra start as soon as a tensor's matrices are whole."""
+    def begin_block(self, block: Block) -> None:
+        """As of `Accumulator`: spectra start as soon as a tensor's matrices are whole."""
         stop = block.start + block.values.shape[0]
         for segment, first, last in block.range.columns():
-            size = self.sizes.get(segment.tensor)
+            size = self._sizes.get(segment.tensor)
             if not isinstance(size, int):
                 continue
-            wanted = sampled_rows(self.rows, size)
+            wanted = sampled_rows(self._context.rows, size)
             inside = np.flatnonzero((wanted >= block.start) & (wanted < stop))
             if not inside.size:
                 continue
-            tensor = self.tensors[segment.tensor]
+            tensor = self._context.tensors[segment.tensor]
             if segment.tensor not in self._open:
                 values = np.empty((size, *tensor.shape), tensor.compute_dtype)
                 self._open[segment.tensor] = _Matrices(values, values.size)
@@ -119,36 +143,32 @@ class Gleaning:
             held.missing -= inside.size * segment.width
             if not held.missing:
                 del self._open[segment.tensor]
-                self._start(segment.tensor, held.values, pool)
+                self._start(segment.tensor, held.values)
 
-    def _start(self, tensor: int, values: NDArray[Any], pool: ThreadPoolExecutor) -> None:
+    def _start(self, tensor: int, values: NDArray[Any]) -> None:
         waiting = [future for future in self._pending.values() if not future.done()]
         if len(waiting) >= 2:
             waiting[0].result()
-        shape = matrix_shape(self.tensors[tensor].shape)
+        matrices = values.reshape(values.shape[0], *self._shape(tensor))
+        self._pending[tensor] = self._context.pool.submit(squared_singular_values_of_rows, matrices)
+
+    def _shape(self, tensor: int) -> tuple[int, int]:
+        shape = matrix_shape(self._context.tensors[tensor].shape)
         assert shape is not None
-        matrices = values.reshape(values.shape[0], *shape)
-        self._pending[tensor] = pool.submit(squared_singular_values_of_rows, matrices)
+        return shape
 
-    def take_gram(self, gram: NDArray[np.float64]) -> None:
-        """Take the rolling windows of the Gram matrix (N - 1, N - 1) of the whole model's increments."""
-        if self.windows:
-            self.window_squares = window_squares(gram)
+    def merge(self, piece: None) -> None:
+        """There are none: rows are taken from blocks."""
 
-    def matrices(self) -> dict[str, MatrixSpectra]:
-        """The spectra of sampled gradient matrices, by tensor."""
-        found = {}
+    def result(self) -> SampledMatrices:
+        """As of `Accumulator`."""
+        names, found = self._context.names, {}
         for at, future in self._pending.items():
             squares = future.result()
-            shape = matrix_shape(self.tensors[at].shape)
-            assert shape is not None
-            rows = sampled_rows(self.rows, squares.shape[0])
-            found[self.tensors[at].name] = MatrixSpectra(shape, rows, squares)
-        return found
-
-    def reasons(self) -> dict[str, str]:
-        """Why tensors have no sample, by tensor."""
-        return {self.tensors[at].name: why for at, why in self.sizes.items() if isinstance(why, str)}
+            rows = sampled_rows(self._context.rows, squares.shape[0])
+            found[names[at]] = MatrixSpectra(self._shape(at), rows, squares)
+        reasons = {names[at]: why for at, why in self._sizes.items() if isinstance(why, str)}
+        return SampledMatrices(found, reasons)
 
 
 @dataclass
@@ -162,17 +182,3 @@ class _Matrices:
 def sampled_rows(rows: int, size: int) -> NDArray[np.int64]:
     """(size,) rows in the middles of as many equal parts of the run. size : at most `rows`"""
     return (2 * np.arange(size, dtype=np.int64) + 1) * rows // (2 * size)
-
-
-def window_starts(increments: int) -> NDArray[np.int64]:
-    """First increment, which is the row before it, of each rolling window."""
-    return np.arange(0, increments - WINDOW + 1, STRIDE, dtype=np.int64)
-
-
-def window_squares(gram: NDArray[np.float64]) -> Doubles:
-    """(n, WINDOW) sigma_i^2, descending, of the increments of each rolling window, from their Gram matrix."""
-    starts = window_starts(gram.shape[0])
-    if not starts.size:
-        return np.zeros((0, WINDOW))
-    blocks = np.stack([gram[at : at + WINDOW, at : at + WINDOW] for at in starts])
-    return squared_singular_values(blocks)

@@ -241,6 +241,7 @@ class Settings:
     window : rows of a window of training for that; None for 4 times as many as dimensions
     sketch_dim, seed : M and the seed of the sketch method's projection; None for an M that memory allows
     project : M of a projection that path lengths are estimated from too; None for exact ones
+    measures : further ones that are registered, by name: see `gradlog.measure`
     band : lags of the band that predictors are searched from where not all pairs of rows are multiplied,
     2 to 256; None for 64
     """
@@ -262,6 +263,7 @@ class Settings:
     seed: int = 0
     project: int | None = None
     band: int | None = None
+    measures: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
@@ -290,6 +292,7 @@ class Analysis:
 
     tensor_steps : the same for each tensor, where asked for
     search : the best predictors of each family, where asked for; series : with it, loss and lr as logged
+    measures : results of further measures, by name, as plain values
     """
 
     version: str
@@ -303,3 +306,4 @@ class Analysis:
     tensor_steps: TensorSteps | None = None
     search: PredictorSearch | None = None
     series: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    measures: Mapping[str, Any] = field(default_factory=dict)

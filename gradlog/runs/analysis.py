@@ -9,6 +9,7 @@ from ..results.result import Analysis, Settings
 from ..sizes import DEFAULT_MEMORY
 from .preparation import check_settings, prepare
 from .prepared_pass import run_analysis
+from .wanted import Wanted
 
 
 def analyze(
@@ -50,5 +51,5 @@ def analyze(
         return analyze_projected(
             run, settings, threads=threads, memory=memory, progress=progress, tensor_steps=tensor_steps
         )
-    ready = prepare(run, settings, threads, memory, tensor_steps=tensor_steps, search=search)
-    return run_analysis(ready, progress, tensor_steps=tensor_steps)[0]
+    ready = prepare(run, settings, threads, memory, wanted=Wanted(tensor_steps, search))
+    return run_analysis(ready, progress)[0]

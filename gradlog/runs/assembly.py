@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..errors import DataError
+from ..measures.path_lengths.path_lengths import NAME as PATH_LENGTHS
+from ..measures.path_lengths.tensor_steps import NAME as TENSOR_STEPS
+from ..measures.search.gram_search import NAME as SEARCH
 from ..measures.sketch.sketch_limits import beyond_sketch
+from ..measures.spectra.spectrum import NAME as SPECTRUM
+from ..measures.subspaces.subspace import NAME as SUBSPACES
 from ..predictors import parse_predictors
-from ..results.read import Read
 from ..results.result import (
     Analysis,
     Cost,
@@ -24,59 +28,66 @@ from ..results.result import (
     TensorResult,
     TensorSteps,
 )
+from ..results.selection import Selection
 from ..version import __version__
 
 if TYPE_CHECKING:
-    from ..engine.pass_result import PassResult
     from ..measures.path_lengths.path_length import PathLengthTotals
-    from ..measures.spectra.spectrum import Spectrum
+    from ..measures.path_lengths.path_lengths import PathLengthSums
+    from ..measures.spectra.spectrum import Spectra, Spectrum
+    from ..measures.subspaces.subspace import SubspacesOfScopes
 
 
 def assemble(
-    read: Read, settings: Settings, result: PassResult, warnings: Sequence[LogWarning], cost: Cost
+    selection: Selection,
+    settings: Settings,
+    results: Mapping[str, Any],
+    warnings: Sequence[LogWarning],
+    cost: Cost,
 ) -> Analysis:
-    """The analysis that `result`, gathered over all of `read`, amounts to.
+    """The analysis that the results of measures, by name, gathered over all of `selection`, amount to.
 
     Raises DataError where squared gradients don't fit into float64.
     """
     listed = frozenset(predictor.spec for predictor in parse_predictors(settings.predictors))
+    sums: PathLengthSums = results[PATH_LENGTHS]
+    spectra: Spectra | None = results.get(SPECTRUM)
+    subspaces: SubspacesOfScopes | None = results.get(SUBSPACES)
+    path, step = selection.path, selection.step
     scopes = []
-    of_tensors: Sequence[SubspaceResult | None] = [None] * len(read.tensors)
-    of_total, inside = None, {}
-    if result.subspaces is not None:
-        result.subspaces.finish()
-        of_tensors, of_total = result.subspaces.results, result.subspaces.total.result(windows=True)
-        inside = result.subspaces.inside()
-    for tensor, totals, spectrum, subspace in zip(
-        read.tensors, result.totals, result.spectra, of_tensors, strict=True
-    ):
-        scope = _scope(read.path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed)
+    for number, (tensor, totals) in enumerate(zip(selection.tensors, sums.totals, strict=True)):
+        spectrum = None if spectra is None else spectra.tensors[number]
+        subspace = None if subspaces is None else subspaces.tensors[number]
+        scope = _scope(path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
-    sums = result.series.totals()
-    for each in result.totals:
-        sums.merge_groups(each)
-    total = _scope(read.path, None, read.parameters, sums, result.spectrum, of_total, listed)
-    warnings = [*warnings, *beyond_sketch(total, scopes, int(read.step.size))]
-    steps = _listed(result.series.steps(read.step), listed)
+    totals = sums.series.totals()
+    for each in sums.totals:
+        totals.merge_groups(each)
+    of_total = None if spectra is None else spectra.total, None if subspaces is None else subspaces.total
+    total = _scope(path, None, selection.parameters, totals, *of_total, listed)
+    warnings = [*warnings, *beyond_sketch(total, scopes, int(step.size))]
+    steps = _listed(sums.series.steps(step), listed)
     warnings += _zero_end(steps, settings, warnings)
+    tensor_steps: TensorSteps | None = results.get(TENSOR_STEPS)
     return Analysis(
         version=__version__,
         run=RunInfo(
-            path=read.path,
-            rows=int(read.step.size),
-            parameters=read.parameters,
-            tensors=len(read.tensors),
-            dtypes=tuple(sorted({tensor.dtype for tensor in read.tensors})),
-            attributes=read.attributes,
+            path=path,
+            rows=int(step.size),
+            parameters=selection.parameters,
+            tensors=len(selection.tensors),
+            dtypes=tuple(sorted({tensor.dtype for tensor in selection.tensors})),
+            attributes=selection.attributes,
         ),
         settings=settings,
         total=total,
         tensors=tuple(scopes),
-        steps=dataclasses.replace(steps, inside=inside),
+        steps=dataclasses.replace(steps, inside={} if subspaces is None else subspaces.inside),
         warnings=tuple(warnings),
         cost=cost,
-        tensor_steps=None if result.tensor_series is None else _listed(result.tensor_series.steps(), listed),
-        search=result.search,
+        tensor_steps=None if tensor_steps is None else _listed(tensor_steps, listed),
+        search=results.get(SEARCH),
+        measures={name: results[name] for name in settings.measures},
     )
 
 

@@ -6,15 +6,21 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ..engine.measure import Measure, PassContext
+from ..engine.one_pass import WorkPool, start_all
+from ..engine.state import TensorError
 from ..errors import DataError, UsageError
+from ..measures.spectra.exact_spectrum import exact_spectrum
 from ..predictors import parse_predictors
 from ..results.result import Analysis, Cost
 from ..version import __version__
 from .assembly import assemble
-from .part_file import TOTAL, PartFile
+from .part_file import PartFile
+from .wanted import measures_of_sums
 
 
 def merge_parts(paths: Sequence[str | os.PathLike[str]]) -> Analysis:
@@ -61,15 +67,22 @@ def _complete(files: Sequence[PartFile]) -> list[PartFile]:
         left = count - len(held) - len(missing)
         more = f" and {left} more" if left else ""
         raise DataError(
-            f"{first.read.path}: part {shown}{more} is missing: make it with gradmf analyze "
-            f"{first.read.path} --part {missing[0]}/{count} -o FILE"
+            f"{first.selection.path}: part {shown}{more} is missing: make it with gradmf analyze "
+            f"{first.selection.path} --part {missing[0]}/{count} -o FILE"
         )
+    for tensor, (count, *counts) in enumerate(zip(first.strips, *(part.held for part in parts), strict=True)):
+        if sum(counts) != count:
+            name = first.selection.tensors[tensor].name
+            raise DataError(
+                f"{first.selection.path}: the parts don't hold each piece of tensor {name!r} once: make "
+                "all of them anew"
+            )
     return parts
 
 
 def _difference(part: PartFile, first: PartFile) -> str:
     """How a part differs from the first one, in words; empty where it does not."""
-    mine, other = part.read, first.read
+    mine, other = part.selection, first.selection
     if mine.path != other.path:
         return f"part of run {mine.path}, not {other.path}"
     if part.part.count != first.part.count:
@@ -86,53 +99,63 @@ def _difference(part: PartFile, first: PartFile) -> str:
         return "made of other tensors"
     if not np.array_equal(mine.step, other.step) or mine.attributes != other.attributes:
         return "made when the run had other training steps or attributes"
-    if (part.plan, part.method, part.by_columns) != (first.plan, first.method, first.by_columns):
+    if (part.plan, part.method, part.span, part.strips) != (
+        first.plan, first.method, first.span, first.strips,
+    ):  # fmt: skip
         return "split by another plan: give all parts the same --memory"
     return ""
 
 
 def _merged(parts: Sequence[PartFile]) -> Analysis:
-    # Numba is loaded with the columns of the fused pass, which sums are named by.
-    from ...kernels.gram import one_blas_thread
-    from ..engine.pass_result import PassResult
-    from ..measures.path_lengths.path_length import PathLengthSeries, PathLengthTotals
-    from ..measures.path_lengths.tensor_series import TensorSeries
-    from ..measures.spectra.spectrum import ExactEigenvalues
-    from .part_sums import PartTotals, SpectraOfParts
-
     first = parts[0]
-    read, settings = first.read, first.settings
-    rows, tensors = read.step.size, read.tensors
-    specs = [predictor.spec for predictor in parse_predictors(settings.predictors)]
-    series = PathLengthSeries(rows, specs)
-    totals = [PathLengthTotals(specs) for _ in tensors]
-    result = PassResult(series, totals, None, [None] * len(tensors))
-    if first.tensor_steps:
-        result.tensor_series = TensorSeries(len(tensors), rows, specs)
-    spectra = SpectraOfParts(read, first.by_columns)
-    last_of = {name: at for at, part in enumerate(parts) for name in part.grams if name != TOTAL}
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        for at, part in enumerate(parts):
-            with part:
-                sums = PartTotals.of(part, series.sums.shape[1])
-                series.sums += sums.series
-                for mine, more in zip(totals, sums.totals, strict=True):
-                    mine.totals += more
-                if result.tensor_series is not None:
-                    sums.add_steps(result.tensor_series.sums, specs)
-                if first.method != "none":
-                    spectra.add(sums, {name for name in part.grams if last_of.get(name) == at})
-        if first.method != "none":
-            result.spectra = [ExactEigenvalues(found, settings.epsilons) for found in spectra.of_tensors()]
-            result.spectrum = ExactEigenvalues(spectra.of_total(), settings.epsilons)
+    read, settings = first.selection, first.settings
     warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
     cost = Cost(
         sum(part.cost.seconds for part in parts),
         sum(part.cost.bytes_decoded for part in parts),
         "+".join(sorted({name for part in parts for name in part.cost.reader.split("+") if name})),
     )
+    with np.errstate(over="ignore", invalid="ignore"):
+        results = _results(parts, _measures(first))
     try:
-        return assemble(read, settings, result, tuple(warnings), cost)
+        return assemble(read, settings, results, tuple(warnings), cost)
     except RuntimeError as error:
         # Each part's spectrum fits its sums: those of other gradients can still be among them.
         raise DataError(f"{read.path}: the parts don't add up to one run: make all of them anew") from error
+
+
+def _measures(part: PartFile) -> list[Measure]:
+    read, settings = part.selection, part.settings
+    specs = [predictor.spec for predictor in parse_predictors(settings.predictors)]
+    measures = measures_of_sums(settings, specs, tensor_steps=part.tensor_steps)
+    if part.method == "none":
+        return measures
+    spectrum = exact_spectrum(settings.epsilons, read.parameters, read.step.size, in_parts=True)
+    if spectrum.span.name != part.span:
+        raise part.damaged(f"it was not read as {spectrum.span.value}")
+    return [*measures, spectrum]
+
+
+def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:
+    from ...kernels.gram import one_blas_thread
+
+    read = parts[0].selection
+    # One spectrum at a time is sought beside the matrices that are added to.
+    with one_blas_thread(), WorkPool(1, "gradmf-spectra") as pool:
+        context = PassContext(
+            names=[tensor.name for tensor in read.tensors],
+            parameters=[tensor.parameters for tensor in read.tensors],
+            rows=int(read.step.size),
+            strips={tensor: count for tensor, count in enumerate(parts[0].strips) if count},
+            pool=pool,
+            workers=1,
+        )
+        accumulators = start_all(measures, context)
+        for part in parts:
+            with part:
+                part.merge_into(accumulators)
+        try:
+            return {name: accumulator.result() for name, accumulator in accumulators.items()}
+        except TensorError as error:
+            told = error.text.format(repr(read.tensors[error.tensor].name))
+            raise DataError(f"{read.path}: {told}: make all parts anew") from error

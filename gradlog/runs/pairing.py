@@ -14,6 +14,7 @@ from ..errors import DataError, UsageError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Run
 from ..logs.repeated_steps import kept_rows
+from ..predictors import HistoryBank
 from ..results.result import Settings
 from ..sizes import SCALAR, extents
 from .preparation import check_settings, open_as_asked, select_tensors
@@ -52,10 +53,9 @@ class Pairing:
         """
         step, kept = _common_steps(self.logs, steps, settings.repeated)
         spans = [(int(rows[0]), int(rows[-1]) + 1) for rows in kept]
-        request = Request(
-            self.tensors[0], (0, step.size), 0, 0, 0, memory, workers, window=settings.window_rows
-        )
-        return step, kept, plan_side_by_side(request, self.tensors, spans)
+        bank = HistoryBank.of((), step.size)
+        request = Request(self.tensors[0], (0, step.size), bank, memory, workers)
+        return step, kept, plan_side_by_side(request, self.tensors, spans, settings.window_rows)
 
 
 def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Tensor]]) -> None:

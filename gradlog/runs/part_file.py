@@ -1,14 +1,12 @@
 """Part files: a zip archive of `part.json` and NumPy arrays that holds one `PartialAnalysis`.
 
-    part.json           what was analyzed, and how: the header
-    step.npy            (N,) int64
-    series.npy          (N, columns) float64; totals.npy (tensors, columns) float64
-    squares/T.npy       sigma_i^2 of tensor number T; squares/total.npy
-    gram/T.npy          lower triangle of a Gram matrix, row by row; gram/total.npy
-    tensor/T.npy        (bins, columns) float64, per-step sums of tensor number T, where they are kept
+    part.json               what was analyzed, and how: the header
+    step.npy                (N,) int64
+    MEASURE/ARRAY.npy       the state of each measure, float64: see `Accumulator.state` of each; of symmetric
+                            matrices the lower triangle, row by row
 
 Every member carries a CRC-32, which reading checks; nothing in it is executed, and `numpy.load` reads it too.
-What the members hold is checked against each other when it is added up: see `part_sums`.
+What the members hold is checked against each other when it is added up: see `Accumulator.pieces`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -28,22 +26,23 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
+from ..engine.state import Symmetric, TensorError, TensorOverflowError
 from ..errors import DataError, StoreNotFoundError, first_line
 from ..logs.root_keys import PART_HEADER, is_zarr_node
 from ..logs.whole_file import whole_file
-from ..results.read import Read, Scope
 from ..results.result import Cost, LogWarning, Settings
+from ..results.selection import Scope, Selection
 from ..results.typed_fields import Fields, check_fields
 from .partial import PartialAnalysis
 from .preparation import check_settings
 
 FORMAT = "gradmf.part"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 GRAM_ERROR = 1e-3
 """Relative: products of tiles may be of single precision."""
-TOTAL = "total"
-"""In the place of a tensor's number: of the whole model."""
+STEP = "step"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that a file depends on what it says only."""
 
@@ -55,34 +54,24 @@ def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
 
 
 def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
-    arrays: dict[str, NDArray[Any]] = {
-        "step": partial.read.step,
-        "series": partial.series,
-        "totals": partial.totals,
+    arrays = {
+        f"{measure}/{name}": array
+        for measure, state in partial.states.items()
+        for name, array in state.items()
     }
-    for tensor, sums in (partial.tensor_sums or {}).items():
-        arrays[f"tensor/{tensor}"] = sums
-    grams: dict[str, NDArray[np.float64]] = {}
-    if partial.spectra is not None:
-        for tensor, squares in partial.spectra.squares.items():
-            arrays[f"squares/{tensor}"] = squares
-        if partial.spectra.total_squares is not None:
-            arrays["squares/total"] = partial.spectra.total_squares
-        for tensor, gram in partial.spectra.grams.items():
-            grams[f"gram/{tensor}"] = gram
-        if partial.spectra.total is not None:
-            grams["gram/total"] = partial.spectra.total
-    header = {**_header(partial), "arrays": [*arrays, *grams]}
+    header = {**_header(partial), "arrays": [STEP, *arrays]}
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo(PART_HEADER, _DATE), json.dumps(header, indent=1))
+        _add(archive, STEP, partial.selection.step)
         for name, array in arrays.items():
-            _add(archive, name, array)
-        for name, gram in grams.items():
-            _add_triangle(archive, name, gram)
+            if isinstance(array, Symmetric):
+                _add_triangle(archive, name, array)
+            else:
+                _add(archive, name, array)
 
 
 def _header(partial: PartialAnalysis) -> dict[str, Any]:
-    read = partial.read
+    read = partial.selection
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -96,9 +85,11 @@ def _header(partial: PartialAnalysis) -> dict[str, Any]:
         },
         "settings": dataclasses.asdict(partial.settings),
         "method": partial.method,
-        "by_columns": partial.by_columns,
+        "span": partial.span.name,
         "plan": partial.plan,
-        "tensor_steps": partial.tensor_sums is not None,
+        "strips": list(partial.strips),
+        "held": list(partial.held),
+        "tensor_steps": partial.tensor_steps,
         "warnings": [dataclasses.asdict(warning) for warning in partial.warnings],
         "cost": dataclasses.asdict(partial.cost),
     }
@@ -120,11 +111,11 @@ def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
         member.write(plain.tobytes())
 
 
-def _add_triangle(archive: zipfile.ZipFile, name: str, gram: NDArray[np.float64]) -> None:
-    size = gram.shape[0]
+def _add_triangle(archive: zipfile.ZipFile, name: str, symmetric: Symmetric) -> None:
+    size = symmetric.matrix.shape[0]
     with _member(archive, name, (size * (size + 1) // 2,), "<f8") as member:
-        for row in range(size):
-            member.write(gram[row, : row + 1].astype("<f8", copy=False).tobytes())
+        for row in symmetric.rows():
+            member.write(row.astype("<f8", copy=False).tobytes())
 
 
 class PartFile:
@@ -147,12 +138,15 @@ class PartFile:
             header = Fields.of(json.loads(self._archive.read(PART_HEADER)), PART_HEADER)
             self._check_format(header)
             self._read_header(header)
-            names = _arrays(self._archive.namelist(), header.texts("arrays"))
-            self.read = self._read(header.inner("run"))
-            self.tensor_sums = tuple(map(int, self._numbered(names, "tensor")))
-            self.squares = self._numbered(names, "squares", TOTAL)
-            self.grams = self._numbered(names, "gram", TOTAL)
-            self._check_members(names)
+            self._used = {STEP}
+            self._names = _arrays(self._archive.namelist(), header.texts("arrays"))
+            if STEP not in self._names:
+                raise ValueError(f"{STEP}.npy is missing")
+            self.selection = self._selected(header.inner("run"))
+            self.strips = header.counts("strips")
+            self.held = header.counts("held")
+            if not len(self.strips) == len(self.held) == len(self.selection.tensors):
+                raise ValueError("it counts the strips of other tensors")
 
     def _read_header(self, header: Fields) -> None:
         self.version = header.text("gradmf")
@@ -166,7 +160,7 @@ class PartFile:
             raise ValueError(
                 f"it is of the method {self.method!r}, and its settings of {self.settings.rank!r}"
             )
-        self.by_columns = header.flag("by_columns")
+        self.span = header.text("span")
         self.plan = header.text("plan")
         self.tensor_steps = header.flag("tensor_steps")
         self.warnings = tuple(
@@ -185,28 +179,66 @@ class PartFile:
     ) -> None:
         self._archive.close()
 
+    def merge_into(self, accumulators: Mapping[str, Accumulator[Any]]) -> None:
+        """Add what the part holds to accumulators, by the name of their measure.
+
+        Raises DataError where its arrays don't fit each other, or those of the parts before.
+        """
+        try:
+            for name, accumulator in accumulators.items():
+                for piece in accumulator.pieces(MeasureArrays(self, name)):
+                    accumulator.merge(piece)
+            strange = sorted(set(self._names) - self._used)
+            if strange:
+                raise ValueError(f"it holds other members than a part: {strange[0]}.npy")
+        except TensorOverflowError as error:
+            raise DataError(
+                f"{self.path}: tensor {self._tensor(error)!r}: its sums overflow float64: scale the "
+                "gradients down, or make the part anew if it is damaged"
+            ) from error
+        except TensorError as error:
+            raise self.damaged(error.text.format(repr(self._tensor(error)))) from error
+        except ValueError as error:
+            raise self.damaged(_reason(error)) from error
+
+    def _tensor(self, error: TensorError) -> str:
+        return self.selection.tensors[error.tensor].name
+
+    def has(self, name: str) -> bool:
+        """Whether it holds an array of that name."""
+        return name in self._names
+
+    def numbers(self, folder: str) -> list[int]:
+        """Of arrays in a folder, the numbers of tensors that they are named by, ascending."""
+        found = [name.removeprefix(f"{folder}/") for name in self._names if name.startswith(f"{folder}/")]
+        known = {str(number) for number in range(len(self.selection.tensors))}
+        for name in found:
+            if name not in known and "/" not in name:
+                raise ValueError(f"{folder}/{name}.npy is of no tensor")
+        return sorted(int(name) for name in found if name in known)
+
     def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """The float64 array `name`. shape : that it must have; -1 for any extent"""
         with self._blaming():
             return self._array(name, shape, "<f8").astype(np.float64, copy=False)
 
-    def add_gram(self, name: str, gram: NDArray[np.float64]) -> float:
-        """Add the Gram matrix of `name` (a tensor's number, or "total") to the lower triangle of `gram`.
+    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:
+        """Add the Gram matrix `name` to the lower triangle of `matrix`; returns its trace.
 
-        Returns its trace. Raises DataError where it is none: products are larger than their diagonal allows.
+        Raises DataError where it is none: products are larger than their diagonal allows.
         """
-        size = gram.shape[0]
+        size = matrix.shape[0]
         diagonal = np.zeros(size)
-        with self._blaming(), self._open(f"gram/{name}") as (member, shape, dtype):
+        with self._blaming(), self._open(name) as (member, shape, dtype):
             if shape != (size * (size + 1) // 2,) or dtype != np.dtype("<f8"):
-                raise ValueError(f"gram/{name} has shape {shape}, {dtype}")
+                raise ValueError(f"{name} has shape {shape}, {dtype}")
             for row in range(size):
                 products = np.frombuffer(_exactly(member, 8 * (row + 1)), "<f8")
                 diagonal[row] = products[row]
                 most = np.sqrt(np.maximum(diagonal[: row + 1], 0.0)) * np.sqrt(max(0.0, products[row]))
                 if not (np.abs(products) <= most * (1 + GRAM_ERROR)).all():
-                    raise ValueError(f"gram/{name} is no Gram matrix")
-                gram[row, : row + 1] += products
+                    raise ValueError(f"{name} is no Gram matrix")
+                matrix[row, : row + 1] += products
             _at_end(member)
         return float(diagonal.sum())
 
@@ -217,37 +249,12 @@ class PartFile:
             "RUN --part I/K -o FILE"
         )
 
-    def _read(self, run: Fields) -> Read:
+    def _selected(self, run: Fields) -> Selection:
         tensors = [Scope(t.text("name"), t.counts("shape"), t.text("dtype")) for t in run.inners("tensors")]
         if len({tensor.name for tensor in tensors}) < len(tensors):
             raise ValueError("a tensor stands there twice")
-        step = self._array("step", (run.count("rows", least=1),), "<i8").astype(np.int64, copy=False)
-        return Read(run.text("path"), run.free("attributes"), tensors, step)
-
-    def _numbered(self, names: Sequence[str], kind: str, *words: str) -> tuple[str, ...]:
-        """Of the members of a kind, what they are numbered by: numbers of tensors, and any of the words."""
-        found = tuple(name.partition("/")[2] for name in names if name.startswith(f"{kind}/"))
-        known = {*map(str, range(len(self.read.tensors))), *words}
-        for number in found:
-            if number not in known:
-                raise ValueError(f"{kind}/{number}.npy is of no tensor")
-        return found
-
-    def _check_members(self, names: Sequence[str]) -> None:
-        """Raise ValueError where there are members that such a part has not, or lacks others."""
-        lost = {"step", "series", "totals"}.difference(names)
-        if lost:
-            raise ValueError(f"{min(lost)}.npy is missing")
-        numbered = len(self.tensor_sums) + len(self.squares) + len(self.grams)
-        if numbered + 3 != len(names):
-            raise ValueError("it holds other members than a part")
-        if not self.tensor_steps and self.tensor_sums:
-            raise ValueError("it holds sums of tensors by step, which its header does not know")
-        if self.method == "none" and self.squares + self.grams:
-            raise ValueError("it holds spectra, which its header does not know")
-        twice = set(self.squares).intersection(self.grams)
-        if twice or TOTAL in (self.grams if self.by_columns else self.squares):
-            raise ValueError(f"it holds both forms of the spectrum of {min(twice, default=TOTAL)}")
+        step = self._array(STEP, (run.count("rows", least=1),), "<i8").astype(np.int64, copy=False)
+        return Selection(run.text("path"), run.free("attributes"), tensors, step)
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         with self._open(name) as (member, found, kind):
@@ -260,6 +267,9 @@ class PartFile:
 
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+        if name not in self._names:
+            raise ValueError(f"{name}.npy is missing")
+        self._used.add(name)
         with self._archive.open(f"{name}.npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError(f"{name} is no array")
@@ -295,6 +305,37 @@ class PartFile:
             raise self.damaged(_reason(error)) from error
         except Exception as error:
             raise self.damaged(_reason(error)) from error
+
+
+class MeasureArrays:
+    """The arrays of one measure in a part file: a `PartState`."""
+
+    def __init__(self, file: PartFile, measure: str) -> None:
+        self._file, self._measure = file, measure
+
+    def has(self, name: str) -> bool:
+        """As of `PartState`."""
+        return self._file.has(f"{self._measure}/{name}")
+
+    def numbers(self, folder: str = "") -> list[int]:
+        """As of `PartState`."""
+        return self._file.numbers(f"{self._measure}/{folder}" if folder else self._measure)
+
+    def strips(self, tensor: int) -> int:
+        """As of `PartState`."""
+        return self._file.held[tensor]
+
+    def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """As of `PartState`."""
+        return self._file.array(f"{self._measure}/{name}", shape)
+
+    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:
+        """As of `PartState`."""
+        return self._file.add_symmetric(f"{self._measure}/{name}", matrix)
+
+    def of(self, measure: str) -> MeasureArrays:
+        """As of `PartState`."""
+        return MeasureArrays(self._file, measure)
 
 
 def _reason(error: Exception) -> str:

@@ -4,51 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..engine.measure import Span
 from ..engine.splitting import PartNumber
+from ..engine.state import State
 from ..errors import DataError, UsageError
 from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..progress import Progress
-from ..results.read import Read
 from ..results.result import Cost, LogWarning, Settings
+from ..results.selection import Selection
 from ..sizes import DEFAULT_MEMORY
 from ..version import __version__
 from .preparation import prepare
 from .prepared_pass import nonfinite_text, take_pass
-
-if TYPE_CHECKING:
-    from ..measures.spectra.spectrum import PartialSpectra
+from .wanted import Wanted
 
 
 @dataclass(frozen=True)
 class PartialAnalysis:
     """What a pass over one part of the parameters gathered.
 
-    read, settings, method, by_columns, plan : of the whole analysis, the same in all of its parts; `plan` is
-    a digest of how the parameters are read and split
-    series : (N, columns) float64, sums over the part's parameters of each row, columns as of `fused_pass`
-    totals : (tensors, columns) float64, sums over all rows; zeros for tensors that lie elsewhere
-    spectra : None with method "none"
-    tensor_sums : (bins, columns) float64 as of `TensorSeries`, of each tensor that lies in the part, whole or
-    not; None where they are not kept
+    selection, settings, method, span, plan, strips, tensor_steps : of the whole analysis, the same in all of
+    its parts; `plan` is a digest of how the parameters are read and split, `strips` how many each tensor is
+    cut into
+    states : of each measure, by name: plain arrays, as of `Accumulator.state`
     """
 
     version: str
     part: PartNumber
-    read: Read
+    selection: Selection
     settings: Settings
     method: str
-    by_columns: bool
+    span: Span
     plan: str
-    series: NDArray[np.float64]
-    totals: NDArray[np.float64]
-    spectra: PartialSpectra | None
-    tensor_sums: Mapping[int, NDArray[np.float64]] | None
+    strips: Sequence[int]
+    held: Sequence[int]
+    tensor_steps: bool
+    states: Mapping[str, State]
     warnings: tuple[LogWarning, ...]
     cost: Cost
 
@@ -72,34 +65,30 @@ def analyze_part(
     settings = settings or Settings()
     if settings.subspace is not None:
         raise UsageError(f"part {part}: subspaces are followed over all parameters together, in one run")
-    ready = prepare(run, settings, threads, memory, part, tensor_steps=tensor_steps)
+    ready = prepare(run, settings, threads, memory, part, Wanted(tensor_steps=tensor_steps))
     assert ready.part is not None
     with codec_pipeline(ready.workers):
-        result = take_pass(ready, ready.keep, progress)
-    read = ready.read(ready.keep)
-    if result.nonfinite:
+        gathered = take_pass(ready, ready.keep, progress)
+    selection = ready.selection(ready.keep)
+    if gathered.nonfinite:
         raise DataError(
-            f"{read.path}: {nonfinite_text(ready, result.nonfinite)}; a part cannot drop steps, because the "
-            "other parts would keep them: leave them out of all parts with --rows, or analyze in one run"
+            f"{selection.path}: {nonfinite_text(ready, gathered.nonfinite)}; a part cannot drop steps, "
+            "because the other parts would keep them: leave them out of all parts with "
+            "--rows, or analyze in one run"
         )
-    kept = result.tensor_series
-    inside = {part.tensor for item in ready.part.ranges for tile in item.tiles for part in tile}
+    tensors, strips, held = range(len(ready.tensors)), ready.part.strips, ready.plan.strips
     return PartialAnalysis(
         version=__version__,
         part=part,
-        read=read,
+        selection=selection,
         settings=settings,
         method=ready.plan.method,
-        by_columns=ready.plan.by_columns,
+        span=ready.plan.span,
         plan=ready.part.digest,
-        series=result.series.sums,
-        totals=_stacked([totals.totals for totals in result.totals], result.series.sums.shape[1]),
-        spectra=result.partial,
-        tensor_sums=None if kept is None else {tensor: kept.sums[tensor] for tensor in sorted(inside)},
+        strips=[strips[tensor] for tensor in tensors],
+        held=[held[tensor] for tensor in tensors],
+        tensor_steps=tensor_steps,
+        states=gathered.states,
         warnings=ready.warnings,
         cost=ready.cost(),
     )
-
-
-def _stacked(totals: Sequence[NDArray[np.float64]], columns: int) -> NDArray[np.float64]:
-    return np.stack(totals) if totals else np.zeros((0, columns))

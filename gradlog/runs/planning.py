@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.costs import FUSED_RATE, exact_seconds, incremental_seconds
-from ..engine.plan import BASIS_LEAST, EXACT_SECONDS, Plan
+from ..engine.costs import FUSED_RATE
+from ..engine.plan import AFFORDABLE_SECONDS, Plan
 from ..engine.ranges import ParameterRange
 from ..logs.opening import Run
+from ..measures.incremental.incremental_spectra import BASIS_LEAST, IncrementalRank
 from ..measures.sketch.sketch_limits import SMALL_SHARE
+from ..measures.spectra.costs import exact_seconds, incremental_seconds
+from ..measures.spectra.exact_spectrum import ExactOverColumns
 from ..results.projection import CHOSEN_DIMENSIONS
 from ..results.result import LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY, format_size
@@ -73,7 +76,7 @@ def describe_plan(
         block_bytes=plan.block_bytes,
         buffers=plan.buffers,
         workers=plan.workers,
-        basis_rows=plan.basis_rows,
+        basis_rows=_basis_rows(ready),
         decoded_bytes=plan.decoded_bytes,
         decodes=plan.decodes,
         memory=plan.memory + beside,
@@ -109,26 +112,32 @@ def _method(ready: Preparation, memory: int) -> str:
     if plan.method == "none":
         return "no rank: path lengths alone were asked for"
     if plan.method == "exact":
-        size = parameters if plan.by_columns else rows - 1
-        side = "parameters" if plan.by_columns else "increments"
+        by_columns = isinstance(ready.spectrum, ExactOverColumns)
+        size = parameters if by_columns else rows - 1
+        side = "parameters" if by_columns else "increments"
         return (
             f"exact rank ({_why_exact(ready)}): from the {size:,} x {size:,} matrix of inner products of "
             f"{side}, which fits"
         )
-    if plan.projection is not None:
-        return _sketch_words(ready, plan.projection.dim)
+    if plan.method == "sketch":
+        return _sketch_words(ready, ready.sketch.projection.dim)
     return (
         f"incremental rank ({_why_incremental(ready, memory)}): a basis of {BASIS_LEAST} directions that "
-        f"grows to {plan.basis_rows:,} where that helps, with bounds on r* that are certain; they close to "
-        "one number where energies fall off, and stay wide where there is no low rank"
+        f"grows to {_basis_rows(ready):,} where that helps, with bounds on r* that are certain; they close "
+        "to one number where energies fall off, and stay wide where there is no low rank"
     )
+
+
+def _basis_rows(ready: Preparation) -> int:
+    spectrum = ready.spectrum
+    return spectrum.basis_rows or 0 if isinstance(spectrum, IncrementalRank) else 0
 
 
 def _why_exact(ready: Preparation) -> str:
     if ready.settings.rank == "exact":
         return "asked for"
     exact, _ = _spectra_seconds(ready)
-    if exact <= EXACT_SECONDS:
+    if exact <= AFFORDABLE_SECONDS:
         return f"its arithmetic takes {_about(exact)}"
     return f"its arithmetic takes {_about(exact)}, and nothing else is much cheaper"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.measure import Measure
 from ..engine.plan import Plan, make_plan
 from ..engine.request import Request
 from ..engine.splitting import PartNumber, PartPlan, plan_part
@@ -19,14 +20,19 @@ from ..logs.log import GradientLog, Tensor, chosen_names
 from ..logs.opening import Run, open_log
 from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.store import codec_pipeline
-from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH, NARROW_WIDTH, WIDTH, BandLayout
+from ..measures.registry import registered_measure
+from ..measures.search.band_sums import BandSearch
+from ..measures.search.gram_search import NAME as SEARCH
+from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH
+from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
 from ..results.projection import check_dimension, check_seed
-from ..results.read import Read, Scope
 from ..results.result import Cost, LogWarning, Settings
-from ..statistics.step_bins import tensor_series_bytes
+from ..results.selection import Scope, Selection
 from .sketched import Sketched
+from .wanted import Asked, Wanted
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 NONFINITE_POLICIES = ("fail", "drop")
@@ -37,7 +43,7 @@ class Preparation:
     """All that is settled before the first gradient is read.
 
     keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
-    began : when; band : of the Gram matrix, where it is what predictors are searched from
+    began : when; wanted : beside what the settings say
     """
 
     log: GradientLog
@@ -48,11 +54,21 @@ class Preparation:
     workers: int
     warnings: tuple[LogWarning, ...]
     began: float
+    wanted: Wanted = Wanted()  # noqa: RUF009
     part: PartPlan | None = None
-    tensor_steps: bool = False
-    search: bool = False
-    band: BandLayout | None = None
     keep: NDArray[np.bool_] | None = None
+
+    @property
+    def spectrum(self) -> Measure | None:
+        """The measure that finds ranks."""
+        return self.plan.measure(SPECTRUM)
+
+    @property
+    def sketch(self) -> SketchedRank:
+        """The same of a sketch, by which ranks are found, and nothing else of this log could be."""
+        spectrum = self.spectrum
+        assert isinstance(spectrum, SketchedRank)
+        return spectrum
 
     @property
     def rows(self) -> int:
@@ -64,16 +80,14 @@ class Preparation:
         reader = "+".join(sorted({tensor.reader for tensor in self.tensors}))
         return Cost(time.perf_counter() - self.began, passes * self.plan.decoded_bytes, reader)
 
-    def read(self, keep: NDArray[np.bool_] | None = None) -> Read:
+    def selection(self, keep: NDArray[np.bool_] | None = None) -> Selection:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
         step = self.log.step[slice(*self.plan.rows)]
         scopes = [
-            Scope(tensor.name, tensor.shape, tensor.dtype)
-            if index not in self.plan.stored
-            else Scope(tensor.name, tensor.made_of or (), tensor.dtype)
-            for index, tensor in enumerate(self.tensors)
+            Scope(tensor.name, tensor.shape if tensor.made_of is None else tensor.made_of, tensor.dtype)
+            for tensor in self.tensors
         ]
-        return Read(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
+        return Selection(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
 
 
 def prepare(
@@ -82,13 +96,11 @@ def prepare(
     threads: int | None,
     memory: int,
     part: PartNumber | None = None,
-    tensor_steps: bool = False,
-    search: bool = False,
-    beside: int = 0,
+    wanted: Wanted = Wanted(),  # noqa: B008
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
-    Arguments as of `analyze`. beside : bytes to leave for what is gleaned on the way
+    Arguments as of `analyze`. wanted : beside what the settings say
     """
     began = time.perf_counter()
     check_settings(settings)
@@ -107,41 +119,25 @@ def prepare(
     sketched = Sketched.of(log, tensors)
     dim, seed = settings.sketch_dim, settings.seed
     if sketched is not None:
-        sketched.check(log.path, settings, in_parts=part is not None, search=search)
+        sketched.check(log.path, settings, in_parts=part is not None, search=wanted.search)
         dim, seed = sketched.projection.dim, sketched.projection.seed
-    predictors = parse_predictors(settings.predictors)
-    bank = HistoryBank.of(predictors, rows[1] - rows[0])
-    kept = tensor_series_bytes(len(tensors), rows[1] - rows[0], len(predictors)) if tensor_steps else 0
-
-    def planned(rank: str, band: BandLayout | None = None) -> tuple[Plan, PartPlan | None]:
-        request = Request(
-            tensors, rows, bank.history_rows, bank.sum_columns, bank.weight_columns, memory, workers,
-            searched=search and band is None, kept_bytes=kept + beside, band=band,
-            window=settings.window_rows, sketch_dim=dim, seed=seed,
-            stored={} if sketched is None else sketched.parameters,
-        )  # fmt: skip
-        of_part = None if part is None else plan_part(request, rank, part)
-        return make_plan(request, rank) if of_part is None else of_part.plan, of_part
-
-    band = None
+    bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
+    stored = {} if sketched is None else sketched.parameters
+    asked = Asked(
+        settings, wanted, bank, tensors, rows[1] - rows[0], dim, seed, stored, in_parts=part is not None
+    )
     try:
-        plan, of_part = planned(settings.rank)
-        if search and (plan.method != "exact" or plan.by_columns):
-            # Inner products of all pairs of rows are not formed: those of rows nearby are.
-            band = BandLayout.of(rows[1] - rows[0], settings.band or WIDTH, bank.decays)
-            try:
-                plan, of_part = planned(plan.method, band)
-            except MemoryLimitError:
-                band = BandLayout.of(rows[1] - rows[0], NARROW_WIDTH, bank.decays)
-                plan, of_part = planned(plan.method, band)
+        request = Request(tensors, rows, bank, memory, workers, asked.measures())
+        of_part = None if part is None else plan_part(request, asked.ways(), part)
+        plan = make_plan(request, asked.ways()) if of_part is None else of_part.plan
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
     if sketched is not None:
         plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
-    if settings.band is not None and band is None:
-        warnings.append(_band_warning(search))
+    if settings.band is not None and not isinstance(plan.measure(SEARCH), BandSearch):
+        warnings.append(_band_warning(wanted.search))
     if sketched is None and plan.method != "sketch" and (settings.sketch_dim is not None or settings.seed):
         given = "--seed" if settings.sketch_dim is None else "--sketch-dim"
         warnings.append(
@@ -152,19 +148,17 @@ def prepare(
             )
         )
     return Preparation(
-        log,
-        settings,
-        tensors,
-        bank,
-        plan,
-        workers,
-        tuple(warnings),
-        began,
-        of_part,
-        tensor_steps,
-        search,
-        band,
-        keep,
+        log=log,
+        settings=settings,
+        tensors=tensors,
+        bank=bank,
+        plan=plan,
+        workers=workers,
+        warnings=tuple(warnings),
+        began=began,
+        wanted=wanted,
+        part=of_part,
+        keep=keep,
     )
 
 
@@ -227,6 +221,8 @@ def check_settings(settings: Settings) -> None:
         what = "--subspace" if settings.subspace is not None else "--nonfinite drop"
         raise UsageError(f"--project: {what} takes the gradients themselves")
     check_seed(settings.seed)
+    for name in settings.measures:
+        registered_measure(name)
     if settings.project is not None and settings.sketch_dim is not None:
         raise UsageError("--project says the sketch's dimension itself: leave --sketch-dim away")
     if settings.project is None and settings.rank not in ("auto", "sketch"):

@@ -22,40 +22,30 @@ from .assembly import assemble
 from .preparation import Preparation
 
 if TYPE_CHECKING:
-    from ..engine.pass_result import NonfiniteRow, PassResult
-    from ..engine.side_work import MakeSideWork, SideWork
+    from ..engine.one_pass import Gathered, NonfiniteRow
 
 
 def run_analysis(
-    ready: Preparation,
-    progress: Progress | None,
-    *,
-    tensor_steps: bool,
-    make_side_work: MakeSideWork | None = None,
-) -> tuple[Analysis, SideWork | None, NDArray[np.bool_] | None]:
-    """The pass that was prepared, what was taken on the side, and the rows that were kept (None: all)."""
+    ready: Preparation, progress: Progress | None
+) -> tuple[Analysis, Gathered, NDArray[np.bool_] | None]:
+    """The pass that was prepared, all that it gathered, and the rows that were kept (None: all)."""
     warnings = list(ready.warnings)
     with codec_pipeline(ready.workers):
-        result, keep = _gather(ready, warnings, progress, make_side_work)
-    if not tensor_steps:
-        result.tensor_series = None
+        gathered, keep = _gather(ready, warnings, progress)
     cost = ready.cost(passes=1 if keep is ready.keep else 2)
-    analysis = assemble(ready.read(keep), ready.settings, result, warnings, cost)
-    if ready.search or sketch_of(ready.log) is not None:
+    analysis = assemble(ready.selection(keep), ready.settings, gathered.results, warnings, cost)
+    if ready.wanted.search or sketch_of(ready.log) is not None:
         series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
         analysis = replace(analysis, series=series)
-    return analysis, result.side_work, keep
+    return analysis, gathered, keep
 
 
 def _gather(
-    ready: Preparation,
-    warnings: list[LogWarning],
-    progress: Progress | None,
-    make_side_work: MakeSideWork | None,
-) -> tuple[PassResult, NDArray[np.bool_] | None]:
+    ready: Preparation, warnings: list[LogWarning], progress: Progress | None
+) -> tuple[Gathered, NDArray[np.bool_] | None]:
     """One pass; a second one without the rows that are not finite, where they are to be dropped."""
     log, plan = ready.log, ready.plan
-    result = take_pass(ready, ready.keep, progress, make_side_work)
+    result = take_pass(ready, ready.keep, progress)
     if not result.nonfinite:
         return result, ready.keep
     told = nonfinite_text(ready, result.nonfinite)
@@ -77,15 +67,10 @@ def _gather(
             f"{told}; {len(steps)} step{'s' * (len(steps) > 1)} left out for all tensors: {_list(steps)}",
         )
     )
-    return take_pass(ready, keep, progress, make_side_work), keep
+    return take_pass(ready, keep, progress), keep
 
 
-def take_pass(
-    ready: Preparation,
-    keep: NDArray[np.bool_] | None,
-    progress: Progress | None,
-    make_side_work: MakeSideWork | None = None,
-) -> PassResult:
+def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> Gathered:
     """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all."""
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     # Sums that overflow are told by name once they are whole.
@@ -93,20 +78,14 @@ def take_pass(
         with _short_turns():
             # The first block is read while kernels and BLAS load.
             from ...kernels.gram import one_blas_thread
-            from ..engine.streaming import compile_kernels, run_pass
-            from ..measures.subspaces.subspace import ModelSubspaces
+            from ..engine.one_pass import Work, compile_kernels, run_pass
 
             compile_kernels(tensors)
         rows = plan.count if keep is None else int(keep.sum())
+        strips = None if ready.part is None else ready.part.strips
         try:
             with one_blas_thread():
-                return run_pass(
-                    reader, tensors, plan, ready.bank, rows, ready.settings.epsilons, progress,
-                    None if ready.part is None else ready.part.ranges,
-                    tensor_steps=ready.tensor_steps, search=ready.search, band=ready.band,
-                    subspaces=ModelSubspaces.wanted(ready.settings, rows, len(tensors), plan),
-                    side_work=None if make_side_work is None else make_side_work(rows),
-                )  # fmt: skip
+                return run_pass(reader, Work(tensors, plan, ready.bank, rows, strips), progress)
         except OverflowError as error:
             raise DataError(
                 f"{log.path}: {error}; --rank none gives the path lengths, and gradients logged as float64 "

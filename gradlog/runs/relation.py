@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..engine.blocks import Block, BlockReader
 from ..engine.plan import Plan
-from ..engine.ranges import Tile, parts_of_tensors
+from ..engine.ranges import Strips, strips_of_tensors
 from ..errors import UsageError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Run
@@ -203,7 +203,7 @@ class _Pair:
         return tuple(found)
 
 
-_Waiting = tuple[Tile, Future[list[Doubles]], tuple[Block, Block] | None]
+_Waiting = tuple[Strips, Future[list[Doubles]], tuple[Block, Block] | None]
 """A tile, its matrices, and with the last tile of a block the blocks to give back."""
 
 
@@ -228,12 +228,12 @@ def _pass(
         mask[found - plan.rows[0]] = True
         masks.append(None if mask.all() else mask)
     scopes = [_Pair(rows, dimensions) for _ in range(len(chosen[0]) + 1)]
-    missing = parts_of_tensors(plans[0].ranges)
+    missing = strips_of_tensors(plans[0].ranges)
     waiting: collections.deque[_Waiting] = collections.deque()
     pool = ThreadPoolExecutor(plans[0].workers, thread_name_prefix="gradmf-compute")
     done, total = 0, sum(plan.decoded_bytes for plan in plans)
 
-    def work(tile: Tile, blocks: tuple[Block, Block]) -> list[Doubles]:
+    def work(tile: Strips, blocks: tuple[Block, Block]) -> list[Doubles]:
         with np.errstate(over="ignore", invalid="ignore"):
             a, b = (block.values for block in blocks)
             return [paired_grams(a[:, p.first : p.last], b[:, p.first : p.last], window) for p in tile]
@@ -241,12 +241,12 @@ def _pass(
     def merge_next() -> None:
         nonlocal done
         tile, future, ended = waiting.popleft()
-        for part, grams in zip(tile, future.result(), strict=True):
+        for strip, grams in zip(tile, future.result(), strict=True):
             scopes[-1].update(grams)
-            scopes[part.tensor].update(grams)
-            missing[part.tensor] -= 1
-            if not missing[part.tensor]:
-                scopes[part.tensor].finish()
+            scopes[strip.tensor].update(grams)
+            missing[strip.tensor] -= 1
+            if not missing[strip.tensor]:
+                scopes[strip.tensor].finish()
         if ended is not None:
             for reader, block in zip(readers, ended, strict=True):
                 reader.release(block)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..engine.measure import Span
 from ..engine.plan import PLANNED_THREADS, Plan
 from ..engine.ranges import (
     Limits,
     ParameterRange,
     block_bytes,
     chunk_spans,
-    columnwise_ranges,
+    column_ranges,
     decoded_row_bytes,
     entry_bytes,
     reading_bytes,
@@ -20,33 +21,38 @@ from ..engine.ranges import (
 from ..engine.request import Request
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
+from ..measures.subspaces.subspace import window_bytes
 from ..sizes import format_size
 
 
 def plan_side_by_side(
-    request: Request, tensors: Sequence[Sequence[Tensor]], spans: Sequence[tuple[int, int]]
+    request: Request,
+    tensors: Sequence[Sequence[Tensor]],
+    spans: Sequence[tuple[int, int]],
+    window: int,
 ) -> list[Plan]:
     """A plan for each log; their ranges are the same columns, all rows at once.
 
     request : of the first log, with as many rows as are kept; tensors, spans : of each log, the same
-    parameters, and its (first, last + 1) stored rows
+    parameters, and its (first, last + 1) stored rows; window : rows of a window
 
     Raises MemoryLimitError where the work does not fit.
     """
     request.check_chunks()
     most = max(last - first for first, last in spans)
     for planned in PLANNED_THREADS:  # as in `make_plan`: the borders of ranges don't depend on the threads
-        fixed = request.window_bytes(planned, True) * 3 // 2  # three matrices where one log has two
+        # Three matrices where one log has two.
+        fixed = window_bytes(window, request.shape(Span.COLUMNS, planned)) * 3 // 2
         room = (request.room - fixed) // len(tensors)
         if room >= request.memory // 16:
             break
     if room < request.memory // 16:
         raise MemoryLimitError(
-            f"matrices of windows of {request.window} rows take more than --memory "
+            f"matrices of windows of {window} rows take more than --memory "
             f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a shorter "
             "--window"
         )
-    limits = Limits((0, most), room, 0, True, request.block_rows)
+    limits = Limits((0, most), room, 0, True, request.block_rows(Span.COLUMNS))
     columns = _columns(tensors, limits)
     plans = []
     for own, span in zip(tensors, spans, strict=True):
@@ -60,16 +66,14 @@ def plan_side_by_side(
             Plan(
                 rows=span,
                 ranges=ranges,
-                method="none",
-                by_columns=False,
-                basis_rows=0,
+                measures=(),
+                span=Span.COLUMNS,
                 block_bytes=block,
                 buffers=buffers,
                 workers=min(request.threads, planned),
                 memory=fixed // len(tensors) + buffers * block + beside,
                 decoding_bytes=request.decoding_bytes,
                 decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
-                window=request.window,
             )
         )
     buffers = min((plan.buffers for plan in plans), default=1)
@@ -85,7 +89,7 @@ def _columns(tensors: Sequence[Sequence[Tensor]], limits: Limits) -> tuple[Param
             for side in tensors
             for tensor, chosen in zip(side, own, strict=True)
         )
-        found.append(tuple(columnwise_ranges(own, replace(limits, room=int(limits.room / widest)))))
+        found.append(tuple(column_ranges(own, replace(limits, room=int(limits.room / widest)))))
     return min(found, key=lambda ranges: sum(_whole_chunk_bytes(own, ranges) for own in tensors))
 
 

@@ -25,9 +25,10 @@ from ..results.result import Analysis, LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY, format_size
 from .preparation import Preparation, prepare
 from .prepared_pass import run_analysis
+from .wanted import Wanted
 
 if TYPE_CHECKING:
-    from ..measures.sketch.sketching import Sketcher
+    from ..measures.sketch.sketcher import Sketcher
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,13 @@ def sketch_log(
     ready = _prepared(run, settings or Settings(), threads, memory)
     with WholeLog.in_folder(target) as sketch:
         written = _write(ready, sketch, progress)
-    assert ready.plan.projection is not None
     return SketchSummary(
         path=ready.log.path,
         out=os.fspath(out),
-        projection=ready.plan.projection,
+        projection=ready.sketch.projection,
         rows=ready.rows,
         tensors=len(ready.tensors),
-        projected=sum(ready.plan.is_wide(tensor) for tensor in ready.tensors),
+        projected=sum(ready.sketch.is_wide(tensor) for tensor in ready.tensors),
         bytes_read=ready.plan.decoded_bytes,
         bytes_written=written,
         warnings=ready.warnings,
@@ -106,11 +106,8 @@ def analyze_projected(
     inside = replace(
         settings, project=None, sketch_dim=None, seed=0, tensors=(), exclude=(), rows=(None, None)
     )
-    found, *_ = run_analysis(
-        prepare(sketched, inside, threads, memory - size, tensor_steps=tensor_steps),
-        None,
-        tensor_steps=tensor_steps,
-    )
+    wanted = Wanted(tensor_steps=tensor_steps)
+    found, *_ = run_analysis(prepare(sketched, inside, threads, memory - size, wanted=wanted), None)
     return replace(found, settings=settings, cost=ready.cost())
 
 
@@ -124,7 +121,7 @@ def prepare_projected(
     dim = settings.project or 0
     ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
     rows = ready.rows
-    columns = sum(dim if ready.plan.is_wide(t) else t.parameters for t in ready.tensors)
+    columns = sum(dim if ready.sketch.is_wide(t) else t.parameters for t in ready.tensors)
     size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
     if size > memory // 2:
         raise MemoryLimitError(
@@ -152,26 +149,24 @@ def _prepared(run: Run, settings: Settings, threads: int | None, memory: int) ->
 def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> int:
     """Write all; returns the bytes of gradients written."""
     from ...kernels.gram import one_blas_thread
-    from ..measures.sketch.sketching import Sketcher
+    from ..measures.sketch.sketcher import Sketcher
 
     log, plan = ready.log, ready.plan
     rows = ready.rows
-    assert plan.projection is not None
     with codec_pipeline(ready.workers):
-        sketch.begin(rows, log.attributes, {"projection": plan.projection.document()})
-        dtypes = [_add(sketch, ready, index, plan.projection) for index in range(len(ready.tensors))]
+        sketch.begin(rows, log.attributes, {"projection": ready.sketch.projection.document()})
+        dtypes = [_add(sketch, ready, index, ready.sketch.projection) for index in range(len(ready.tensors))]
         done = 0
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-        sketcher = Sketcher(ready.tensors, plan, rows)
+        sketcher = Sketcher(ready.tensors, plan, ready.sketch, rows)
         try:
             with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
                 for block in reader:
                     _project(sketcher, pool, block)
                     _copy_small(ready, sketch, block)
-                    for _ in block.range.tiles:
-                        unit = sketcher.merged(block.range_index)
-                        if unit is not None and unit[0] is not None:
-                            _write_sketch(ready, sketch, unit[0], unit[1], dtypes[unit[0]])
+                    unit = sketcher.merged(block)
+                    if unit is not None and unit[0] is not None:
+                        _write_sketch(ready, sketch, unit[0], unit[1], dtypes[unit[0]])
                     done += block.stored_bytes
                     reader.release(block)
                     if progress is not None:
@@ -186,7 +181,7 @@ def _add(sketch: WholeLog, ready: Preparation, index: int, projection: Projectio
     """Make room for a tensor; returns the dtype that it is written as."""
     tensor = ready.tensors[index]
     dtype: np.dtype[Any] = tensor.compute_dtype
-    if ready.plan.is_wide(tensor):
+    if ready.sketch.is_wide(tensor):
         of = {"shape": list(tensor.shape), "dtype": tensor.dtype}
         sums = (projection.groups, projection.width)
         sketch.add(tensor.name, sums, dtype, axes=("group", "sum"), declared=of)
@@ -202,9 +197,9 @@ def _kept(ready: Preparation, values: NDArray[Any]) -> NDArray[Any]:
 
 def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None:
     waiting = []
-    for parts in block.range.tiles:
+    for strips in block.range.tiles:
         turn = sketcher.turn(block)
-        waiting.append((pool.submit(sketcher.project, turn, block, parts), turn))
+        waiting.append((pool.submit(sketcher.project, turn, block, strips), turn))
     try:
         for future, _ in waiting:
             future.result()
@@ -216,7 +211,7 @@ def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None
 def _copy_small(ready: Preparation, sketch: WholeLog, block: Block) -> None:
     for segment, first, last in block.range.columns():
         index = segment.tensor
-        if ready.plan.is_wide(ready.tensors[index]):
+        if ready.sketch.is_wide(ready.tensors[index]):
             continue
         values = block.values[:, first:last]
         _check_finite(ready, index, values, block.start)

@@ -56,6 +56,6 @@ class Sketched:
             raise UsageError(f"{path}: a sketch: {what} takes logs of gradients")
 
     def cut(self, plan: Plan, tensors: Sequence[Tensor]) -> Plan:
-        """The plan with a part for each group of sums."""
+        """The plan with a strip for each group of sums."""
         ranges = tuple(by_groups(item, tensors, self.parameters, self.projection) for item in plan.ranges)
-        return replace(plan, ranges=ranges, stored=self.parameters)
+        return replace(plan, ranges=ranges)

@@ -12,7 +12,6 @@ from ....kernels.pass_layout import (
     ENERGY,
     INCREMENT,
     LAG_PRODUCT,
-    NONFINITE,
     NONZERO_TINY,
     PREDICTION,
     PREDICTORS,
@@ -32,7 +31,7 @@ FIGURES = ("path_length", "kappa", "scaled_kappa", "scale")
 class PathLengthTotals:
     """Sums over all rows and a set of parameters: one float64 for each column of `fused_pass`.
 
-    Disjoint sets of parameters, or of rows, add: `update` takes a tile's rows, `merge` another set.
+    Disjoint sets of parameters, or of rows, add.
     """
 
     def __init__(self, predictors: Sequence[str]) -> None:
@@ -41,18 +40,12 @@ class PathLengthTotals:
         self.groups: dict[int, NDArray[np.float64]] = {}
         """Sums of each group of a sketch, where they are estimates."""
 
-    def update(self, sums: NDArray[np.float64], group: int | None = None) -> None:
-        """Add the sums (T, columns) of a tile's rows; group : of a sketch that the tile belongs to."""
+    def add(self, sums: NDArray[np.float64], group: int | None = None) -> None:
+        """Add the sums (columns,) of some rows and parameters; group : of a sketch that they belong to."""
         with np.errstate(over="ignore"):
-            added = sums.sum(axis=0)
-            self.totals += added
+            self.totals += sums
         if group is not None:
-            self.groups[group] = self.groups.get(group, 0.0) + added
-
-    def merge(self, other: PathLengthTotals) -> None:
-        """Add the sums over a disjoint set."""
-        self.totals += other.totals
-        self.merge_groups(other)
+            self.groups[group] = self.groups.get(group, 0.0) + sums
 
     def merge_groups(self, other: PathLengthTotals) -> None:
         """Add the groups' sums over a disjoint set, whose other sums are there already."""
@@ -114,14 +107,11 @@ class PathLengthSeries:
         """Add the sums of rows start .. start + len(sums) - 1 over a tile."""
         self.sums[start : start + sums.shape[0]] += sums
 
-    def merge(self, other: PathLengthSeries) -> None:
-        """Add the sums over a disjoint set of parameters."""
-        self.sums += other.sums
-
     def totals(self) -> PathLengthTotals:
         """The sums over all rows."""
         totals = PathLengthTotals(self.predictors)
-        totals.update(self.sums)
+        with np.errstate(over="ignore"):
+            totals.add(self.sums.sum(axis=0))
         return totals
 
     def steps(self, step: NDArray[np.int64]) -> Steps:
@@ -141,11 +131,6 @@ class PathLengthSeries:
         path_length = {spec: sums[:, RESIDUAL].copy() for spec, sums in later}
         product = {spec: sums[:, PRODUCT].copy() for spec, sums in later}
         return Steps(step, norm, cosine, kappa, path_length, product)
-
-
-def nonfinite_rows(sums: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(T,) int64: entries of each row of a tile that are NaN or infinite."""
-    return sums[:, NONFINITE].astype(np.int64)
 
 
 def _results(predictors: Sequence[str], totals: NDArray[np.float64]) -> tuple[PredictorResult, ...]:

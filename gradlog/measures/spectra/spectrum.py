@@ -1,56 +1,20 @@
-"""Spectra of increment matrices: accumulators (monoids) and the ranks read off a spectrum."""
+"""Finished spectra of increment matrices, and the ranks read off them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.gram import squared_singular_values
 from ...results.result import RankResult, SpectrumResult
 from ...results.spectral_counts import spectral_counts
 from .certificate import TIE
 
-
-class ExactSpectrum:
-    """Gram matrix of a set of parameters' increments, (n, n) float64: H^T H or H H^T, the smaller.
-
-    Gram matrices over rows (H^T H) add over disjoint parameters; those over columns (H H^T) add over time.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.gram = np.zeros((size, size))
-
-    def update(self, gram: NDArray[np.floating]) -> None:
-        """Add one tile's Gram matrix, float32 or float64."""
-        self.gram += gram
-
-    def merge(self, other: ExactSpectrum) -> None:
-        """Add the Gram matrix over a disjoint set of parameters."""
-        self.gram += other.gram
-
-    def squared_singular_values(self) -> NDArray[np.float64]:
-        """sigma_i^2, descending."""
-        return squared_singular_values(self.gram)
-
-
-@dataclass(frozen=True)
-class PartialSpectra:
-    """Spectra of a part of the parameters: finished where a tensor lies whole in it, Gram matrices elsewhere.
-
-    squares : sigma_i^2, descending, of each tensor that lies whole in the part
-    total_squares : those of the whole model, where its matrix over columns lies in this part
-    grams : Gram matrix over rows of what the part has of each other tensor: at most its first and its last
-    total : sum of the Gram matrices over rows of the tensors in `squares`; None where it serves nothing
-    """
-
-    squares: Mapping[int, NDArray[np.float64]]
-    total_squares: NDArray[np.float64] | None
-    grams: Mapping[int, NDArray[np.float64]]
-    total: NDArray[np.float64] | None
+NAME = "spectrum"
+"""Of the measure, by whichever method."""
 
 
 class Spectrum(Protocol):
@@ -58,6 +22,14 @@ class Spectrum(Protocol):
 
     def result(self, energy: float) -> SpectrumResult:
         """Ranks and summary figures. energy : ||H||_F^2, summed in float64 by the fused pass."""
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Of the whole model, and of each tensor."""
+
+    total: Spectrum
+    tensors: Sequence[Spectrum]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ the leading directions of the gradients, or of their increments, in place of tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,19 @@ from ....kernels.window_gram import (
     leading_subspace,
     mean_squared_cosine,
 )
-from ...engine.plan import Plan
-from ...engine.ranges import ParameterRange, parts_of_tensors
+from ...engine.blocks import Block
+from ...engine.measure import Accumulator, Measure, PassContext, PassShape, Span
+from ...engine.ranges import TILE_WIDTH
+from ...engine.tile import Tile
 from ...results.known_values import mean_of_known
-from ...results.result import Settings, SubspaceMeasure, SubspaceResult, SubspaceWindow
-from .windows import WindowGrams
+from ...results.result import SubspaceMeasure, SubspaceResult, SubspaceWindow
+from .windows import TileWindows, WindowGrams
+
+Doubles = NDArray[np.float64]
+
+NAME = "subspaces"
+WINDOWED_GROUP = 8
+"""Small tensors read together at most, where windows of each are kept over all rows."""
 
 
 class WindowedSubspaces:
@@ -102,57 +110,97 @@ def _measure(
     )
 
 
-@dataclass
-class ModelSubspaces:
+@dataclass(frozen=True)
+class Subspaces(Measure):
+    """Leading subspaces of windows of training. directions : of each; window : rows"""
+
+    name = NAME
+    narrow_tiles = True
+    most_grouped = WINDOWED_GROUP
+    directions: int
+    window: int
+
+    def kept_bytes(self, shape: PassShape) -> int:
+        """Of matrices of windows: of the total, of open tensors, and of tiles in work."""
+        return window_bytes(self.window, shape)
+
+    def column_bytes(self, shape: PassShape) -> int:
+        """Of the rows that the next windows need."""
+        return 2 * self.window * max((t.compute_dtype.itemsize for t in shape.tensors), default=4)
+
+    def start(self, context: PassContext) -> ModelSubspaces:
+        """As of `Measure`."""
+        return ModelSubspaces(self, context)
+
+
+def window_bytes(window: int, shape: PassShape) -> int:
+    """Bytes of matrices of windows. Where a block holds all columns, they are finished at its end."""
+    own = shape.workers * 8 * 6 * window * TILE_WIDTH
+    matrix = 8 * 4 * window
+    if shape.span is Span.ROWS:
+        matrices = matrix * (shape.rows_at_once + 2 * window)
+        return matrices * (1 + len(shape.tensors) + shape.workers + 1) + own
+    scopes = 2 if shape.span is Span.COLUMNS else 1 + WINDOWED_GROUP
+    return matrix * (shape.rows + window) * (scopes + shape.workers + 1) + own
+
+
+class ModelSubspaces(Accumulator[Sequence[WindowGrams]]):
     """Windows of the whole model and of every tensor, from tiles in the order of the plan.
 
     Where a block holds all columns, its windows are finished at its end; elsewhere a tensor's are finished
     once all of its tiles are in, so that memory holds those of the total and of the tensors being read.
     """
 
-    rows: int
-    window: int
-    directions: int
-    tensors: int
-    ranges: Sequence[ParameterRange]
-    total: WindowedSubspaces = field(init=False)
-    results: list[SubspaceResult] = field(init=False)
-
-    @classmethod
-    def wanted(cls, settings: Settings, rows: int, tensors: int, plan: Plan) -> ModelSubspaces | None:
-        """For a pass over `rows` kept rows; None where subspaces were not asked for."""
-        if settings.subspace is None:
-            return None
-        return cls(rows, settings.window_rows, settings.subspace, tensors, plan.ranges)
-
-    def __post_init__(self) -> None:
-        self.total = self._scope()
+    def __init__(self, measure: Subspaces, context: PassContext) -> None:
+        assert context.plan is not None
+        self._measure = measure
+        self._rows = context.rows
+        self._windows = TileWindows(measure.window)
+        self._total = self._scope()
         # Of tensors without parameters nothing will come.
-        self.results = [self._scope().result(windows=False)] * self.tensors
+        self._results = [self._scope().result(windows=False)] * len(context.names)
         self._open: dict[int, WindowedSubspaces] = {}
-        self._missing = parts_of_tensors(self.ranges)
+        self._missing = dict(context.strips)
+        self._one_range = len(context.plan.ranges) == 1
 
     def _scope(self) -> WindowedSubspaces:
-        return WindowedSubspaces(self.rows, self.window, self.directions)
+        return WindowedSubspaces(self._rows, self._measure.window, self._measure.directions)
 
-    def update(self, parts: Sequence[WindowGrams], *, ends_block: bool) -> None:
-        """Add one tile. ends_block : it is the last of its block"""
-        for windows in parts:
-            self.total.update(windows)
+    def gradients(self, tile: Tile) -> Sequence[WindowGrams]:
+        """As of `Accumulator`: the windows of each strip that are whole with these rows."""
+        return self._windows.take(tile)
+
+    def merge(self, piece: Sequence[WindowGrams]) -> None:
+        """As of `Accumulator`."""
+        for windows in piece:
+            self._total.update(windows)
             scope = self._open.setdefault(windows.tensor, self._scope())
             scope.update(windows)
             self._missing[windows.tensor] -= windows.last
             if not self._missing[windows.tensor]:
                 scope.finish()
-                self.results[windows.tensor] = self._open.pop(windows.tensor).result(windows=False)
-        if ends_block and len(self.ranges) == 1:
-            for scope in (self.total, *self._open.values()):
+                self._results[windows.tensor] = self._open.pop(windows.tensor).result(windows=False)
+
+    def end_block(self, block: Block, sums: Sequence[Doubles]) -> None:  # noqa: ARG002
+        """As of `Accumulator`."""
+        if self._one_range:
+            for scope in (self._total, *self._open.values()):
                 scope.finish()
 
-    def finish(self) -> None:
-        """All tiles are in."""
-        self.total.finish()
+    def result(self) -> SubspacesOfScopes:
+        """As of `Accumulator`."""
+        self._total.finish()
+        inside = dict(zip(("gradients", "increments"), self._total.fractions, strict=True))
+        return SubspacesOfScopes(self._total.result(windows=True), self._results, inside)
 
-    def inside(self) -> dict[str, NDArray[np.float64]]:
-        """Of the whole model, (N,) share of each gradient and increment in the subspace before it."""
-        return dict(zip(("gradients", "increments"), self.total.fractions, strict=True))
+
+@dataclass(frozen=True)
+class SubspacesOfScopes:
+    """Of the whole model, and of each tensor.
+
+    inside : of the whole model, (N,) share of each gradient and increment in the subspace before it
+    """
+
+    total: SubspaceResult
+    tensors: Sequence[SubspaceResult]
+    inside: Mapping[str, Doubles]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.window_gram import window_grams
-from ...engine.ranges import Part
+from ...engine.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -54,27 +53,19 @@ class CarriedRows:
 
 
 class TileWindows:
-    """Windows of all tiles: what each carries from one block of rows to the next. window : 0 for none"""
+    """Windows of all tiles: what each carries from one block of rows to the next."""
 
     def __init__(self, window: int) -> None:
         self._window = window
         self._carried: dict[tuple[int, int], list[CarriedRows]] = {}
 
-    def take(
-        self,
-        tile: tuple[int, int],
-        parts: Sequence[Part],
-        values: NDArray[np.floating[Any]],
-        start: int,
-        last: bool,
-    ) -> tuple[WindowGrams, ...]:
-        """The windows of each part that are whole with rows start, start + 1, ... of a block."""
-        if not self._window:
-            return ()
-        carried = self._carried.pop(tile, None) or [CarriedRows(self._window) for _ in parts]
+    def take(self, tile: Tile) -> tuple[WindowGrams, ...]:
+        """The windows of each strip that are whole with the rows of a tile."""
+        carried = self._carried.pop(tile.key, None) or [CarriedRows(self._window) for _ in tile.strips]
+        last = tile.block.last
         if not last:
-            self._carried[tile] = carried
+            self._carried[tile.key] = carried
         return tuple(
-            rows.update(part.tensor, values[:, part.first : part.last], start, last)
-            for rows, part in zip(carried, parts, strict=True)
+            rows.update(strip.tensor, tile.of(strip), tile.start, last)
+            for rows, strip in zip(carried, tile.strips, strict=True)
         )

@@ -1,4 +1,4 @@
-"""What a pass reads: the log, its tensors, and the training step of each row."""
+"""The part of a log that enters an analysis: its tensors, and the training step of each row."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What was read. step : (N,) int64, training step of each row that entered the analysis"""
+class Selection:
+    """What was selected of a log. step : (N,) int64, training step of each row that entered the analysis"""
 
     path: str
     attributes: Mapping[str, Any]

@@ -1,0 +1,211 @@
+"""What a pass gathers: a measure says what it takes, and starts the accumulator that takes it in."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..logs.log import Tensor
+
+if TYPE_CHECKING:
+    from ..errors import MemoryLimitError
+    from .blocks import Block
+    from .plan import Plan
+    from .request import Request
+    from .state import PartState, State
+    from .tile import Tile
+
+Doubles = NDArray[np.float64]
+_Piece = TypeVar("_Piece")
+
+
+class Span(enum.Enum):
+    """What a block has to hold."""
+
+    ANY = "some rows of some columns"
+    COLUMNS = "all rows of some columns"
+    ROWS = "some rows of all columns"
+
+
+@dataclass(frozen=True)
+class PassShape:
+    """What bytes depend on. rows : that the pass keeps, at most; block_rows : of a block, at most
+
+    workers : tiles in work at once; span : what a block holds
+    """
+
+    tensors: Sequence[Tensor]
+    rows: int
+    block_rows: int
+    workers: int
+    span: Span
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the tallest block."""
+        return self.rows if self.span is Span.COLUMNS else min(self.rows, self.block_rows)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What an accumulator may know of the pass that it belongs to, or of the parts that it adds up.
+
+    names, parameters : of each tensor; rows : that are taken, N
+    strips : how many strips each tensor is cut into: it is complete when all of them are in
+    plan, tensors : None and empty where parts are added up
+    pool : for work beside the tiles, of which `workers` are in work at once
+    started : accumulators of measures that come before this one, by name
+    """
+
+    names: Sequence[str]
+    parameters: Sequence[int]
+    rows: int
+    strips: Mapping[int, int]
+    pool: ThreadPoolExecutor
+    workers: int
+    plan: Plan | None = None
+    tensors: Sequence[Tensor] = ()
+    started: Mapping[str, Accumulator[Any]] = field(default_factory=dict)
+
+    def with_started(self, started: Mapping[str, Accumulator[Any]]) -> PassContext:
+        """The same, for the next measure."""
+        return replace(self, started=dict(started))
+
+
+class Measure(ABC):
+    """What is asked of a pass. Plans with equal measures and ranges give the same bits: a frozen dataclass.
+
+    name : one measure of a pass has it; names its result, and its arrays in part files
+    span : what a block has to hold for it
+    one_tile : with Span.ROWS, all columns are one unit of work
+    holds_blocks : its accumulator takes whole blocks, in `end_block`
+    most_grouped : small tensors read together at most, where a block holds some rows of some columns
+    narrow_tiles : its memory allows for tiles of the usual width only
+    """
+
+    name: ClassVar[str]
+    span: ClassVar[Span] = Span.ANY
+    one_tile: ClassVar[bool] = False
+    holds_blocks: ClassVar[bool] = False
+    most_grouped: ClassVar[int | None] = None
+    narrow_tiles: ClassVar[bool] = False
+
+    @abstractmethod
+    def start(self, context: PassContext) -> Accumulator[Any]:
+        """An accumulator that has taken nothing in yet."""
+
+    def kept_bytes(self, shape: PassShape) -> int:  # noqa: ARG002
+        """Bytes that it takes whatever the width of blocks."""
+        return 0
+
+    def column_bytes(self, shape: PassShape) -> int:  # noqa: ARG002
+        """Bytes that each column carries from one block of rows to the next."""
+        return 0
+
+    def seconds(self, sizes: Sequence[int], rows: int) -> float:  # noqa: ARG002
+        """Rough seconds beside reading and the sums of rows. sizes : parameters of each tensor"""
+        return 0.0
+
+    def stands_apart(self, tensor: Tensor) -> bool:  # noqa: ARG002
+        """Whether a tensor shares no range with others."""
+        return False
+
+    def sized(self, request: Request, beside: int) -> Self:  # noqa: ARG002
+        """The measure in the size that memory allows for. beside : bytes that the other measures keep"""
+        return self
+
+    def grown(self, request: Request, left: int) -> Self:  # noqa: ARG002
+        """The measure in the size that `left` bytes allow for, once blocks are laid out.
+
+        Raises MemoryLimitError where they are too few.
+        """
+        return self
+
+    def too_large(self, request: Request, fixed: int) -> MemoryLimitError | None:  # noqa: ARG002
+        """The error where what it keeps leaves no room. fixed : bytes that all measures keep"""
+        return None
+
+
+class Accumulator(ABC, Generic[_Piece]):
+    """Takes in the tiles of a pass: a monoid, whose pieces over disjoint parameters add up.
+
+    For each tile, in any thread and in the order of time for tiles of the same columns, `gradients`,
+    `row_sums` and `increments` are called, each where a subclass has it; what they return, a piece each, is
+    handed to `merge` in the calling thread, in the order of the plan whichever thread was first. So is what
+    `pieces` finds in the state of a part. Nothing is merged once an entry that is not finite was met.
+
+    wants_first : `Tile.first_gradients` is wanted
+    """
+
+    wants_first: bool = False
+
+    def begin_block(self, block: Block) -> None:
+        """A block of gradients was read; its tiles follow. In the calling thread."""
+
+    def admits(self, block: Block) -> bool:  # noqa: ARG002
+        """Whether memory is there to start a tile of a block before all others are merged."""
+        return True
+
+    def enter(self, tile: Tile) -> None:
+        """A tile is about to start. In the calling thread, in the order of the plan."""
+
+    def gradients(self, tile: Tile) -> _Piece | None:  # noqa: ARG002
+        """Take in a tile of gradients."""
+        return None
+
+    def row_sums(self, tile: Tile) -> _Piece | None:  # noqa: ARG002
+        """Take in the sums of a tile's rows."""
+        return None
+
+    def increments(self, tile: Tile) -> _Piece | None:  # noqa: ARG002
+        """Take in a tile whose gradients have become increments, all of them finite."""
+        return None
+
+    def leave(self, tile: Tile) -> None:
+        """A tile is over, whatever became of it. In the thread that took it."""
+
+    @abstractmethod
+    def merge(self, piece: _Piece) -> None:
+        """Add the sums over other columns, or of later rows."""
+
+    def end_block(self, block: Block, sums: Sequence[Doubles]) -> None:
+        """All tiles of a block are merged. In the calling thread.
+
+        block : its values are there, as increments, for measures that hold blocks only
+        sums : of each strip of the block, for those too: (T, columns of `fused_pass`)
+        """
+
+    def close(self) -> None:
+        """The pass is over, whatever became of it."""
+
+    def state(self) -> State:
+        """What was gathered, as plain arrays: what a part file holds."""
+        raise NotImplementedError
+
+    def pieces(self, state: PartState) -> Iterator[_Piece]:
+        """Pieces that make up the state of a part.
+
+        Raises ValueError, in words, where its arrays don't fit each other or those of other measures.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def result(self) -> Any:
+        """What was gathered amounts to this; nothing is merged any more."""
+
+
+def takes(accumulator: Accumulator[Any], method: str) -> bool:
+    """Whether an accumulator has a method of its own."""
+    return getattr(type(accumulator), method) is not getattr(Accumulator, method)

@@ -1,0 +1,223 @@
+"""The incremental method: row block after row block, all parameters at once, bases of bounded size.
+
+For each block the pass first sums its tiles' rows, which leaves the increments in place. Then slices of a few
+hundred rows are taken in: Gram matrices of the bases and the slice, tile by tile in a pool; small eigenvalue
+problems in the calling thread; new bases, tile by tile in the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....kernels.gram import column_gram, squared_singular_values
+from ....kernels.pass_layout import INCREMENT
+from ...engine.blocks import Block
+from ...engine.measure import Accumulator, Measure, PassContext, PassShape, Span
+from ...engine.ranges import Strips
+from ...engine.request import Request
+from ...errors import MemoryLimitError
+from ...sizes import format_size
+from ..spectra.costs import incremental_seconds
+from ..spectra.exact_spectrum import finished
+from ..spectra.spectrum import NAME, Spectra, Spectrum
+from .incremental_spectrum import IncrementalSpectrum
+
+Doubles = NDArray[np.float64]
+
+BASIS_LEAST = 64
+BASIS_MOST = 1024
+"""Rows of the basis: fewer would bound little, more would take longer than they tell."""
+NARROW = 512
+"""Tensors up to this many parameters have their exact spectrum from the D x D side."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class IncrementalRank(Measure):
+    """Ranks with bounds that are certain. basis_rows : that the basis may grow to, None until it is known"""
+
+    name = NAME
+    span = Span.ROWS
+    holds_blocks = True
+    narrow_tiles = True
+    epsilons: tuple[float, ...]
+    basis_rows: int | None = None
+
+    def kept_bytes(self, shape: PassShape) -> int:
+        """Of the basis, and of narrow tensors' matrices."""
+        alone = len(shape.tensors) == 1
+        narrow = 0 if alone else sum(t.parameters**2 for t in shape.tensors if t.parameters <= NARROW)
+        return 8 * narrow + (self.basis_rows or 0) * _basis_row_bytes(shape)
+
+    def grown(self, request: Request, left: int) -> IncrementalRank:
+        """As of `Measure`: as many rows as fit."""
+        shape = request.shape(self.span, request.threads)
+        each = max(1, _basis_row_bytes(shape))
+        rows = min(BASIS_MOST, left // each)
+        if not shape.parameters:
+            return replace(self, basis_rows=BASIS_LEAST)
+        if rows < BASIS_LEAST:
+            need = request.room - left + BASIS_LEAST * each
+            raise MemoryLimitError(
+                f"a basis of {BASIS_LEAST} vectors of {request.parameters} parameters takes more than "
+                f"--memory {format_size(request.memory)}: give --memory {request.enough(need, 0.0)}, or "
+                "fewer tensors with --tensor, or --rank none for path lengths alone"
+            )
+        return replace(self, basis_rows=rows)
+
+    def seconds(self, sizes: Sequence[int], rows: int) -> float:
+        """As of `Measure`."""
+        return incremental_seconds(sizes, rows)
+
+    def start(self, context: PassContext) -> IncrementalSpectra:
+        """As of `Measure`."""
+        return IncrementalSpectra(self, context)
+
+
+def _basis_row_bytes(shape: PassShape) -> int:
+    """Of one basis for the whole model and one for each tensor that has no spectrum of its own otherwise."""
+    entry = max((tensor.compute_dtype.itemsize for tensor in shape.tensors), default=4)
+    wide = sum(tensor.parameters for tensor in shape.tensors if tensor.parameters > NARROW)
+    return entry * (shape.parameters + (0 if len(shape.tensors) == 1 else wide))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Columns first .. last - 1 of a block are cell `number` of `spectrum`; they hold these strips."""
+
+    spectrum: IncrementalSpectrum
+    number: int
+    first: int
+    last: int
+    strips: tuple[int, ...]
+
+
+class IncrementalSpectra(Accumulator[Any]):
+    """Spectra of the whole model and of every tensor, from blocks of increments in the order of time."""
+
+    def __init__(self, measure: IncrementalRank, context: PassContext) -> None:
+        assert context.plan is not None
+        self._measure = measure
+        self._context = context
+        self._increments = max(0, context.rows - 1)
+        # A pool of its own: it works between the small eigenvalue problems of the calling thread, while the
+        # other pool takes the next block.
+        self._pool = ThreadPoolExecutor(context.workers, thread_name_prefix="gradmf-bases")
+        ranges = context.plan.ranges
+        self._tiles: tuple[Strips, ...] = ranges[0].tiles if ranges else ()
+        dtype = max(
+            (t.compute_dtype for t in context.tensors),
+            key=lambda d: d.itemsize,
+            default=np.dtype(np.float32),
+        )
+        strips = [strip for tile in self._tiles for strip in tile]
+        rows = measure.basis_rows or BASIS_LEAST
+
+        def spectrum(widths: list[int]) -> IncrementalSpectrum:
+            return IncrementalSpectrum(widths, dtype, rows, measure.epsilons, max(1, self._increments))
+
+        self.total = spectrum([tile[-1].last - tile[0].first for tile in self._tiles])
+        self.tensors: dict[int, IncrementalSpectrum] = {}
+        self.narrow: dict[int, Doubles] = {}
+        if len({strip.tensor for strip in strips}) == 1:
+            self.tensors[strips[0].tensor] = self.total
+        else:
+            for index in dict.fromkeys(strip.tensor for strip in strips):
+                own = [strip.last - strip.first for strip in strips if strip.tensor == index]
+                if sum(own) > NARROW:
+                    self.tensors[index] = spectrum(own)
+                else:
+                    self.narrow[index] = np.zeros((sum(own), sum(own)))
+        self._strips = strips
+        self._cells = self._make_cells()
+
+    def _make_cells(self) -> list[_Cell]:
+        cells = []
+        place = {id(strip): number for number, strip in enumerate(self._strips)}
+        for number, tile in enumerate(self._tiles):
+            inside = tuple(place[id(strip)] for strip in tile)
+            cells.append(_Cell(self.total, number, tile[0].first, tile[-1].last, inside))
+        counts: dict[int, int] = {}
+        for number, strip in enumerate(self._strips):
+            own = self.tensors.get(strip.tensor)
+            if own is not None and own is not self.total:
+                cell = counts.get(strip.tensor, 0)
+                counts[strip.tensor] = cell + 1
+                cells.append(_Cell(own, cell, strip.first, strip.last, (number,)))
+        return cells
+
+    def merge(self, piece: object) -> None:
+        """There are none: whole blocks are taken."""
+
+    def end_block(self, block: Block, sums: Sequence[Doubles]) -> None:
+        """Take in a block of increments."""
+        skip = 1 if block.start == 0 else 0  # row 0 has no increment
+        values = block.values[skip:]
+        energies = [part[skip:, INCREMENT] for part in sums]
+        if not values.shape[0]:
+            return
+        for index, gram in self.narrow.items():
+            (strip,) = [strip for strip in self._strips if strip.tensor == index]
+            gram += column_gram(values[:, strip.first : strip.last])
+        done = 0
+        while done < values.shape[0]:
+            left = values.shape[0] - done
+            at_once = self.total.rows_at_once
+            count = -(-left // -(-left // at_once))
+            rows = slice(done, done + count)
+            self._absorb(values[rows], [part[rows] for part in energies])
+            done += count
+
+    def _absorb(self, increments: NDArray[Any], energies: list[NDArray[np.float64]]) -> None:
+        def products(cell: _Cell) -> tuple[NDArray[Any], float]:
+            norms = np.sum([energies[strip] for strip in cell.strips], axis=0)
+            inside = increments[:, cell.first : cell.last]
+            return cell.spectrum.products(cell.number, inside, norms, True), float(norms.sum())
+
+        grams: dict[int, NDArray[np.float64]] = {}
+        sums: dict[int, float] = {}
+        singles: dict[int, bool] = {}
+        spectra: dict[int, IncrementalSpectrum] = {}
+        for cell, (gram, energy) in zip(self._cells, self._all(products), strict=True):
+            key = id(cell.spectrum)
+            spectra[key] = cell.spectrum
+            singles[key] = singles.get(key, False) or gram.dtype == np.float32
+            if key in grams:
+                grams[key] += gram
+                sums[key] += energy
+            else:
+                grams[key] = gram.astype(np.float64)
+                sums[key] = energy
+        for key, spectrum in spectra.items():
+            spectrum.absorb(grams[key], sums[key], increments.shape[0], singles[key])
+
+        def renew(cell: _Cell) -> None:
+            cell.spectrum.renew(cell.number, increments[:, cell.first : cell.last])
+
+        self._all(renew)
+
+    def _all(self, work: Callable[[_Cell], _Result]) -> list[_Result]:
+        """Run over all cells in the pool; results in the order of the cells."""
+        return list(self._pool.map(work, self._cells))
+
+    def close(self) -> None:
+        """As of `Accumulator`."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def result(self) -> Spectra:
+        """As of `Accumulator`."""
+        each: list[Spectrum] = []
+        for tensor, width in enumerate(self._context.parameters):
+            if tensor in self.tensors:
+                each.append(self.tensors[tensor])
+            else:
+                squares = squared_singular_values(self.narrow.get(tensor, np.zeros((0, 0))))
+                each.append(finished(squares, self._increments, width, self._measure.epsilons))
+        return Spectra(self.total, each)

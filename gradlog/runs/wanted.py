@@ -1,0 +1,124 @@
+"""Which measures a pass takes: what settings ask for, and what is wanted beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..engine.measure import Measure
+from ..engine.plan import Way
+from ..errors import UsageError
+from ..logs.log import Tensor
+from ..measures.incremental.incremental_spectra import IncrementalRank
+from ..measures.path_lengths.path_lengths import PathLengths
+from ..measures.path_lengths.tensor_steps import StepsOfTensors
+from ..measures.registry import registered_measure
+from ..measures.search.band_sums import BandSearch
+from ..measures.search.gram_search import GramSearch
+from ..measures.search.history_band import NARROW_WIDTH, WIDTH, BandLayout
+from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
+from ..measures.subspaces.subspace import Subspaces
+from ..predictors import HistoryBank
+from ..results.result import Settings
+
+EXACT_PATIENCE = {"incremental": 1.5, "sketch": 4.0}
+"""An exact spectrum may take so many times as long: more where another would be certain of nothing."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is gathered beside what the settings say.
+
+    tensor_steps : per-step sums of each tensor; search : the best predictors of each family
+    beside : further measures; following : those that follow a spectrum
+    """
+
+    tensor_steps: bool = False
+    search: bool = False
+    beside: tuple[Measure, ...] = ()
+    following: tuple[Measure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that a pass over so many rows of these tensors may gather.
+
+    dim, seed, stored : as of `SketchedRank`; in_parts : the pass takes a part only
+    """
+
+    settings: Settings
+    wanted: Wanted
+    bank: HistoryBank
+    tensors: Sequence[Tensor]
+    rows: int
+    dim: int | None
+    seed: int
+    stored: Mapping[int, int] = field(default_factory=dict)
+    in_parts: bool = False
+
+    def measures(self) -> tuple[Measure, ...]:
+        """What is gathered whichever way ranks are found."""
+        return (
+            *measures_of_sums(self.settings, self.bank.specs, tensor_steps=self.wanted.tensor_steps),
+            *subspaces(self.settings),
+            *self.wanted.beside,
+        )
+
+    def ways(self) -> list[Way]:
+        """Ways to ranks, and to the best predictors with them, the most certain first."""
+        epsilons, rank = self.settings.epsilons, self.settings.rank
+        if self.stored and rank == "auto":
+            rank = "sketch"
+        if self.in_parts:
+            if rank in ("incremental", "sketch"):
+                raise UsageError(
+                    f"--rank {rank} looks at all parameters together and has no parts: give --rank exact, "
+                    "or --rank none for path lengths alone"
+                )
+            rank = "exact" if rank == "auto" else rank
+        parameters = sum(tensor.parameters for tensor in self.tensors)
+        exact = exact_spectrum(
+            epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
+        )
+        sketched = SketchedRank(epsilons, self.dim, self.seed, self.stored)
+        known: dict[str, tuple[Measure | None, str]] = {
+            "exact": (exact, ""),
+            "incremental": (IncrementalRank(epsilons), "incrementally"),
+            "sketch": (sketched, "as a sketch"),
+            "none": (None, ""),
+        }
+        methods = ("exact", "incremental", "sketch") if rank == "auto" else (rank,)
+        return [
+            Way(
+                method,
+                (*([] if measure is None else [measure]), *searched, *self.wanted.following),
+                adverb,
+                EXACT_PATIENCE if method == "exact" else {},
+            )
+            for method in methods
+            for measure, adverb in (known[method],)
+            for searched in self._searches(measure)
+        ]
+
+    def _searches(self, spectrum: Measure | None) -> list[tuple[Measure, ...]]:
+        """Where inner products of all pairs of rows are not formed, predictors are searched in a band."""
+        if not self.wanted.search:
+            return [()]
+        if isinstance(spectrum, ExactOverRows):
+            return [(GramSearch(),)]
+        widths = (self.settings.band or WIDTH, NARROW_WIDTH)
+        return [(BandSearch(BandLayout.of(self.rows, width, self.bank.decays)),) for width in widths]
+
+
+def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: bool) -> list[Measure]:
+    """Those that parts have too. specs : of the predictors"""
+    found: list[Measure] = [PathLengths(tuple(specs))]
+    if tensor_steps:
+        found.append(StepsOfTensors(tuple(specs)))
+    return [*found, *map(registered_measure, settings.measures)]
+
+
+def subspaces(settings: Settings) -> list[Measure]:
+    """Of windows of training, where they were asked for."""
+    return [] if settings.subspace is None else [Subspaces(settings.subspace, settings.window_rows)]
