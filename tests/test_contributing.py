@@ -17,20 +17,13 @@ from gradmf import gradlog
 from gradmf.gradlog import predictors
 from gradmf.gradlog.engine import ranges
 from gradmf.gradlog.measures import registry
-
-GUIDE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
-
-
-def blocks_of(section: str) -> list[str]:
-    """The Python of a section of the guide."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", GUIDE, re.DOTALL | re.MULTILINE)
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+from guide import GUIDE, python_blocks
 
 
 def test_a_predictor_is_one_definition_and_one_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    definition, reference = blocks_of("Adding a predictor")
+    definition, reference = python_blocks("Adding a predictor")
     monkeypatch.setattr(predictors, "_FAMILIES", dict(predictors._FAMILIES))
     names: dict[str, Any] = {**vars(predictors), "Array": np.ndarray}
     exec(definition + reference, names)
@@ -52,7 +45,7 @@ def test_a_predictor_is_one_definition_and_one_reference(
 def test_a_measure_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
     """It gets into a result, JSON and back, and part files, with no other edit."""
     monkeypatch.setattr(registry, "_REGISTERED", {})
-    (module,) = blocks_of("Adding a measure")
+    (module,) = python_blocks("Adding a measure")
     names: dict[str, Any] = {
         "np": np, "dataclass": dataclass, "Iterator": Iterator, "Sequence": Sequence,
         **{name: getattr(gradlog, name) for name in gradlog.__all__},
@@ -85,4 +78,5 @@ def test_a_measure_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_guide_names_files_that_exist() -> None:
     for name in re.findall(r"`((?:cli|gradlog|kernels|tests)/[\w/]+\.py)`", GUIDE):
-        assert (Path(__file__).parent.parent / name).is_file(), name
+        made = name == "cli/formats/as_tsv.py"  # by a recipe
+        assert made or (Path(__file__).parent.parent / name).is_file(), name

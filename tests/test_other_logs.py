@@ -16,39 +16,8 @@ from numpy.typing import NDArray
 from conftest import read_in_blocks_of_rows, write_store
 from gradmf import gradlog
 from gradmf.gradlog.documents.plain_values import plain_values
+from guide import python_blocks
 
-GUIDE = '''
-@dataclass(frozen=True, eq=False)
-class ArrayTensor(gradlog.Tensor):
-    """Gradients of a tensor in memory, (rows, *shape) float16, float32 or float64."""
-
-    array: NDArray[Any]
-
-    @property
-    def rows(self) -> int:
-        return self.array.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape[1:]
-
-    @property
-    def dtype(self) -> str:
-        return self.array.dtype.name
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        return (16, *(max(1, extent) for extent in self.shape))
-
-    def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
-        out[...] = self.array[slice(*rows), *box].reshape(out.shape)
-
-
-def array_log(path: str, arrays: Mapping[str, NDArray[Any]], step: NDArray[np.int64]) -> gradlog.GradientLog:
-    tensors = tuple(ArrayTensor(name, arrays[name]) for name in sorted(arrays))
-    return gradlog.GradientLog(path=path, tensors=tensors, rows=step.size, step=step)
-'''
-"""The block of CONTRIBUTING.md on adding a store."""
 ROWS = 50
 STEP = np.arange(0, 10 * ROWS, 10, dtype=np.int64)
 
@@ -60,7 +29,8 @@ def names() -> dict[str, Any]:
         "dataclass": dataclass, "gradlog": gradlog, "np": np, "Any": Any, "NDArray": NDArray,
         "Mapping": Mapping,
     }  # fmt: skip
-    exec(GUIDE, found)
+    (module,) = python_blocks("Adding a store")
+    exec(module, found)
     return found
 
 

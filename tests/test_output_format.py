@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,37 +14,10 @@ import numpy as np
 import pytest
 
 from conftest import write_store
+from guide import python_blocks, section
 
-MODULE = r'''
-"""Results as lines of two columns: where a value stands in the JSON document, a tab, and the value."""
-
-from __future__ import annotations
-
-import json
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-from .rendering import Page, Views
-
-
-def write_tsv(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
-    """The lines of each result, each behind its number where there may be several."""
-    for number, result in enumerate(results):
-        lines = _lines(views.document(result), f"/{number}" if page.several else "")
-        yield "".join(f"{place}\t{value}\n" for place, value in lines)
-
-
-def _lines(node: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every value that holds no others, and the keys and numbers on the way to it."""
-    if isinstance(node, dict | list):
-        for key, below in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _lines(below, f"{place}/{json.dumps(str(key))[1:-1]}")
-    else:
-        yield place, json.dumps(node)
-'''[1:]
-LINE = """\
-    "tsv": Format("as_tsv.write_tsv", takes="documents"),
-"""
+(MODULE,) = python_blocks("Adding an output format")
+(LINE,) = re.findall(r"^    (\"tsv\": .*)$", section("Adding an output format"), re.MULTILINE)
 PROGRAM = """
 import sys
 from gradmf.cli import formats
