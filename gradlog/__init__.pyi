@@ -25,6 +25,7 @@ from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory
 from .logs.log import GradientLog, Tensor
 from .logs.opening import open_log
+from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .measures.registry import measure
@@ -108,6 +109,7 @@ __all__ = [
     "ScopeRelation",
     "ScopeResult",
     "ScopeSearch",
+    "ScratchError",
     "Settings",
     "SketchSummary",
     "Span",

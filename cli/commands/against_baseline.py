@@ -55,7 +55,10 @@ class AgainstBaseline:
         names = self.sources[0].name, source.name
         steps = baseline.steps.step, run.steps.step
         with self.runner.at_work_on(", ".join(names)) as granted:
-            relation = gradlog.relate(*names, steps, self.settings, **granted)
+            relation = gradlog.relate(
+                *names, steps, self.settings,
+                threads=granted["threads"], memory=granted["memory"], progress=granted["progress"],
+            )  # fmt: skip
         return dataclasses.replace(compared, relation=relation)
 
     def _can_be_related(self, source: Source) -> bool:

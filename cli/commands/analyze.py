@@ -84,7 +84,11 @@ def command(
         plans: Runner[PlanDescription] = Runner(runs, shown, views_of_plans(settings))
         return plans.show_runs(
             lambda run: gradlog.describe_plan(
-                run, settings, threads=resources.threads, memory=resources.memory
+                run,
+                settings,
+                threads=resources.threads,
+                memory=resources.memory,
+                scratch=resources.scratch,
             )
         )
     views = views_of_analyses(settings, quiet=shown.quiet, steps=steps)

@@ -53,15 +53,19 @@ def write_partial_analysis(
 
     from ..terminal.progress import ProgressBar
     from .batch import Batch
-    from .runner import granted
 
+    if resources.scratch is not None:
+        raise click.UsageError("--scratch goes with whole runs: all parts of a run are cut alike.")
     number = gradlog.PartNumber(*part)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)
 
     def analyze(run: str) -> PartialAnalysis:
-        with granted(resources, bar, run) as allowed:
-            return gradlog.analyze_part(run, number, settings, **allowed, tensor_steps=tensor_steps)
+        with bar.of(run) as progress:
+            return gradlog.analyze_part(
+                run, number, settings, threads=resources.threads, memory=resources.memory,
+                progress=progress, tensor_steps=tensor_steps,
+            )  # fmt: skip
 
     for partial in batch.results(analyze):
         gradlog.write_part(partial, shown.out)

@@ -28,6 +28,7 @@ class Granted(TypedDict):
 
     threads: int | None
     memory: int
+    scratch: str | None
     progress: Report | None
 
 
@@ -35,7 +36,12 @@ class Granted(TypedDict):
 def granted(resources: Resources, bar: ProgressBar, run: str) -> Iterator[Granted]:
     """The resources for the work on a run, with its progress bar."""
     with bar.of(run) as progress:
-        yield Granted(threads=resources.threads, memory=resources.memory, progress=progress)
+        yield Granted(
+            threads=resources.threads,
+            memory=resources.memory,
+            scratch=resources.scratch,
+            progress=progress,
+        )
 
 
 class Runner(Generic[_R]):

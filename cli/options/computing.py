@@ -37,10 +37,14 @@ Rows = tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class Resources:
-    """What an analysis may use. memory : bytes; threads : None for as many as there are cores."""
+    """What an analysis may use.
+
+    memory : bytes; threads : None for as many as there are cores; scratch : a folder, None for none
+    """
 
     memory: int
     threads: int | None
+    scratch: str | None = None
 
 
 runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
@@ -62,6 +66,13 @@ resources = bundle(
         type=click.IntRange(min=1),
         metavar="N",
         help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
+    ),
+    click.option(
+        "--scratch",
+        metavar="DIR",
+        shell_complete=paths("file"),
+        help="Folder for scratch files: chunks too tall for memory are decoded into one, once, where that is "
+        "faster than to decode them again. Nothing is left there.",
     ),
 )
 

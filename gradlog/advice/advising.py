@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def advise(
     samples: int | None = None,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Advice:
     """What a run's gradients say about its optimizer: decisions, each with its figures and its source.
@@ -38,7 +40,7 @@ def advise(
     run : as of `analyze`, or a finished analysis, which leaves some answers open
     only : names of quantities, all of QUANTITIES where empty
     samples : rows whose gradient matrices are taken; by default as many as cost a tenth of the pass, up to 16
-    settings, threads, memory, progress : as of `analyze`
+    settings, threads, memory, scratch, progress : as of `analyze`
 
     Raises UsageError for names that are not known, and what `analyze` raises.
     """
@@ -52,7 +54,7 @@ def advise(
         from .gathering import gather  # deferred: advice on finished results opens no store
 
         wanted = [QUANTITIES[name] for name in names]
-        evidence = gather(run, settings or Settings(), wanted, samples, threads, memory, progress)
+        evidence = gather(run, settings or Settings(), wanted, samples, threads, memory, progress, scratch)
     decisions = [decision for name in names for decision in QUANTITIES[name].decide(evidence)]
     schedule = schedule_of(evidence) if SCHEDULE in names else None
     analysis = evidence.analysis

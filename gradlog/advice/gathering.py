@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from ..errors import UsageError
@@ -33,6 +34,7 @@ def gather(
     threads: int | None,
     memory: int,
     progress: Progress | None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> Evidence:
     """One pass that gathers what the quantities `wanted` take; otherwise as of `advise`."""
     matrices = any(quantity.matrices for quantity in wanted)
@@ -49,7 +51,7 @@ def gather(
         beside=(GradientMatrices(samples, memory),) if matrices else (),
         following=(IncrementWindows(),) if windows else (),
     )
-    ready = prepare(log, settings, threads, memory, wanted=beside)
+    ready = prepare(log, settings, threads, memory, wanted=beside, scratch=scratch)
     analysis, gathered, keep = run_analysis(ready, progress)
     found: SampledMatrices = gathered.results.get(MATRICES, SampledMatrices({}, {}))
     return Evidence(

@@ -54,6 +54,15 @@ def pass_seconds(
     return seconds
 
 
+def decoding_seconds(tensor: Tensor, rows: tuple[int, int]) -> float:
+    """Decoding every chunk of a tensor once. rows : (first, last + 1) stored rows"""
+    tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
+    wide = math.prod(-(-extent // size) for extent, size in zip(tensor.shape, tensor.chunks[1:], strict=True))
+    each = CHUNK_SECONDS if tensor.fast is not None else PLAIN_CHUNK_SECONDS
+    size = float(rows[1] - rows[0]) * tensor.parameters * tensor.entry_bytes
+    return tall * wide * each + size / reading_rate(tensor)
+
+
 def reading_rate(tensor: Tensor) -> float:
     """Bytes a second, decoded, on both cores."""
     codecs = set(tensor.codecs) - {"bytes", "sharding", "transpose"}

@@ -219,14 +219,6 @@ def chunk_spans(box: Box, chunks: Sequence[int]) -> list[range]:
     return [range(part.start // size, -(-part.stop // size)) for part, size in zip(box, chunks, strict=True)]
 
 
-def decoding_bytes(tensor: Tensor) -> int:
-    """Bytes of one of a tensor's chunks while it is decoded: as it is stored, at most, and decoded.
-
-    Of chunks that are not compressed, only what is wanted is read, into its place.
-    """
-    return 2 * math.prod(tensor.chunks) * tensor.entry_bytes if tensor.compressed else 0
-
-
 def column_ranges(
     tensors: Sequence[Tensor], limits: Limits, apart: Callable[[Tensor], bool] | None = None
 ) -> Iterator[ParameterRange]:

@@ -12,7 +12,7 @@ from ..logs.log import Tensor
 from ..predictors import HistoryBank
 from ..sizes import format_size
 from .measure import Measure, PassShape, Span
-from .ranges import Limits, decoding_bytes, most_block_rows, tile_width
+from .ranges import Limits, most_block_rows, tile_width
 
 SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
@@ -74,7 +74,7 @@ class Request:
     @functools.cached_property
     def _largest_chunk(self) -> tuple[int, str]:
         """Bytes that it takes to decode, and its tensor's name."""
-        found = ((decoding_bytes(tensor), tensor.name) for tensor in self.tensors)
+        found = ((tensor.decoding_bytes, tensor.name) for tensor in self.tensors)
         return max(found, key=lambda item: item[0], default=(0, ""))
 
     def enough(self, fixed: int, blocks: float = 1 / 8) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +85,7 @@ def analyze_for_bounds(
     threads: int | None,
     memory: int,
     progress: Progress | None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> Analysis:
     """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
     # Deferred: bounds on finished results open no store.
@@ -93,7 +95,9 @@ def analyze_for_bounds(
 
     log = open_for_pass(run, settings, threads)
     search = settings.project is None and sketch_of(log) is None
-    return analyze(log, settings, threads=threads, memory=memory, progress=progress, search=search)
+    return analyze(
+        log, settings, threads=threads, memory=memory, progress=progress, scratch=scratch, search=search
+    )
 
 
 def check_bounds(radius: float, smoothness: float | None, lr: float | None, floor: float) -> None:

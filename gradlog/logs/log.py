@@ -102,6 +102,14 @@ class Tensor(abc.ABC):
         return False
 
     @property
+    def decoding_bytes(self) -> int:
+        """Bytes of one chunk while it is decoded: as it is stored, at most, and decoded.
+
+        Of chunks that are not compressed, only what is wanted is read, into its place.
+        """
+        return 2 * math.prod(self.chunks) * self.entry_bytes if self.compressed else 0
+
+    @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
         return False

@@ -35,11 +35,13 @@ from .log import Tensor
 from .store import local_path
 
 Box = tuple[slice, ...]
+Columns = slice | NDArray[np.intp]
 
-PANEL_BYTES = 16 << 10
-"""Bytes of a panel's row: TILE_WIDTH float32 columns, which pieces end at where they can."""
+PANEL_BYTES = 32 << 10
+"""Bytes of a panel's row: two tiles of float32, whose borders pieces end at where they can."""
 BAND_BYTES = 16 << 20
-"""Bytes of rows to decode before they are written, where one chunk has fewer and there is room for more."""
+CHUNKS_AT_ONCE = 4
+"""Bytes, or chunks, to decode before they are written, so that threads share them, where there is room."""
 READ_BYTES = 1 << 20
 """Bytes read at once of what is then cut or converted: they stay in the second cache."""
 ROWS_AT_ONCE = 1024
@@ -278,6 +280,11 @@ class ScratchTensor(Tensor):
         return self.entries.stored == self.compute_dtype
 
     @property
+    def decoding_bytes(self) -> int:
+        """As of `source`, and of the rows that stand in memory until they are written."""
+        return self.source.decoding_bytes + band_bytes(self.source, 0)
+
+    @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
         return True
@@ -345,8 +352,7 @@ class ScratchTensor(Tensor):
         """What a cell's file is made of: arrays, and the bytes before each; its chunks are decoded once."""
         box, height, (first, last) = self.box_of(cell), self.chunks[0], self.rows_held
         width = _width(box)
-        row_bytes = width * self.compute_dtype.itemsize
-        step = height * max(1, min(max(room // 3, 1), BAND_BYTES) // max(1, height * row_bytes))
+        step = height * _chunks_at_once(height * width * self.compute_dtype.itemsize, room)
         borders = [first, *range((first // step + 1) * step, last, step), last]
         rows = max((b - a for a, b in itertools.pairwise(borders)), default=0)
         band = np.empty((rows, width), self.compute_dtype)
@@ -393,7 +399,13 @@ def band_bytes(tensor: Tensor, room: int) -> int:
     room : as of `Tensor.read`
     """
     columns = math.prod(min(c, e) for c, e in zip(tensor.chunks[1:], tensor.shape, strict=True))
-    return max(tensor.chunks[0] * columns * tensor.compute_dtype.itemsize, min(room // 3, BAND_BYTES))
+    chunk = tensor.chunks[0] * columns * tensor.compute_dtype.itemsize
+    return chunk * _chunks_at_once(chunk, room)
+
+
+def _chunks_at_once(chunk: int, room: int) -> int:
+    """Of so many bytes each, in a third of the room, one at least: the rest is for their decoding."""
+    return max(1, min(room // 3, max(BAND_BYTES, CHUNKS_AT_ONCE * chunk)) // max(1, chunk))
 
 
 @dataclass(frozen=True)
@@ -408,9 +420,9 @@ class _Panel:
         self,
         descriptor: int,
         first: int,
-        inside: slice | NDArray[np.intp],
+        inside: Columns,
         out: NDArray[Any],
-        place: slice | NDArray[np.intp],
+        place: Columns,
     ) -> None:
         """Fill columns `place` of `out` with the columns `inside`, of rows from `first` on."""
         size = self.width * self.entries.stored.itemsize
@@ -453,9 +465,6 @@ def _width(box: Box) -> int:
 def _cells(box: Box, chunks: Sequence[int]) -> list[range]:
     """Along each axis, the numbers of the cells that a box lies in."""
     return [range(part.start // size, -(-part.stop // size)) for part, size in zip(box, chunks, strict=True)]
-
-
-Columns = slice | NDArray[np.intp]
 
 
 def _panels(both: Box, cell: Box, box: Box, width: int) -> Iterator[tuple[int, int, Columns, Columns]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import UsageError
 from ..logs.opening import Run
 from ..progress import Progress
@@ -18,6 +20,7 @@ def analyze(
     *,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     tensor_steps: bool = False,
     search: bool = False,
@@ -31,6 +34,8 @@ def analyze(
     threads : tiles in work at once; by default the processors this process may use. The numbers are the
         same to the last bit for any number of threads
     memory : bytes that the pass may take above the interpreter and its libraries
+    scratch : a folder for scratch files, where chunks that are too tall for memory are decoded once if that
+        is faster; nothing is left there
     progress : called with (bytes done, bytes in all) from the calling thread
     tensor_steps : keep the per-step sums of each tensor too, as `compare` needs them for intervals
     search : find the best predictors of each family too, as `bounds` needs them
@@ -40,6 +45,7 @@ def analyze(
     UsageError : settings that make no sense, or that select nothing
     DataError : the log is at fault; the message names file, tensor and row
     MemoryLimitError : the work does not fit in `memory`; the message says how much it takes
+    ScratchError : the scratch folder is lost, is not to be written to, or has no room
     """
     settings = settings or Settings()
     if settings.project is not None:
@@ -49,7 +55,14 @@ def analyze(
 
         check_settings(settings)
         return analyze_projected(
-            run, settings, threads=threads, memory=memory, progress=progress, tensor_steps=tensor_steps
+            run,
+            settings,
+            threads=threads,
+            memory=memory,
+            scratch=scratch,
+            progress=progress,
+            tensor_steps=tensor_steps,
         )
-    ready = prepare(run, settings, threads, memory, wanted=Wanted(tensor_steps, search))
+    wanted = Wanted(tensor_steps, search)
+    ready = prepare(run, settings, threads, memory, wanted=wanted, scratch=scratch)
     return run_analysis(ready, progress)[0]

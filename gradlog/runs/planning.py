@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from ..engine.costs import FUSED_RATE
@@ -50,6 +51,7 @@ def describe_plan(
     *,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> PlanDescription:
     """The plan that `analyze` would follow with the same arguments.
 
@@ -61,9 +63,9 @@ def describe_plan(
         from .sketch_writer import prepare_projected
 
         check_settings(settings)
-        ready, beside = prepare_projected(run, settings, threads, memory)
+        ready, beside = prepare_projected(run, settings, threads, memory, scratch)
     else:
-        ready = prepare(run, settings, threads, memory)
+        ready = prepare(run, settings, threads, memory, scratch=scratch)
     plan = ready.plan
     return PlanDescription(
         path=ready.log.path,
@@ -89,7 +91,7 @@ def describe_plan(
 def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> list[str]:
     plan = ready.plan
     if settings.project is None:
-        return [_method(ready, memory), _reading(ready), _decoding(plan), _memory(plan, memory, 0)]
+        return [_method(ready, memory), _reading(ready), _decoding(ready), _memory(plan, memory, 0)]
     ranks = (
         ""
         if settings.rank == "none"
@@ -100,7 +102,7 @@ def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> 
         f"tensor, {format_size(beside)}, into memory",
         f"the other analyzes that: path lengths and kappas with standard errors{ranks}",
         _reading(ready),
-        _decoding(plan),
+        _decoding(ready),
         _memory(plan, memory, beside),
     ]
 
@@ -194,7 +196,13 @@ def _row_words(item: ParameterRange, rows: int) -> str:
     return f"in {len(item.row_blocks):,} blocks of up to {item.block_rows:,} rows"
 
 
-def _decoding(plan: Plan) -> str:
+def _decoding(ready: Preparation) -> str:
+    plan = ready.plan
+    if ready.scratch is not None:
+        return (
+            f"every chunk is decoded once, the tall ones into scratch files of up to "
+            f"{format_size(ready.scratch.capacity)}"
+        )
     if plan.decodes == 1:
         return "every chunk is decoded once"
     return (

@@ -19,6 +19,7 @@ from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.log import GradientLog, Tensor, chosen_names
 from ..logs.opening import Run, open_log
 from ..logs.repeated_steps import REPEATED, kept_rows
+from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
 from ..measures.search.band_sums import BandSearch
@@ -31,6 +32,7 @@ from ..predictors import HistoryBank, parse_predictors
 from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
+from .scratch_plan import with_scratch
 from .sketched import Sketched
 from .wanted import Asked, Wanted
 
@@ -43,7 +45,7 @@ class Preparation:
     """All that is settled before the first gradient is read.
 
     keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
-    began : when; wanted : beside what the settings say
+    began : when; wanted : beside what the settings say; scratch : what some tensors are read from
     """
 
     log: GradientLog
@@ -57,6 +59,7 @@ class Preparation:
     wanted: Wanted = Wanted()  # noqa: RUF009
     part: PartPlan | None = None
     keep: NDArray[np.bool_] | None = None
+    scratch: Scratch | None = None
 
     @property
     def spectrum(self) -> Measure | None:
@@ -97,10 +100,11 @@ def prepare(
     memory: int,
     part: PartNumber | None = None,
     wanted: Wanted = Wanted(),  # noqa: B008
+    scratch: str | os.PathLike[str] | None = None,
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
-    Arguments as of `analyze`. wanted : beside what the settings say
+    Arguments as of `analyze`. wanted : beside what the settings say; a part has no `scratch`
     """
     began = time.perf_counter()
     check_settings(settings)
@@ -109,6 +113,7 @@ def prepare(
     workers = threads or available_processors()
     log = open_for_pass(run, settings, workers)
     with codec_pipeline(workers):
+        tensors: Sequence[Tensor]
         tensors, unmatched = select_tensors(log, settings)
         rows = _select_rows(log, settings)
         keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated)
@@ -126,10 +131,20 @@ def prepare(
     asked = Asked(
         settings, wanted, bank, tensors, rows[1] - rows[0], dim, seed, stored, in_parts=part is not None
     )
+
+    def plan_for(chosen: Sequence[Tensor]) -> Plan:
+        return make_plan(Request(chosen, rows, bank, memory, workers, asked.measures()), asked.ways())
+
+    of_part, held = None, None
     try:
-        request = Request(tensors, rows, bank, memory, workers, asked.measures())
-        of_part = None if part is None else plan_part(request, asked.ways(), part)
-        plan = make_plan(request, asked.ways()) if of_part is None else of_part.plan
+        if part is not None:
+            request = Request(tensors, rows, bank, memory, workers, asked.measures())
+            of_part = plan_part(request, asked.ways(), part)
+            plan = of_part.plan
+        elif scratch is not None:
+            tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)
+        else:
+            plan = plan_for(tensors)
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
     if sketched is not None:
@@ -159,6 +174,7 @@ def prepare(
         wanted=wanted,
         part=of_part,
         keep=keep,
+        scratch=held,
     )
 
 

@@ -30,7 +30,7 @@ def run_analysis(
 ) -> tuple[Analysis, Gathered, NDArray[np.bool_] | None]:
     """The pass that was prepared, all that it gathered, and the rows that were kept (None: all)."""
     warnings = list(ready.warnings)
-    with codec_pipeline(ready.workers):
+    with codec_pipeline(ready.workers), ready.scratch or contextlib.nullcontext():
         gathered, keep = _gather(ready, warnings, progress)
     cost = ready.cost(passes=1 if keep is ready.keep else 2)
     analysis = assemble(ready.selection(keep), ready.settings, gathered.results, warnings, cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ def sketch_log(
     *,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> SketchSummary:
     """Read a log once and write its sketch to the folder `out`, which appears whole or not at all.
@@ -60,17 +62,18 @@ def sketch_log(
     Tensors of more than M parameters become (N, groups, M / groups) float32, or float64 where they are;
     smaller ones, `step`, series and attributes are copied. What is used of `settings`: sketch_dim (1024 by
     default, or less where memory is short), seed, tensors, exclude, rows, repeated, truncate, gradients,
-    strict.
+    strict. Other arguments as of `analyze`.
 
     Raises
     ------
     UsageError : `out` exists, or the log is a sketch already
     DataError : the log is at fault, or holds NaN or infinity
     MemoryLimitError : it does not fit in `memory`
+    ScratchError : as of `analyze`
     """
     target = Path(out)
     check_target(target)
-    ready = _prepared(run, settings or Settings(), threads, memory)
+    ready = _prepared(run, settings or Settings(), threads, memory, scratch)
     with WholeLog.in_folder(target) as sketch:
         written = _write(ready, sketch, progress)
     return SketchSummary(
@@ -92,11 +95,12 @@ def analyze_projected(
     *,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     tensor_steps: bool = False,
 ) -> Analysis:
     """Sketch a log to `settings.project` dimensions in memory and analyze that. Otherwise as `analyze`."""
-    ready, size = prepare_projected(run, settings, threads, memory)
+    ready, size = prepare_projected(run, settings, threads, memory, scratch)
     sketch = WholeLog.in_memory()
     _write(ready, sketch, progress)
     with codec_pipeline(ready.workers):
@@ -112,14 +116,18 @@ def analyze_projected(
 
 
 def prepare_projected(
-    run: Run, settings: Settings, threads: int | None, memory: int
+    run: Run,
+    settings: Settings,
+    threads: int | None,
+    memory: int,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> tuple[Preparation, int]:
     """The pass that sketches a log to `settings.project` dimensions, and the bytes of the sketch.
 
     Raises MemoryLimitError where the sketch takes more than half of `memory`.
     """
     dim = settings.project or 0
-    ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory)
+    ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory, scratch)
     rows = ready.rows
     columns = sum(dim if ready.sketch.is_wide(t) else t.parameters for t in ready.tensors)
     size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
@@ -129,18 +137,24 @@ def prepare_projected(
             f"{format_size(2 * size)}, or write it with gradmf sketch --dim {dim} and analyze that"
         )
     if ready.plan.memory + size > memory:  # both are there at the end of the pass
-        ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory - size)
+        ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory - size, scratch)
     return ready, size
 
 
-def _prepared(run: Run, settings: Settings, threads: int | None, memory: int) -> Preparation:
+def _prepared(
+    run: Run,
+    settings: Settings,
+    threads: int | None,
+    memory: int,
+    scratch: str | os.PathLike[str] | None,
+) -> Preparation:
     wanted = Settings(
         predictors=("one-step",), rank="sketch", sketch_dim=settings.sketch_dim, seed=settings.seed,
         tensors=settings.tensors, exclude=settings.exclude, rows=settings.rows,
         repeated=settings.repeated, truncate=settings.truncate, gradients=settings.gradients,
         strict=settings.strict,
     )  # fmt: skip
-    ready = prepare(run, wanted, threads, memory)
+    ready = prepare(run, wanted, threads, memory, scratch=scratch)
     if sketch_of(ready.log) is not None:
         raise UsageError(f"{ready.log.path}: a sketch already: sketch the log that it was made of")
     return ready
@@ -153,7 +167,7 @@ def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> i
 
     log, plan = ready.log, ready.plan
     rows = ready.rows
-    with codec_pipeline(ready.workers):
+    with codec_pipeline(ready.workers), ready.scratch or contextlib.nullcontext():
         sketch.begin(rows, log.attributes, {"projection": ready.sketch.projection.document()})
         dtypes = [_add(sketch, ready, index, ready.sketch.projection) for index in range(len(ready.tensors))]
         done = 0
