@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _indented(value: Any, level: int, encoding: str) -> Iterator[str]:
     if isinstance(value, dict) and value:
         before = "{"
         for key, item in value.items():
-            yield f"{before}{inner}{_dump(key, encoding)}: "
+            yield f"{before}{inner}{_key(key, encoding)}: "
             yield from _indented(item, level + 1, encoding)
             before = ","
         yield outer + "}"
@@ -83,11 +84,24 @@ def _indented(value: Any, level: int, encoding: str) -> Iterator[str]:
 _NUMBERS = {int, float, type(None)}
 
 
+@functools.lru_cache(maxsize=1024)
+def _key(key: str, encoding: str) -> str:
+    return _dump(key, encoding)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoder(between: str, ensure_ascii: bool) -> json.JSONEncoder:
+    # `json.dumps` makes one for each value.
+    return json.JSONEncoder(separators=(between, ":"), ensure_ascii=ensure_ascii, allow_nan=False)
+
+
 def _dump(value: Any, encoding: str, between: str = ",") -> str:
-    text = json.dumps(value, separators=(between, ":"), ensure_ascii=False, allow_nan=False)
+    text = _encoder(between, False).encode(value)
+    if type(value) in _NUMBERS:
+        return text
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
         # Escapes say the same in any encoding.
-        return json.dumps(value, separators=(between, ":"), ensure_ascii=True, allow_nan=False)
+        return _encoder(between, True).encode(value)
     return text

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import DataError
 from ..results.result import LogWarning
+from .inventory import ChunkInventory
 from .log import GradientLog, Tensor
+
+TOGETHER = 32
+"""Tensors whose chunks a thread looks for before it takes others."""
 
 
 def absent_chunk_warnings(
@@ -20,11 +26,7 @@ def absent_chunk_warnings(
     """
     absent = expected = 0
     places, unwritten, undefined = [], rows[0], []
-    for tensor in tensors:
-        try:
-            inventory = tensor.inventory(rows[1]).since(rows[0])
-        except DataError as error:
-            raise DataError(f"{log.path}: {error}") from error
+    for tensor, inventory in zip(tensors, _inventories(log, tensors, rows), strict=True):
         expected += inventory.expected
         if inventory.absent:
             absent += len(inventory.absent)
@@ -56,3 +58,22 @@ def absent_chunk_warnings(
         )
     told += "; read as the store's fill value (Zarr writers skip all-zero chunks)"
     return [LogWarning("chunks-absent", f"{told}{f'; {end}' if ends else ''}")]
+
+
+def _inventories(
+    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int]
+) -> Iterator[ChunkInventory]:
+    """Of each tensor, in order: the system is asked from two threads, which wait for it most of the time."""
+
+    def look(some: Sequence[Tensor]) -> list[ChunkInventory]:
+        try:
+            return [tensor.inventory(rows[1]).since(rows[0]) for tensor in some]
+        except DataError as error:
+            raise DataError(f"{log.path}: {error}") from error
+
+    lots = [tensors[at : at + TOGETHER] for at in range(0, len(tensors), TOGETHER)]
+    if len(lots) < 2:
+        yield from itertools.chain.from_iterable(map(look, lots))
+        return
+    with ThreadPoolExecutor(2, thread_name_prefix="gradmf-inventory") as pool:
+        yield from itertools.chain.from_iterable(pool.map(look, lots))

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,10 @@ def take_inventory(
     says.
     """
     shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
-    expected = math.prod(grid_shape(shape, array.chunks))
-    grid = itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks)))
-    encode = array.metadata.encode_chunk_key
+    shards, chunk = array.shards, array.chunks  # each is worked out when it is asked for
+    expected = math.prod(grid_shape(shape, chunk))
+    grid = itertools.product(*map(range, grid_shape(shape, shards or chunk)))
+    encode = _encoder(array)
     total = None
     try:
         store = array.store_path.store
@@ -57,16 +58,26 @@ def take_inventory(
         raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
     absent: list[tuple[int, ...]] = []
     for coordinates, present in there:
-        if array.shards is not None:
+        if shards is not None:
             absent.extend(_absent_in_shard(name, array, coordinates, shape, present))
         elif not present:
             absent.append(coordinates)
     if expected and len(absent) == expected:
         _check_keys(name, array, dict(_stored_keys(array, False)))
-    chunks = (*array.chunks[:axis], *array.chunks[axis + 1 :])
+    chunks = (*chunk[:axis], *chunk[axis + 1 :])
     across = math.prod(grid_shape((*array.shape[:axis], *array.shape[axis + 1 :]), chunks))
-    height = max(1, array.chunks[axis])
+    height = max(1, chunk[axis])
     return ChunkInventory(expected, tuple(sorted(absent)), total, axis, height, across)
+
+
+def _encoder(array: zarr.Array[Any]) -> Callable[[tuple[int, ...]], str]:
+    """The key of a chunk, as of `encode_chunk_key`, which asks for the rules anew for each one."""
+    encode = array.metadata.encode_chunk_key
+    text = re.sub(r"0(?=\D|$)", "%d", encode((0,) * array.ndim).replace("%", "%%"))
+    tried = tuple(range(11, 11 + array.ndim))
+    if text.count("%d") != array.ndim or text % tried != encode(tried):
+        return encode
+    return lambda coordinates: text % coordinates
 
 
 def _check_keys(name: str, array: zarr.Array[Any], stored: Iterable[str]) -> None:

@@ -66,7 +66,7 @@ class ZarrTensor(Tensor):
         shards = self.array.shards
         return None if shards is None else self._rows_first(shards, self._parts)
 
-    @property
+    @functools.cached_property
     def entry_bytes(self) -> int:
         """Bytes of one entry as stored and not encoded."""
         return int(self.array.dtype.itemsize) // self.entries.reals
@@ -81,7 +81,7 @@ class ZarrTensor(Tensor):
             fill = self.entries.packing.unpack(fill.reshape(1), self.compute_dtype)
         return bool(np.all(np.isfinite(fill)))
 
-    @property
+    @functools.cached_property
     def in_place(self) -> bool:
         """Entries are decoded right into their place, with nothing to convert or to move."""
         return (
