@@ -21,8 +21,9 @@ from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.cli.options.gates import violation_text
 from gradmf.gradlog import Limit, Reading, Rule, RuleError, Settings, Vocabulary, parse_rule
-from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES, VERDICTS
+from gradmf.gradlog.gates.gate_rule import OPERATORS, VERDICTS
 from gradmf.gradlog.gates.gates import change, compare
+from gradmf.gradlog.results.quantities import of_rules
 
 PREDICTORS = ("zero", "one-step", "ema:0.5", "ema-debiased:0.9", "mean:5", "linear")
 EPSILONS = (0.1, 0.05, 1e-05)
@@ -42,9 +43,8 @@ patterns = st.none() | st.text(min_size=1).map(str.strip).filter(bool)
 
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
-    quantity = draw(st.sampled_from(sorted(QUANTITIES)))
-    choices = {BY_PREDICTOR: PREDICTORS, BY_EPSILON: tuple(map(repr, EPSILONS)), "": ("",)}
-    argument = draw(st.sampled_from(choices[QUANTITIES[quantity]]))
+    quantity = draw(st.sampled_from(sorted(of_rules())))
+    argument = draw(st.sampled_from(KNOWN.arguments(of_rules()[quantity])))
     verdicts = VERDICTS if quantity in KNOWN.judged else ()
     if quantity != "kappa":
         verdicts = tuple(word for word in verdicts if word not in ("worse", "better"))
@@ -261,7 +261,7 @@ def test_every_quantity_is_the_one_of_the_result() -> None:
         "grad_norm": math.sqrt(analysis.total.energy / analysis.run.rows),
         "kappa[best]": min(p.kappa for p in analysis.total.predictors if p.predictor != "zero"),
     }  # fmt: skip
-    assert {subject.partition("[")[0] for subject in expected} == set(QUANTITIES)
+    assert {subject.partition("[")[0] for subject in expected} == set(of_rules())
     for subject, value in expected.items():
         number = f"(-{-value!r})" if value < 0 else repr(value)
         assert not judged(analysis, f"{subject} != {number}"), subject

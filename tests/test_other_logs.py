@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
+from stores import add_array
 
 from conftest import read_in_blocks_of_rows, write_store
 from gradmf import gradlog
@@ -53,7 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store(path, gradients(), chunks=chunks, step=STEP.tolist(), compressors=())
     group = zarr.open_group(path)
     for name, values in series().items():
-        group.create_array(name, data=values)
+        add_array(group, name, values)
     return path
 
 

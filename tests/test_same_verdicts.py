@@ -18,8 +18,9 @@ from gradmf import gradlog
 from gradmf.cli.formats.as_csv import analysis_columns, write_analyses
 from gradmf.cli.main import main
 from gradmf.gradlog import Analysis, Settings, Vocabulary, parse_rule
-from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, OPERATORS, QUANTITIES
-from gradmf.gradlog.gates.gates import NO_RESIDUAL, read_quantity
+from gradmf.gradlog.gates.gate_rule import OPERATORS
+from gradmf.gradlog.gates.gates import read_quantity
+from gradmf.gradlog.results.quantities import NO_RESIDUAL
 
 _FIGURE = re.compile(r"-?[\d.]+(e[+-]?\d+)?")
 _AT_A_LIMIT = re.compile(r" (0\.0|1\.0)( |$)")
@@ -42,30 +43,11 @@ def from_json_lines(analysis: Analysis) -> Analysis:
     return gradlog.read_analyses(f"{line}\n{line}\n", "x.jsonl")[1]
 
 
-def subjects(analysis: Analysis) -> Iterator[str]:
-    """Every quantity with every argument that the analysis knows."""
-    known = Vocabulary.of(analysis.settings)
-    arguments = {
-        BY_PREDICTOR: list(known.predictors),
-        BY_EPSILON: [repr(epsilon) for epsilon in known.epsilons],
-    }
-    for quantity, kind in QUANTITIES.items():
-        of_kind = arguments.get(kind, [])
-        yield from (f"{quantity}[{argument}]" for argument in of_kind)
-        if not kind:
-            yield quantity
-    yield "kappa[best]"
-
-
 def rules_on(analysis: Analysis) -> Iterator[str]:
     """Rules with limits at, beside and far from each figure, of the whole model and of tensors."""
     known = Vocabulary.of(analysis.settings)
-    for subject in subjects(analysis):
-        try:
-            rule = parse_rule(f"{subject} > 1", known)
-        except gradlog.RuleError:  # without a spectrum there is no rank
-            assert analysis.settings.rank == "none"
-            continue
+    for subject in known.subjects():
+        rule = parse_rule(f"{subject} > 1", known)
         limits = {0.0, 1.0, 1e300}
         for scope in (analysis.total, analysis.tensors[0]):
             value = read_quantity(scope, rule, analysis.run.rows).value
@@ -135,11 +117,7 @@ def test_every_column_and_quantity_comes_back(runs: dict[str, Analysis]) -> None
             known.predictors, known.epsilons, subspace=analysis.settings.subspace is not None
         )
         assert cells(read, columns) == cells(analysis, columns), name
-        for subject in subjects(analysis):
-            if analysis.settings.rank == "none" and subject.partition("[")[0] not in (
-                "kappa", "scaled_kappa", "scale", "path_length", "energy", "grad_norm",
-            ):  # fmt: skip
-                continue
+        for subject in known.subjects():
             rule = parse_rule(f"{subject} > 1", known)
             for mine, other in zip(
                 (analysis.total, *analysis.tensors), (read.total, *read.tensors), strict=True

@@ -44,6 +44,7 @@ class Counted(Tensor):
     chunk: tuple[int, ...]
     counts: Array = field(repr=False)
     wait: threading.Event | None = None
+    started: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @classmethod
     def of(cls, array: Array, chunk: Sequence[int], **options: Any) -> Counted:
@@ -66,6 +67,7 @@ class Counted(Tensor):
         return self.chunk
 
     def read(self, rows: tuple[int, int], box: Box, out: Array, room: int = 0) -> None:  # noqa: ARG002
+        self.started.set()
         if self.wait is not None:
             self.wait.wait()
         where = (slice(*rows), *box)
@@ -458,20 +460,26 @@ def test_faults_of_the_log_stay_its_own(tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_the_writing_is_given_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_writing_is_given_up(tmp_path: Path, closed: bool) -> None:
     """Whoever is interrupted need not wait until another thread has decoded all of a cell."""
     gate = threading.Event()
-    tensor = Counted.of(noise(6000, (5,)), (2, 5), wait=gate)
+    tensor = Counted.of(noise(600, (5,)), (2, 5), wait=gate)
     with Scratch(tmp_path, capacity(tensor)) as scratch, ThreadPoolExecutor(1) as pool:
-        kept = scratch.hold(tensor, (0, 6000))
-        done = pool.submit(kept.read, (0, 6000), (slice(0, 5),), np.empty((6000, 5), "f4"), 0)
-        closing = threading.Thread(target=scratch.close)
-        closing.start()
+        kept = scratch.hold(tensor, (0, 600))
+        done = pool.submit(kept.read, (0, 600), (slice(0, 5),), np.empty((600, 5), "f4"), 0)
+        tensor.started.wait()
+        ending = threading.Thread(target=scratch.close if closed else scratch.give_up)
+        ending.start()
+        while not (scratch._closed or scratch._given_up):
+            pass
         gate.set()
         with pytest.raises(ScratchError, match="given up"):
             done.result()
-        closing.join()
-    assert not tensor.counts.all()
+        ending.join()
+        assert not tensor.counts.all()
+        if not closed:
+            np.testing.assert_array_equal(read(kept, (0, 600), (slice(0, 5),)), tensor.array)
 
 
 SCRIPT = """

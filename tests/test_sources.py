@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
+from stores import add_array
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
 from conftest import assert_analysis, write_store
@@ -32,7 +33,7 @@ def fill(group: zarr.Group, marked: bool = True) -> zarr.Group:
             f"grads/{name}", shape=values.shape, chunks=(8, *values.shape[1:]), dtype=values.dtype
         )
         array[...] = values
-    group.create_array("step", data=np.arange(ROWS))
+    add_array(group, "step", np.arange(ROWS))
     if marked:
         group.attrs["gradlog"] = {"version": 1}
     return group

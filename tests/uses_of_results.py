@@ -19,7 +19,7 @@ from gradmf.cli.reports.comparison_report import comparison_report
 from gradmf.cli.reports.report import Report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Comparison, GradmfError, Vocabulary, parse_rule
-from gradmf.gradlog.gates.gate_rule import BY_EPSILON, BY_PREDICTOR, QUANTITIES
+from gradmf.gradlog.results.quantities import BY_EPSILON, BY_PREDICTOR, BY_ROWS, of_rules, spelled
 
 CHANGES = (
     "kappa[best] worse", "kappa[best] > +5%", "energy > +1", "rank[0.1] < -5%", "residual[0.1] > +5%",
@@ -134,12 +134,13 @@ def _gate_comparison(found: Comparison) -> None:
 
 
 def _rules() -> Iterator[str]:
-    arguments = {BY_PREDICTOR: ("zero", "one-step"), BY_EPSILON: ("0.1", "0.01"), "": ("",)}
-    for quantity, kind in QUANTITIES.items():
-        for argument in arguments[kind]:
-            subject = f"{quantity}[{argument}]" if argument else quantity
+    arguments = {
+        BY_PREDICTOR: ("zero", "one-step"), BY_EPSILON: ("0.1", "0.01"), BY_ROWS: ("gradients",), "": ("",)
+    }  # fmt: skip
+    for name, quantity in of_rules().items():
+        for argument in arguments[quantity.argument]:
             for condition in ("> 1", "< 0.001", "!= 3 in *"):
-                yield f"{subject} {condition}"
+                yield f"{spelled(name, argument)} {condition}"
     yield "kappa[best] > 1"
 
 

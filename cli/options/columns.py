@@ -7,6 +7,9 @@ import re
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
+
+from .values import name_list
 
 HELP = "help"
 
@@ -39,3 +42,29 @@ def _matching(word: str, known: Sequence[str]) -> list[str]:
             click.get_current_context(),
         )
     return names
+
+
+def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """What a shell completes: names of columns, each once, behind those that stand there."""
+    before, comma, word = incomplete.rpartition(",")
+    chosen = name_list(before)
+    names = [name for name in _columns_of(context) if name.startswith(word.lstrip()) and name not in chosen]
+    return [CompletionItem(f"{before}{comma}{name}", type="open") for name in names]
+
+
+def _columns_of(context: click.Context) -> Sequence[str]:
+    """All that the command of the line has, with the options so far."""
+    from ..formats import as_csv
+    from .gates import known_of
+
+    known = known_of(context)
+    subspace = context.params.get("subspace") is not None
+    of_analyses = as_csv.analysis_columns(known.predictors, known.epsilons, subspace=subspace)
+    return {
+        "analyze": of_analyses,
+        "merge": of_analyses,
+        "compare": as_csv.COMPARISON_COLUMNS,
+        "info": as_csv.DESCRIPTION_COLUMNS,
+        "advise": as_csv.ADVICE_COLUMNS,
+        "bounds": as_csv.CURVE_COLUMNS if context.params.get("curves") else as_csv.BOUNDS_COLUMNS,
+    }.get(context.info_name or "", ())

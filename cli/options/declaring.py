@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -70,5 +71,14 @@ def paths(kind: str) -> Callable[[click.Context, click.Parameter, str], Any]:
         from . import completing
 
         return getattr(completing, kind)(context, parameter, incomplete)
+
+    return complete
+
+
+def completed_by(module: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """What a shell completes, by `complete` of a module beside this one, imported when it is asked for."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> Any:
+        return importlib.import_module(f"{__package__}.{module}").complete(context, parameter, incomplete)
 
     return complete

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..reports.changes import ends_text, sided_text
 from ..reports.figures import count, significant
@@ -47,6 +48,28 @@ class Gates:
         if self.rules and not watched:
             self.exit_code = VIOLATED
             tell_violation("no rule can be decided: there is no result to hold it against")
+
+
+def known_of(context: click.Context) -> Vocabulary:
+    """What there is with the options so far, on a line that is being completed; wrong ones are left out."""
+    from gradmf.gradlog import Settings, UsageError, Vocabulary
+
+    asked, default = context.params, Settings()
+    settings = Settings(
+        predictors=asked.get("predictor") or default.predictors,
+        epsilons=asked.get("epsilon") or default.epsilons,
+        rank=asked.get("rank") or default.rank,
+    )
+    try:
+        return Vocabulary.of(settings)
+    except UsageError:
+        return Vocabulary.of(default)
+
+
+def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """What a shell completes in a rule: what it is about, from which on it is the user's to write."""
+    subjects = known_of(context).subjects()
+    return [CompletionItem(subject, type="open") for subject in subjects if subject.startswith(incomplete)]
 
 
 def parse_rules(texts: Sequence[str], known: Vocabulary) -> tuple[Rule, ...]:

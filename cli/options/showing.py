@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..formats.rendering import FORMATS, Takes
-from .declaring import bundle, paths
+from .declaring import bundle, completed_by, paths
 from .values import name_list, out_file
 
 
@@ -45,6 +45,7 @@ presentation = bundle(
         type=name_list,
         default="",
         metavar="NAMES",
+        shell_complete=completed_by("columns"),
         help="With --format csv: only these columns, in this order, separated by commas; * stands for any "
         "text, and the word help lists them.",
     ),
@@ -69,6 +70,7 @@ fail_if = click.option(
     "--fail-if",
     multiple=True,
     metavar="RULE",
+    shell_complete=completed_by("gates"),
     help="End with exit code 3 where RULE holds, such as 'rank[0.05] > 40' (repeatable).",
 )
 

@@ -110,7 +110,7 @@ class Scratch:
         self.folder = Path(folder)
         self.capacity = capacity
         self._logs = tuple(os.fspath(log) for log in logs)
-        self._closed = False
+        self._closed = self._given_up = False
         self.written = 0
         """Bytes written so far."""
         self._files: dict[tuple[int, tuple[int, ...]], _File] = {}
@@ -127,8 +127,12 @@ class Scratch:
     ) -> None:
         self.close()
 
+    def give_up(self) -> None:
+        """End the writing of a file in another thread, which raises ScratchError there, soon."""
+        self._given_up = True
+
     def close(self) -> None:
-        """Drop all files, and end the writing of one in another thread: that raises ScratchError there."""
+        """Drop all files, and give up the one that is written in another thread."""
         self._closed = True
         with self._turn:
             while self._files:
@@ -183,6 +187,7 @@ class Scratch:
                     file.stream.close()
 
     def _write(self, tensor: ScratchTensor, cell: tuple[int, ...], room: int) -> _File:
+        self._given_up = False
         size = tensor.cell_bytes(cell)
         self._make_room(size)
         try:
@@ -191,7 +196,7 @@ class Scratch:
             raise self._error(error) from error
         try:
             for offset, data in tensor.decoded(cell, room):
-                if self._closed:
+                if self._closed or self._given_up:
                     raise ScratchError(f"scratch folder {self.folder}: it was given up")
                 try:
                     _write_all(stream.fileno(), data, offset)
@@ -358,7 +363,7 @@ class ScratchTensor(Tensor):
         band = np.empty((rows, width), self.compute_dtype)
         for start, stop in itertools.pairwise(borders):
             values = band[: stop - start]
-            self.source.read((start, stop), box, values, room)
+            self.source.read((start, stop), box, values, max(0, room - band.nbytes))
             for column in range(0, width, self._panel_width):
                 panel = values[:, column : column + self._panel_width]
                 entries = column * self._count + panel.shape[1] * (start - first)
