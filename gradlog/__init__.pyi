@@ -12,7 +12,8 @@ from .documents.document import (
     plan_document,
 )
 from .documents.document_reader import holds_analyses, read_analyses
-from .engine.measure import Accumulator, Measure, PassContext, PassShape, Span
+from .engine.measure import Accumulator, Measure, PassContext
+from .engine.request import PassShape, Span
 from .engine.splitting import PartNumber
 from .engine.state import PartState, State, Symmetric
 from .engine.tile import Tile

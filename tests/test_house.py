@@ -109,6 +109,21 @@ def test_folders_of_gradlog_stand_on_each_other(path: Path) -> None:
             assert floor(folder(parts[2:])) < floor(own), f"{own} imports {name}"
 
 
+@pytest.mark.parametrize("room", sorted(FLOORS))
+def test_modules_import_each_other_in_no_circle(room: str) -> None:
+    """Not for types either: what two modules need of each other belongs in a third."""
+    known = {".".join(("gradmf", *path.relative_to(ROOT).with_suffix("").parts)): path for path in MODULES}
+    needs = {
+        name: {other for other in imported(path) if other in known and other != name}
+        for name, path in known.items()
+        if name.split(".")[1] == room
+    }
+    while needs:
+        free = {name for name, others in needs.items() if not others & needs.keys()}
+        assert free, f"a circle among {sorted(needs)}"
+        needs = {name: others for name, others in needs.items() if name not in free}
+
+
 def test_all_folders_are_packaged() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {path.parent.relative_to(ROOT).parts for path in MODULES}

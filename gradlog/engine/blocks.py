@@ -6,7 +6,6 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -15,24 +14,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..logs.log import Tensor
+from .block import Block
 from .plan import Plan
 from .ranges import ParameterRange, Segment
-
-
-@dataclass
-class Block:
-    """One block: `values` (T, W) float32 or float64 in C order, the kept rows of `range`'s columns.
-
-    start : index t of its first row; last : no later block has these columns
-    """
-
-    range_index: int
-    range: ParameterRange
-    start: int
-    last: bool
-    values: NDArray[Any]
-    stored_bytes: int
-    buffer: NDArray[np.uint8]
 
 
 class BlockReader:

@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import MemoryLimitError
 from ..logs.log import Tensor
-
-if TYPE_CHECKING:
-    from ..errors import MemoryLimitError
-    from .blocks import Block
-    from .plan import Plan
-    from .request import Request
-    from .state import PartState, State
-    from .tile import Tile
+from .block import Block
+from .ranges import ParameterRange
+from .request import PassShape, Request, Span
+from .state import PartState, State
+from .tile import Tile
 
 Doubles = NDArray[np.float64]
 _Piece = TypeVar("_Piece")
-
-
-class Span(enum.Enum):
-    """What a block has to hold."""
-
-    ANY = "some rows of some columns"
-    COLUMNS = "all rows of some columns"
-    ROWS = "some rows of all columns"
-
-
-@dataclass(frozen=True)
-class PassShape:
-    """What bytes depend on. rows : that the pass keeps, at most; block_rows : of a block, at most
-
-    workers : tiles in work at once; span : what a block holds
-    """
-
-    tensors: Sequence[Tensor]
-    rows: int
-    block_rows: int
-    workers: int
-    span: Span
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of all tensors."""
-        return sum(tensor.parameters for tensor in self.tensors)
-
-    @property
-    def rows_at_once(self) -> int:
-        """Rows of the tallest block."""
-        return self.rows if self.span is Span.COLUMNS else min(self.rows, self.block_rows)
 
 
 @dataclass(frozen=True)
@@ -64,7 +29,7 @@ class PassContext:
 
     names, parameters : of each tensor; rows : that are taken, N
     strips : how many strips each tensor is cut into: it is complete when all of them are in
-    plan, tensors : None and empty where parts are added up
+    ranges, tensors : that are read; empty where parts are added up
     pool : for work beside the tiles, of which `workers` are in work at once
     started : accumulators of measures that come before this one, by name
     """
@@ -75,7 +40,7 @@ class PassContext:
     strips: Mapping[int, int]
     pool: ThreadPoolExecutor
     workers: int
-    plan: Plan | None = None
+    ranges: Sequence[ParameterRange] = ()
     tensors: Sequence[Tensor] = ()
     started: Mapping[str, Accumulator[Any]] = field(default_factory=dict)
 

@@ -21,7 +21,8 @@ from ...kernels.pass_layout import NONFINITE
 from ...kernels.short_gram import compile_short_gram
 from ..logs.log import Tensor
 from ..predictors import HistoryBank
-from .blocks import Block, BlockReader
+from .block import Block
+from .blocks import BlockReader
 from .measure import Accumulator, Measure, PassContext, takes
 from .plan import Plan
 from .state import State
@@ -102,7 +103,7 @@ def run_pass(reader: BlockReader, work: Work, progress: Progress | None = None) 
             strips=plan.strips if work.strips is None else work.strips,
             pool=pool,
             workers=plan.workers,
-            plan=plan,
+            ranges=plan.ranges,
             tensors=work.tensors,
         )
         accumulators = start_all(plan.measures, context)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import MemoryLimitError
+from ..logs.log import Tensor
 from .costs import pass_seconds
-from .measure import Measure, Span
+from .measure import Measure
 from .ranges import (
     Limits,
     ParameterRange,
@@ -20,7 +21,7 @@ from .ranges import (
     reading_bytes,
     strips_of_tensors,
 )
-from .request import Request
+from .request import Request, Span
 
 AFFORDABLE_SECONDS = 5.0
 """What is more certain may always take so much longer than what is less."""
@@ -109,9 +110,10 @@ class Way:
         return own.seconds <= max(other.seconds + AFFORDABLE_SECONDS, factor * other.seconds)
 
 
-def make_plan(request: Request, ways: Sequence[Way]) -> Plan:
+def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) -> Plan:
     """Choose a way to gather what was asked for, and lay ranges and blocks out.
 
+    measures : that every way gathers
     ways : the most certain first. The first that fits is taken, unless it takes much longer than the next
     that does: see AFFORDABLE_SECONDS and `Way.patience`
 
@@ -124,7 +126,7 @@ def make_plan(request: Request, ways: Sequence[Way]) -> Plan:
     request.check_chunks()
     for planned in PLANNED_THREADS:
         try:
-            reference, way = _choose(replace(request, threads=planned), ways)
+            reference, way = _choose(replace(request, threads=planned), measures, ways)
             break
         except MemoryLimitError:
             if planned == PLANNED_THREADS[-1]:
@@ -132,7 +134,7 @@ def make_plan(request: Request, ways: Sequence[Way]) -> Plan:
     threads = request.threads
     while True:
         try:
-            plan = lay_out(replace(request, threads=threads), way)
+            plan = lay_out(replace(request, threads=threads), measures, way)
         except MemoryLimitError:
             plan = None
         if plan is not None and plan.order == reference.order:
@@ -142,12 +144,12 @@ def make_plan(request: Request, ways: Sequence[Way]) -> Plan:
         threads = max(planned, threads // 2)
 
 
-def _choose(request: Request, ways: Sequence[Way]) -> tuple[Plan, Way]:
+def _choose(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) -> tuple[Plan, Way]:
     best: tuple[Plan, Way] | None = None
     refused: dict[str, MemoryLimitError] = {}
     for way in ways:
         try:
-            plan = lay_out(request, way)
+            plan = lay_out(request, measures, way)
         except MemoryLimitError as error:
             refused[way.adverb] = error
             continue
@@ -163,28 +165,28 @@ def _choose(request: Request, ways: Sequence[Way]) -> tuple[Plan, Way]:
     return best
 
 
-def lay_out(request: Request, way: Way) -> Plan:
-    """The cheapest layout that the measures of the request and of the way allow for.
+def lay_out(request: Request, measures: Sequence[Measure], way: Way) -> Plan:
+    """The cheapest layout that all the measures, those of the way too, allow for.
 
     Raises MemoryLimitError where none fits.
     """
-    plan = _cheapest(request.of((*request.measures, *way.measures)))
+    plan = _cheapest(request, (*measures, *way.measures))
     return replace(plan, method=way.method)
 
 
-def _cheapest(request: Request) -> Plan:
-    spans = {measure.span for measure in request.measures} - {Span.ANY}
+def _cheapest(request: Request, measures: tuple[Measure, ...]) -> Plan:
+    spans = {measure.span for measure in measures} - {Span.ANY}
     if len(spans) > 1:
         raise ValueError("one measure wants whole rows, another whole columns")
     if spans:
-        return _laid_out(request, spans.pop())
-    by_rows = _laid_out(request, Span.ANY)
-    narrow = any(measure.narrow_tiles for measure in request.measures)
+        return _laid_out(request, measures, spans.pop())
+    by_rows = _laid_out(request, measures, Span.ANY)
+    narrow = any(measure.narrow_tiles for measure in measures)
     if narrow or all(len(r.row_blocks) == 1 for r in by_rows.ranges):
         return by_rows
     # Blocks of rows carry their history along: whole columns, where they fit, may be cheaper.
     try:
-        whole = _laid_out(request, Span.COLUMNS)
+        whole = _laid_out(request, measures, Span.COLUMNS)
     except MemoryLimitError:
         return by_rows
     if whole.memory > max(request.memory, by_rows.memory):
@@ -192,17 +194,22 @@ def _cheapest(request: Request) -> Plan:
     return whole if whole.seconds < WORTH_IT * by_rows.seconds else by_rows
 
 
-def _laid_out(request: Request, span: Span) -> Plan:
-    request, workers, kept = _sized(request, span)
+def _laid_out(request: Request, measures: tuple[Measure, ...], span: Span) -> Plan:
+    measures, workers, kept = _sized(request, measures, span)
     shape = request.shape(span, workers)
-    column = request.history_bytes + sum(m.column_bytes(shape) for m in request.measures)
-    limits = request.limits(span, kept, column)
-    ranges = _ranges(request, span, limits)
+    column = request.history_bytes + sum(m.column_bytes(shape) for m in measures)
+    limits = request.limits(
+        span,
+        kept,
+        column,
+        narrow=any(measure.narrow_tiles for measure in measures),
+        grouped=min((m.most_grouped for m in measures if m.most_grouped is not None), default=None),
+    )
+    ranges = _ranges(request.tensors, measures, span, limits)
     used = _block_memory(request, ranges, limits)
-    grown = tuple(m.grown(request, limits.room - used.beside - 2 * used.block) for m in request.measures)
-    if grown != request.measures:
-        kept += sum(m.kept_bytes(shape) for m in grown) - sum(m.kept_bytes(shape) for m in request.measures)
-        request = request.of(grown)
+    grown = tuple(m.grown(request, limits.room - used.beside - 2 * used.block) for m in measures)
+    if grown != measures:
+        kept += sum(m.kept_bytes(shape) for m in grown) - sum(m.kept_bytes(shape) for m in measures)
     # Where blocks are held one is read, the next summed and a third taken in at once.
     most = 3 if any(measure.holds_blocks for measure in grown) else 2
     fits = (n for n in range(most, 1, -1) if kept + n * used.block + used.beside <= request.room)
@@ -225,37 +232,37 @@ def _laid_out(request: Request, span: Span) -> Plan:
     )
 
 
-def _sized(request: Request, span: Span) -> tuple[Request, int, int]:
-    """The request with its measures sized, tiles in work at once, and the bytes that stay.
+def _sized(request: Request, asked: tuple[Measure, ...], span: Span) -> tuple[tuple[Measure, ...], int, int]:
+    """The measures in their sizes, tiles in work at once, and the bytes that stay.
 
     No more tiles are in work than leaves half of the memory to blocks, where that can be had.
     """
     for workers in range(max(1, request.threads), 0, -1):
         shape = request.shape(span, workers)
         sums = request.sums_bytes(shape)
-        kept = {measure.name: measure.kept_bytes(shape) for measure in request.measures}
+        kept = {measure.name: measure.kept_bytes(shape) for measure in asked}
         beside = sums + sum(kept.values())
-        measures = tuple(m.sized(request, beside - kept[m.name]) for m in request.measures)
+        measures = tuple(m.sized(request, beside - kept[m.name]) for m in asked)
         fixed = sums + sum(measure.kept_bytes(shape) for measure in measures)
         if fixed <= request.memory // 2:
             break
-    request = request.of(measures)
     if request.room - fixed < request.memory // 8:
         for measure in measures:
             error = measure.too_large(request, fixed)
             if error is not None and 2 * measure.kept_bytes(shape) >= fixed:
                 raise error
         raise request.too_many_rows(fixed)
-    return request, workers, fixed
+    return measures, workers, fixed
 
 
-def _ranges(request: Request, span: Span, limits: Limits) -> tuple[ParameterRange, ...]:
-    measures = request.measures
+def _ranges(
+    tensors: Sequence[Tensor], measures: Sequence[Measure], span: Span, limits: Limits
+) -> tuple[ParameterRange, ...]:
     if span is Span.ROWS:
-        only = model_range(request.tensors, limits, not any(measure.one_tile for measure in measures))
+        only = model_range(tensors, limits, not any(measure.one_tile for measure in measures))
         return () if only is None else (only,)
     return tuple(
-        column_ranges(request.tensors, limits, lambda t: any(measure.stands_apart(t) for measure in measures))
+        column_ranges(tensors, limits, lambda t: any(measure.stands_apart(t) for measure in measures))
     )
 
 

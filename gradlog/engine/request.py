@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...kernels.pass_layout import carried_bytes
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..predictors import HistoryBank
 from ..sizes import format_size
-from .measure import Measure, PassShape, Span
 from .ranges import Limits, most_block_rows, tile_width
 
 SLACK = 1.1
@@ -26,6 +26,38 @@ UNREFUSED = 64 << 20
 """Up to here, what a single chunk takes is no reason to refuse a log."""
 
 
+class Span(enum.Enum):
+    """What a block has to hold."""
+
+    ANY = "some rows of some columns"
+    COLUMNS = "all rows of some columns"
+    ROWS = "some rows of all columns"
+
+
+@dataclass(frozen=True)
+class PassShape:
+    """What bytes depend on. rows : that the pass keeps, at most; block_rows : of a block, at most
+
+    workers : tiles in work at once; span : what a block holds
+    """
+
+    tensors: Sequence[Tensor]
+    rows: int
+    block_rows: int
+    workers: int
+    span: Span
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the tallest block."""
+        return self.rows if self.span is Span.COLUMNS else min(self.rows, self.block_rows)
+
+
 @dataclass(frozen=True)
 class Request:
     """What a plan is made for.
@@ -33,7 +65,6 @@ class Request:
     rows : (first, last + 1) stored rows to read
     bank : of the predictors whose history the sums of rows carry
     memory : bytes to stay within; threads : tiles in work at once
-    measures : what is gathered
     """
 
     tensors: Sequence[Tensor]
@@ -41,11 +72,6 @@ class Request:
     bank: HistoryBank
     memory: int
     threads: int
-    measures: tuple[Measure, ...] = ()
-
-    def of(self, measures: Sequence[Measure]) -> Request:
-        """The same with other measures."""
-        return replace(self, measures=tuple(measures))
 
     @property
     def count(self) -> int:
@@ -105,27 +131,28 @@ class Request:
         # A block holds all tensors, each with sums of its own for every row.
         return max(1, min(most, self._rows_of_sums // max(1, len(self.tensors))))
 
-    def limits(self, span: Span, kept: int, column: int) -> Limits:
-        """What bounds a block. kept : bytes that stay; column : bytes that each column carries on"""
+    def limits(self, span: Span, kept: int, column: int, *, narrow: bool, grouped: int | None) -> Limits:
+        """What bounds a block.
+
+        kept : bytes that stay; column : bytes that each column carries on
+        narrow, grouped : as of `Measure.narrow_tiles` and `Measure.most_grouped`
+        """
         whole = span is Span.COLUMNS
-        narrow = any(measure.narrow_tiles for measure in self.measures)
         return Limits(
             rows=self.rows,
             room=self.room - kept,
             state=0 if whole else column,
             whole_columns=whole,
             block_rows=self.block_rows(span),
-            group=self._group(span),
+            group=self._group(span, grouped),
             tile=None if narrow else tile_width(self.count),
         )
 
-    def _group(self, span: Span) -> int:
+    def _group(self, span: Span, grouped: int | None) -> int:
         """Small tensors read together at most."""
         rows = self.count if span is Span.COLUMNS else min(self.count, self.block_rows(Span.ANY))
         most = max(1, self._rows_of_sums // rows)
-        if span is Span.COLUMNS:
-            return most
-        return min([most, *(m.most_grouped for m in self.measures if m.most_grouped is not None)])
+        return most if span is Span.COLUMNS or grouped is None else min(most, grouped)
 
     @property
     def _rows_of_sums(self) -> int:

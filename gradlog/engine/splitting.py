@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import UsageError
 from ..logs.log import Tensor
+from .measure import Measure
 from .plan import Plan, Way, make_plan
 from .ranges import ParameterRange, decoded_row_bytes, strips_of_tensors
 from .request import Request
@@ -49,13 +50,15 @@ class PartPlan:
         return hashlib.sha256(described.encode()).hexdigest()
 
 
-def plan_part(request: Request, ways: Sequence[Way], part: PartNumber) -> PartPlan:
-    """Plan a part. How the parameters are split follows from the log, `ways` and `request.memory` alone.
+def plan_part(
+    request: Request, measures: Sequence[Measure], ways: Sequence[Way], part: PartNumber
+) -> PartPlan:
+    """Plan a part. How the parameters are split follows from the log, measures and memory alone.
 
     Raises MemoryLimitError where the plan does not fit.
     """
     # Machines may differ in their cores, which do not move the borders of ranges.
-    plan = make_plan(request, ways)
+    plan = make_plan(request, measures, ways)
     sizes = [_bytes(request.tensors, item) for item in plan.ranges]
     mine = tuple(
         item

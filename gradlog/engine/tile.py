@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...kernels.fused_pass import fused_pass
 from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_rows, sum_columns
 from ..predictors import HistoryBank
-from .blocks import Block
+from .block import Block
 from .ranges import Strip, Strips
 
 Doubles = NDArray[np.float64]

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.matrix_spectrum import squared_singular_values_of_rows
-from ..engine.blocks import Block
-from ..engine.measure import Accumulator, Measure, PassContext, PassShape
+from ..engine.block import Block
+from ..engine.measure import Accumulator, Measure, PassContext
+from ..engine.request import PassShape
 from ..logs.log import Tensor
 from ..results.samples import MatrixSpectra, matrix_shape
 
@@ -57,9 +58,8 @@ class GradientMatrices(Measure):
 
     def start(self, context: PassContext) -> MatrixSamples:
         """As of `Measure`."""
-        assert context.plan is not None
         room = reserved_bytes(context.tensors, context.rows, self.memory, self.asked)
-        whole = len(context.plan.ranges) == 1
+        whole = len(context.ranges) == 1
         sizes = sample_sizes(context.tensors, context.rows, whole_rows=whole, room=room, asked=self.asked)
         return MatrixSamples(sizes, context)
 

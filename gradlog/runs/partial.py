@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..engine.measure import Span
+from ..engine.request import Span
 from ..engine.splitting import PartNumber
 from ..engine.state import State
 from ..errors import DataError, UsageError

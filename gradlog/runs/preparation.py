@@ -25,6 +25,7 @@ from ..measures.registry import registered_measure
 from ..measures.search.band_sums import BandSearch
 from ..measures.search.gram_search import NAME as SEARCH
 from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH
+from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
@@ -67,11 +68,11 @@ class Preparation:
         return self.plan.measure(SPECTRUM)
 
     @property
-    def sketch(self) -> SketchedRank:
-        """The same of a sketch, by which ranks are found, and nothing else of this log could be."""
+    def sketch(self) -> SketchChoice:
+        """How increments are projected, where the ranks are a sketch's."""
         spectrum = self.spectrum
         assert isinstance(spectrum, SketchedRank)
-        return spectrum
+        return spectrum.choice
 
     @property
     def rows(self) -> int:
@@ -133,13 +134,13 @@ def prepare(
     )
 
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
-        return make_plan(Request(chosen, rows, bank, memory, workers, asked.measures()), asked.ways())
+        return make_plan(Request(chosen, rows, bank, memory, workers), asked.measures(), asked.ways())
 
     of_part, held = None, None
     try:
         if part is not None:
-            request = Request(tensors, rows, bank, memory, workers, asked.measures())
-            of_part = plan_part(request, asked.ways(), part)
+            request = Request(tensors, rows, bank, memory, workers)
+            of_part = plan_part(request, asked.measures(), asked.ways(), part)
             plan = of_part.plan
         elif scratch is not None:
             tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)

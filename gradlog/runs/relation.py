@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.blocks import Block, BlockReader
+from ..engine.block import Block
+from ..engine.blocks import BlockReader
 from ..engine.plan import Plan
 from ..engine.ranges import Strips, strips_of_tensors
 from ..errors import UsageError

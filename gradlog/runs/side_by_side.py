@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..engine.measure import Span
 from ..engine.plan import PLANNED_THREADS, Plan
 from ..engine.ranges import (
     Limits,
@@ -18,7 +17,7 @@ from ..engine.ranges import (
     entry_bytes,
     reading_bytes,
 )
-from ..engine.request import Request
+from ..engine.request import Request, Span
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..measures.subspaces.subspace import window_bytes

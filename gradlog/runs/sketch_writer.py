@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.blocks import Block, BlockReader
+from ..engine.block import Block
+from ..engine.blocks import BlockReader
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.entry_types import REALS
 from ..logs.log import sketch_of
@@ -172,7 +173,7 @@ def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> i
         dtypes = [_add(sketch, ready, index, ready.sketch.projection) for index in range(len(ready.tensors))]
         done = 0
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-        sketcher = Sketcher(ready.tensors, plan, ready.sketch, rows)
+        sketcher = Sketcher(ready.tensors, plan.ranges, ready.sketch, rows, plan.workers)
         try:
             with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
                 for block in reader:

@@ -16,6 +16,7 @@ from ..measures.registry import registered_measure
 from ..measures.search.band_sums import BandSearch
 from ..measures.search.gram_search import GramSearch
 from ..measures.search.history_band import NARROW_WIDTH, WIDTH, BandLayout
+from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
 from ..measures.subspaces.subspace import Subspaces
@@ -44,7 +45,7 @@ class Wanted:
 class Asked:
     """Everything that a pass over so many rows of these tensors may gather.
 
-    dim, seed, stored : as of `SketchedRank`; in_parts : the pass takes a part only
+    dim, seed, stored : as of `SketchChoice`; in_parts : the pass takes a part only
     """
 
     settings: Settings
@@ -81,7 +82,7 @@ class Asked:
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
         )
-        sketched = SketchedRank(epsilons, self.dim, self.seed, self.stored)
+        sketched = SketchedRank(epsilons, SketchChoice(self.dim, self.seed, self.stored))
         known: dict[str, tuple[Measure | None, str]] = {
             "exact": (exact, ""),
             "incremental": (IncrementalRank(epsilons), "incrementally"),

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ....kernels.gram import column_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
-from ...engine.blocks import Block
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape, Span
+from ...engine.block import Block
+from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.ranges import Strips
-from ...engine.request import Request
+from ...engine.request import PassShape, Request, Span
 from ...errors import MemoryLimitError
 from ...sizes import format_size
 from ..spectra.costs import incremental_seconds
@@ -103,14 +103,13 @@ class IncrementalSpectra(Accumulator[Any]):
     """Spectra of the whole model and of every tensor, from blocks of increments in the order of time."""
 
     def __init__(self, measure: IncrementalRank, context: PassContext) -> None:
-        assert context.plan is not None
         self._measure = measure
         self._context = context
         self._increments = max(0, context.rows - 1)
         # A pool of its own: it works between the small eigenvalue problems of the calling thread, while the
         # other pool takes the next block.
         self._pool = ThreadPoolExecutor(context.workers, thread_name_prefix="gradmf-bases")
-        ranges = context.plan.ranges
+        ranges = context.ranges
         self._tiles: tuple[Strips, ...] = ranges[0].tiles if ranges else ()
         dtype = max(
             (t.compute_dtype for t in context.tensors),

@@ -17,7 +17,8 @@ from ....kernels.pass_layout import (
     PRODUCT,
     sum_columns,
 )
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape
+from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.request import PassShape
 from ...engine.state import PartState, State, TensorError, TensorOverflowError
 from ...engine.tile import Tile
 from .path_length import PathLengthSeries, PathLengthTotals

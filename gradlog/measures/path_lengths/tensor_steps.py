@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.pass_layout import ENERGY, PREDICTORS, PRODUCT, RESIDUAL
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape
+from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
 from ...results.result import TensorSteps

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ....kernels.lagged_products import LaggedProducts
 from ....kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
-from ...engine.blocks import Block
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape
+from ...engine.block import Block
+from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.request import PassShape
 from ...engine.tile import Tile
 from ...results.search_result import PredictorSearch, ScopeSearch
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ...engine.measure import Measure, PassContext, PassShape
+from ...engine.measure import Measure, PassContext
 from ...engine.ranges import TILE_WIDTH
-from ...engine.request import Request
+from ...engine.request import PassShape, Request
 from ...errors import MemoryLimitError
 from ...logs.log import Tensor
-from ...results.projection import CHOSEN_DIMENSIONS, Projection
+from ...results.projection import CHOSEN_DIMENSIONS
 from ...sizes import format_size
 from ..spectra.costs import sketch_seconds
 from ..spectra.spectrum import NAME
+from .sketch_choice import SketchChoice
 
 if TYPE_CHECKING:
     from .sketched_spectra import SketchedSpectra
@@ -22,46 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SketchedRank(Measure):
-    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own.
-
-    dim : M of the projection, None for one that memory allows; seed : of it
-    stored : tensors that are sketches by it already, with the number of parameters that each was made of
-    """
+    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own."""
 
     name = NAME
     narrow_tiles = True
     epsilons: tuple[float, ...]
-    dim: int | None = None
-    seed: int = 0
-    stored: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def projection(self) -> Projection:
-        """How increments are projected."""
-        return Projection(self._dim, self.seed)
-
-    @property
-    def _dim(self) -> int:
-        return self.dim or CHOSEN_DIMENSIONS[0]
-
-    def is_wide(self, tensor: Tensor) -> bool:
-        """Whether a tensor is projected by itself; smaller ones keep their exact spectra."""
-        if self.stored:
-            return tensor.made_of is not None
-        return tensor.parameters > min(self._dim, TILE_WIDTH // 2)
-
-    def parameters_of(self, index: int, parameters: int) -> int:
-        """Number of parameters of tensor `index`, before it was sketched."""
-        return self.stored.get(index, parameters)
+    choice: SketchChoice
 
     def stands_apart(self, tensor: Tensor) -> bool:
         """As of `Measure`."""
-        return self.is_wide(tensor)
+        return self.choice.is_wide(tensor)
 
     def kept_bytes(self, shape: PassShape) -> int:
         """Of the sums (N, M), of Gram matrices of small tensors, and of the algebra at the end."""
-        dim = self._dim
-        small = [tensor.parameters for tensor in shape.tensors if not self.is_wide(tensor)]
+        dim = self.choice.known_dim
+        small = [tensor.parameters for tensor in shape.tensors if not self.choice.is_wide(tensor)]
         alone = sum(tensor.parameters > 0 for tensor in shape.tensors) == 1
         # Two units at work, one whose spectrum is sought, with a copy, and the total.
         arrays = 2 if alone else 5
@@ -71,23 +47,23 @@ class SketchedRank(Measure):
 
     def sized(self, request: Request, beside: int) -> SketchedRank:
         """With the largest M that leaves half of the memory to blocks, where none was asked for."""
-        if self.dim is not None:
+        if self.choice.dim is not None:
             return self
         for dim in CHOSEN_DIMENSIONS:
-            chosen = replace(self, dim=dim)
+            chosen = replace(self, choice=replace(self.choice, dim=dim))
             if beside + chosen.kept_bytes(request.shape(self.span, request.threads)) <= request.memory // 2:
                 break
         return chosen
 
     def seconds(self, sizes: Sequence[int], rows: int) -> float:
         """As of `Measure`."""
-        made_of = [self.parameters_of(index, size) for index, size in enumerate(sizes)]
-        return sketch_seconds(made_of, rows, self._dim)
+        made_of = [self.choice.parameters_of(index, size) for index, size in enumerate(sizes)]
+        return sketch_seconds(made_of, rows, self.choice.known_dim)
 
     def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
         """As of `Measure`."""
         return MemoryLimitError(
-            f"a sketch of {request.count} rows by {self._dim} takes more than --memory "
+            f"a sketch of {request.count} rows by {self.choice.known_dim} takes more than --memory "
             f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a smaller "
             "--sketch-dim, or fewer rows with --rows, or --rank none for path lengths alone"
         )
@@ -96,4 +72,4 @@ class SketchedRank(Measure):
         """As of `Measure`."""
         from .sketched_spectra import SketchedSpectra  # deferred: few passes sketch
 
-        return SketchedSpectra(self, context)
+        return SketchedSpectra(self.choice, self.epsilons, context)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ....kernels.cross_fit import CrossFit, cross_fit
 from ....kernels.gram import column_gram, row_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
-from ...engine.blocks import Block
+from ...engine.block import Block
 from ...engine.measure import Accumulator, PassContext
 from ...engine.tile import Tile
 from ..spectra.exact_spectrum import finished
 from ..spectra.spectrum import Spectra, Spectrum
+from .sketch_choice import SketchChoice
 from .sketch_spectrum import SketchedSpectrum
-from .sketched_rank import SketchedRank
 from .sketcher import Sketcher, Turn
 
 Doubles = NDArray[np.float64]
@@ -28,11 +28,11 @@ Grams = Mapping[int, NDArray[np.floating[Any]]]
 class SketchedSpectra(Accumulator[Grams]):
     """Adds tiles' projections up in the pool, each in its turn; pieces are Gram matrices of small tensors."""
 
-    def __init__(self, measure: SketchedRank, context: PassContext) -> None:
-        assert context.plan is not None
-        self._measure = measure
+    def __init__(self, choice: SketchChoice, epsilons: Sequence[float], context: PassContext) -> None:
+        self._choice = choice
+        self._epsilons = epsilons
         self._context = context
-        self._sketcher = Sketcher(context.tensors, context.plan, measure, context.rows)
+        self._sketcher = Sketcher(context.tensors, context.ranges, choice, context.rows, context.workers)
         self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
         self._increments = max(0, context.rows - 1)
         self._fits: dict[int, Future[CrossFit]] = {}
@@ -55,7 +55,7 @@ class SketchedSpectra(Accumulator[Grams]):
         self._sketcher.project(self._turns[tile.key, tile.start], block, tile.strips)
         found: dict[int, NDArray[np.floating[Any]]] = {}
         for strip, sums in zip(tile.strips, tile.sums, strict=True):
-            if self._measure.is_wide(self._context.tensors[strip.tensor]):
+            if self._choice.is_wide(self._context.tensors[strip.tensor]):
                 continue
             skip = 1 if block.start == 0 else 0
             increments = tile.of(strip)[skip:]
@@ -103,25 +103,25 @@ class SketchedSpectra(Accumulator[Grams]):
         spectra = [self._spectrum(index) for index in range(len(parameters))]
         used = [index for index, count in enumerate(parameters) if count]
         if not used or not self._increments:
-            return Spectra(finished(np.zeros(0), 0, 0, self._measure.epsilons), spectra)
+            return Spectra(finished(np.zeros(0), 0, 0, self._epsilons), spectra)
         if self._alone:
             return Spectra(spectra[used[0]], spectra)
         assert self._total is not None
-        made_of = sum(self._measure.parameters_of(index, parameters[index]) for index in used)
-        known = not self._measure.stored
+        made_of = sum(self._choice.parameters_of(index, parameters[index]) for index in used)
+        known = not self._choice.stored
         return Spectra(self._sketched(_fit(self._total, ""), made_of, known), spectra)
 
     def _spectrum(self, index: int) -> Spectrum:
         parameters = self._context.parameters[index]
         if index in self._fits:
-            fit, stored = self._fits[index].result(), index in self._measure.stored
-            return self._sketched(fit, self._measure.parameters_of(index, parameters), not stored)
+            fit, stored = self._fits[index].result(), index in self._choice.stored
+            return self._sketched(fit, self._choice.parameters_of(index, parameters), not stored)
         squares = self._squares.get(index, np.zeros(0))
-        return finished(squares, self._increments, parameters, self._measure.epsilons)
+        return finished(squares, self._increments, parameters, self._epsilons)
 
     def _sketched(self, fit: CrossFit, parameters: int, known: bool) -> SketchedSpectrum:
         return SketchedSpectrum(
-            fit, self._measure.projection, self._measure.epsilons, self._increments, parameters, known
+            fit, self._choice.projection, self._epsilons, self._increments, parameters, known
         )
 
 

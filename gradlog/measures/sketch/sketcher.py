@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.projection import compile_projection
-from ...engine.blocks import Block
-from ...engine.plan import Plan
+from ...engine.block import Block
 from ...engine.ranges import ParameterRange, Strip, Strips
 from ...logs.log import Tensor
 from ...results.projection import Projection
 from .projected_rows import Piece, pieces, project_rows
-from .sketched_rank import SketchedRank
+from .sketch_choice import SketchChoice
 
 ROWS_AT_ONCE = 64
 """Rows that a tile projects before the next tile may follow it, at most: blocks of few rows take fewer, so
@@ -67,23 +66,31 @@ class Sketcher:
     The caller takes a `turn` for each tile in that order, runs `project` in any thread, and `finish`es it.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], plan: Plan, sketch: SketchedRank, rows: int) -> None:
-        self.projection: Projection = sketch.projection
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        ranges: Sequence[ParameterRange],
+        choice: SketchChoice,
+        rows: int,
+        workers: int,
+    ) -> None:
+        """ranges : that are read, in order; rows : of the run; workers : tiles in work at once"""
+        self.projection: Projection = choice.projection
         self._tensors = tensors
-        self._sketch = sketch
+        self._choice = choice
         self._rows = rows
-        least = min((last - first for item in plan.ranges for first, last in item.row_blocks), default=1)
-        self._rows_at_once = max(LEAST_ROWS, min(ROWS_AT_ONCE, -(-least // plan.workers)))
+        least = min((last - first for item in ranges for first, last in item.row_blocks), default=1)
+        self._rows_at_once = max(LEAST_ROWS, min(ROWS_AT_ONCE, -(-least // workers)))
         self._bases = [self.projection.bases(tensor.name) for tensor in tensors]
         self._units: dict[int, _Unit] = {}
-        self._unit_of = [self._unit(index, item) for index, item in enumerate(plan.ranges)]
+        self._unit_of = [self._unit(index, item) for index, item in enumerate(ranges)]
         self._open = 0
         for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
             compile_projection(dtype)
 
     def _unit(self, index: int, item: ParameterRange) -> _Unit:
         tensor = item.segments[0].tensor
-        wide = self._sketch.is_wide(self._tensors[tensor])
+        wide = self._choice.is_wide(self._tensors[tensor])
         unit = self._units.setdefault(tensor if wide else -1 - index, _Unit(tensor if wide else None, 0))
         unit.missing += len(item.tiles) * len(item.row_blocks)
         return unit
@@ -139,7 +146,7 @@ class Sketcher:
         found: Sequence[Piece],
         sums: NDArray[np.float64],
     ) -> None:
-        if tensor not in self._sketch.stored:
+        if tensor not in self._choice.stored:
             project_rows(values, rows, found, self._bases[tensor], self.projection.groups, sums)
             return
         for piece in found:  # a sketch already: its coordinates are the sums, scaled

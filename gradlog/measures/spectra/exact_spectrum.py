@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ....kernels.gram import column_gram, few_rows_gram, row_gram, squared_singular_values
 from ....kernels.pass_layout import ENERGY, INCREMENT
 from ....kernels.short_gram import MOST_ROWS
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape, Span
-from ...engine.request import Request
+from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.request import PassShape, Request, Span
 from ...engine.state import PartState, State, Symmetric, TensorError
 from ...engine.tile import Tile
 from ...errors import MemoryLimitError

@@ -22,9 +22,10 @@ from ....kernels.window_gram import (
     leading_subspace,
     mean_squared_cosine,
 )
-from ...engine.blocks import Block
-from ...engine.measure import Accumulator, Measure, PassContext, PassShape, Span
+from ...engine.block import Block
+from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.ranges import TILE_WIDTH
+from ...engine.request import PassShape, Span
 from ...engine.tile import Tile
 from ...results.known_values import mean_of_known
 from ...results.result import SubspaceMeasure, SubspaceResult, SubspaceWindow
@@ -152,7 +153,6 @@ class ModelSubspaces(Accumulator[Sequence[WindowGrams]]):
     """
 
     def __init__(self, measure: Subspaces, context: PassContext) -> None:
-        assert context.plan is not None
         self._measure = measure
         self._rows = context.rows
         self._windows = TileWindows(measure.window)
@@ -161,7 +161,7 @@ class ModelSubspaces(Accumulator[Sequence[WindowGrams]]):
         self._results = [self._scope().result(windows=False)] * len(context.names)
         self._open: dict[int, WindowedSubspaces] = {}
         self._missing = dict(context.strips)
-        self._one_range = len(context.plan.ranges) == 1
+        self._one_range = len(context.ranges) == 1
 
     def _scope(self) -> WindowedSubspaces:
         return WindowedSubspaces(self._rows, self._measure.window, self._measure.directions)

@@ -1,0 +1,42 @@
+"""How increments are projected, and of which tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ...engine.ranges import TILE_WIDTH
+from ...logs.log import Tensor
+from ...results.projection import CHOSEN_DIMENSIONS, Projection
+
+
+@dataclass(frozen=True)
+class SketchChoice:
+    """dim : M of the projection, None for one that memory allows; seed : of it
+
+    stored : tensors that are sketches by it already, with the number of parameters that each was made of
+    """
+
+    dim: int | None = None
+    seed: int = 0
+    stored: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def projection(self) -> Projection:
+        """How increments are projected."""
+        return Projection(self.known_dim, self.seed)
+
+    @property
+    def known_dim(self) -> int:
+        """M, the largest that is chosen where none is known yet."""
+        return self.dim or CHOSEN_DIMENSIONS[0]
+
+    def is_wide(self, tensor: Tensor) -> bool:
+        """Whether a tensor is projected by itself; smaller ones keep their exact spectra."""
+        if self.stored:
+            return tensor.made_of is not None
+        return tensor.parameters > min(self.known_dim, TILE_WIDTH // 2)
+
+    def parameters_of(self, index: int, parameters: int) -> int:
+        """Number of parameters of tensor `index`, before it was sketched."""
+        return self.stored.get(index, parameters)
