@@ -73,7 +73,7 @@ def test_auto_weighs_costs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("memory", ["64M", "200M", "512M", "1G", "3G"])
-@pytest.mark.parametrize("rank", ["auto", "none"])
+@pytest.mark.parametrize("rank", ["auto", "none", "sketch"])
 def test_memory_is_kept_and_chunks_are_decoded_once_where_that_fits(
     tmp_path: Path, memory: str, rank: str
 ) -> None:

@@ -18,6 +18,9 @@ from .block import Block
 from .plan import Plan
 from .ranges import ParameterRange, Segment
 
+GIVE_UP_SECONDS = 0.1
+"""How often a read that may take long is asked to end, once nobody wants it any more."""
+
 
 class BlockReader:
     """Iterate over a plan's blocks while a thread reads ahead; a context manager that ends the thread.
@@ -58,7 +61,10 @@ class BlockReader:
     ) -> None:
         self._stop.set()
         self._free.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            for tensor in self._tensors:
+                tensor.give_up()
+            self._thread.join(GIVE_UP_SECONDS)
 
     def __iter__(self) -> Iterator[Block]:
         while True:

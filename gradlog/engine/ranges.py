@@ -234,7 +234,9 @@ def column_ranges(
             height = tensors[group[0]].chunks[0]
             width = sum(segment.width for segment in segments)
             entry = max(entry_bytes(tensors[index]) for index in group)
-            yield ParameterRange(segments, one_tile(segments), _row_blocks(height, width * entry, limits))
+            yield ParameterRange(
+                segments, one_tile(segments), _row_blocks(height, width, width * entry, limits)
+            )
             group.clear()
 
     for index, tensor in enumerate(tensors):
@@ -287,7 +289,7 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
         pieces = list(_pieces(box, max(1, min(most, wanted)) if free else most, limits.tile_width))
         for piece in pieces:
             segment = Segment(index, piece)
-            blocks = _row_blocks(tensor.chunks[0], segment.width * entry, limits)
+            blocks = _row_blocks(tensor.chunks[0], segment.width, segment.width * entry, limits)
             tiles = even_tiles((segment,), limits.tile_width)
             yield ParameterRange((segment,), tiles, blocks, 1 if free else len(pieces))
 
@@ -307,7 +309,9 @@ def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> Par
     if height * row_bytes > limits.room // 2 and len(heights) > 1 and height < limits.count:
         height, decodes = max(heights), 2
     tiles = even_tiles(segments, limits.tile_width) if divided else one_tile(segments)
-    return ParameterRange(segments, tiles, _row_blocks(height, row_bytes, limits), decodes)
+    return ParameterRange(
+        segments, tiles, _row_blocks(height, sum(s.width for s in segments), row_bytes, limits), decodes
+    )
 
 
 def _whole(tensor: Tensor) -> Box:
@@ -350,11 +354,15 @@ def _pieces(box: Box, most: int, width_of_tile: int) -> Iterator[Box]:
     yield box
 
 
-def _row_blocks(height: int, row_bytes: int, limits: Limits) -> tuple[tuple[int, int], ...]:
-    """Blocks of rows along the chunk grid of about the size aimed at; a single one for whole columns."""
+def _row_blocks(height: int, width: int, row_bytes: int, limits: Limits) -> tuple[tuple[int, int], ...]:
+    """Blocks of rows along the chunk grid of about the size aimed at; a single one for whole columns.
+
+    width : columns, beside which their state stands
+    """
     first, last = limits.rows
     if limits.whole_columns:
         return ((first, last),)
-    step = height * max(1, min(limits.block_bytes // max(1, row_bytes * height), limits.block_rows // height))
+    room = min(limits.block_bytes, limits.room - width * limits.state)
+    step = height * max(1, min(room // max(1, row_bytes * height), limits.block_rows // height))
     starts = [first, *range(first // step * step + step, last, step)]
     return tuple(zip(starts, [*starts[1:], last], strict=True))

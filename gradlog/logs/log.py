@@ -101,6 +101,9 @@ class Tensor(abc.ABC):
         """A part of a chunk cannot be read without decoding all of it."""
         return False
 
+    def give_up(self) -> None:  # noqa: B027 - few have anything to end
+        """End a read that takes long in another thread, with an error there: nobody wants it any more."""
+
     @property
     def decoding_bytes(self) -> int:
         """Bytes of one chunk while it is decoded: as it is stored, at most, and decoded.

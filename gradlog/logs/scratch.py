@@ -342,6 +342,10 @@ class ScratchTensor(Tensor):
                     where = _Panel(first * self._count * self.entry_bytes, last - first, self.entries)
                     where.read(descriptor, rows[0] - self.rows_held[0], inside, out, place)
 
+    def give_up(self) -> None:
+        """As of `Tensor`: of a file that is being written."""
+        self.scratch.give_up()
+
     def box_of(self, cell: Sequence[int]) -> Box:
         """Slices of the axes of `shape` that a cell, by its numbers in the grid, is made of."""
         return tuple(
