@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from stores import Array, foreign_store, format1_store, walk
 from test_reference import logs
 
+import reference
 from conftest import assert_analysis, write_store
 from documents import run
 from gradmf import gradlog
@@ -514,6 +515,35 @@ def test_sums_that_overflow_are_told(tmp_path: Path) -> None:
         f"{files[0]}: tensor 'a': its sums overflow float64: scale the gradients down, or make the part anew "
         "if it is damaged"
     )
+
+
+def test_a_product_of_two_rows_stands_in_a_second_sum(stepped: list[Path]) -> None:
+    """One entry beside the diagonal, no larger than that allows: no other sum of the part has it."""
+    for name in ("spectrum/total.npy", "spectrum/gram/0.npy"):
+        at = next(at for at, file in enumerate(stepped) if name in members(file))
+        held = members(stepped[at])
+        array = np.load(io.BytesIO(held[name])).copy()
+        array[197] /= 2
+        write_members(stepped[at], {**held, name: npy(array)})
+        told = (
+            f"damaged one ({name.removesuffix('.npy')} does not add up to its sum of squares): make it with"
+        )
+        line = refused(stepped)
+        assert line.startswith(f"{stepped[at]}: no part file, or a {told}"), line
+        write_members(stepped[at], held)
+    gradlog.merge_parts(stepped)
+
+
+def test_products_whose_squares_overflow_are_merged(tmp_path: Path) -> None:
+    tensors = {name: 1e140 * walk(30, (90,), seed).astype(np.float64) for seed, name in enumerate("ab")}
+    path = foreign_store(tmp_path / "run.zarr", tensors)
+    merged = gradlog.merge_parts(make_parts(path, tmp_path, 2, gradlog.Settings()))
+    expected = reference.spectrum(np.concatenate([values / 1e140 for values in tensors.values()], axis=1))
+    for found in (merged, gradlog.analyze(path)):
+        assert found.total.spectrum is not None
+        assert [rank.rank for rank in found.total.spectrum.rank] == [
+            expected.rank(e) for e in (0.1, 0.05, 0.01)
+        ]
 
 
 def test_sums_of_tensors_by_step_are_merged(tmp_path: Path) -> None:

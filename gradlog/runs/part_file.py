@@ -3,7 +3,7 @@
     part.json               what was analyzed, and how: the header
     step.npy                (N,) int64
     MEASURE/ARRAY.npy       the state of each measure, float64: see `Accumulator.state` of each; of symmetric
-                            matrices the lower triangle, row by row
+                            matrices the lower triangle, row by row, and the sum of its squares
 
 Every member carries a CRC-32, which reading checks; nothing in it is executed, and `numpy.load` reads it too.
 What the members hold is checked against each other when it is added up: see `Accumulator.pieces`.
@@ -42,6 +42,8 @@ FORMAT = "gradmf.part"
 FORMAT_VERSION = 3
 GRAM_ERROR = 1e-3
 """Relative: products of tiles may be of single precision."""
+SQUARES_ERROR = 1e-12
+"""Relative: BLAS of another machine may add up in another order."""
 STEP = "step"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that a file depends on what it says only."""
@@ -113,9 +115,18 @@ def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
 
 def _add_triangle(archive: zipfile.ZipFile, name: str, symmetric: Symmetric) -> None:
     size = symmetric.matrix.shape[0]
-    with _member(archive, name, (size * (size + 1) // 2,), "<f8") as member:
+    with _member(archive, name, (_triangle_entries(size),), "<f8") as member:
+        squares = 0.0
         for row in symmetric.rows():
             member.write(row.astype("<f8", copy=False).tobytes())
+            with np.errstate(over="ignore"):
+                squares += float(row @ row)
+        member.write(np.array([squares], "<f8").tobytes())
+
+
+def _triangle_entries(size: int) -> int:
+    """Of a symmetric matrix in a file: its lower triangle and the sum of its squares."""
+    return size * (size + 1) // 2 + 1
 
 
 class PartFile:
@@ -198,6 +209,8 @@ class PartFile:
             ) from error
         except TensorError as error:
             raise self.damaged(error.text.format(repr(self._tensor(error)))) from error
+        except DataError:  # a ValueError too, and told already
+            raise
         except ValueError as error:
             raise self.damaged(_reason(error)) from error
 
@@ -230,8 +243,9 @@ class PartFile:
         size = matrix.shape[0]
         diagonal = np.zeros(size)
         with self._blaming(), self._open(name) as (member, shape, dtype):
-            if shape != (size * (size + 1) // 2,) or dtype != np.dtype("<f8"):
+            if shape != (_triangle_entries(size),) or dtype != np.dtype("<f8"):
                 raise ValueError(f"{name} has shape {shape}, {dtype}")
+            squares = 0.0
             for row in range(size):
                 products = np.frombuffer(_exactly(member, 8 * (row + 1)), "<f8")
                 diagonal[row] = products[row]
@@ -239,6 +253,11 @@ class PartFile:
                 if not (np.abs(products) <= most * (1 + GRAM_ERROR)).all():
                     raise ValueError(f"{name} is no Gram matrix")
                 matrix[row, : row + 1] += products
+                squares += float(products @ products)
+            (expected,) = np.frombuffer(_exactly(member, 8), "<f8")
+            # Its diagonal stands in other sums too: products of different rows stand here alone.
+            if not (squares == expected or abs(squares - expected) <= SQUARES_ERROR * expected):
+                raise ValueError(f"{name} does not add up to its sum of squares")
             _at_end(member)
         return float(diagonal.sum())
 
