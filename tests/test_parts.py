@@ -416,6 +416,7 @@ def test_members_of_another_part(stepped: list[Path]) -> None:
         ("part", [2]),
         ("part", None),
         ("gradmf", None),
+        ("gradmf", "two\nlines"),
         ("method", "none"),
         ("method", 3),
         ("span", "ROWS"),

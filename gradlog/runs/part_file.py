@@ -161,6 +161,8 @@ class PartFile:
 
     def _read_header(self, header: Fields) -> None:
         self.version = header.text("gradmf")
+        if len(self.version.splitlines()) > 1:
+            raise ValueError("its version is more than a line")
         index, count = header.counts("part")
         self.part = PartNumber(index, count)
         self.settings = Settings.from_json(header.inner("settings").held)
