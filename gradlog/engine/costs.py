@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..logs.log import Tensor
-from .ranges import ParameterRange, chunk_spans
+from .ranges import Box, ParameterRange, chunk_spans
 
 STARTUP_SECONDS = 0.35
 CHUNK_SECONDS = 3e-5
@@ -44,22 +44,18 @@ def pass_seconds(
             seconds += 2.0 * blocks * item.width * state / STATE_RATE
         for segment in item.segments:
             tensor = tensors[segment.tensor]
-            size = float(count * segment.width)
-            tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
-            wide = math.prod(map(len, chunk_spans(segment.box, tensor.chunks[1:])))
-            each = CHUNK_SECONDS if tensor.fast is not None else PLAIN_CHUNK_SECONDS
-            read = tall * wide * each + size * tensor.entry_bytes / reading_rate(tensor)
+            summed = float(count * segment.width) * tensor.compute_dtype.itemsize
             # Of what is cut, `decodes` pieces share the chunks that the size counts once.
-            seconds += item.decodes * read + size * tensor.compute_dtype.itemsize / FUSED_RATE
+            seconds += item.decodes * reading_seconds(tensor, rows, segment.box) + summed / FUSED_RATE
     return seconds
 
 
-def decoding_seconds(tensor: Tensor, rows: tuple[int, int]) -> float:
-    """Decoding every chunk of a tensor once. rows : (first, last + 1) stored rows"""
+def reading_seconds(tensor: Tensor, rows: tuple[int, int], box: Box) -> float:
+    """Reading a box of a tensor, each of its chunks once. rows : (first, last + 1) stored rows"""
     tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
-    wide = math.prod(-(-extent // size) for extent, size in zip(tensor.shape, tensor.chunks[1:], strict=True))
+    wide = math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
     each = CHUNK_SECONDS if tensor.fast is not None else PLAIN_CHUNK_SECONDS
-    size = float(rows[1] - rows[0]) * tensor.parameters * tensor.entry_bytes
+    size = float((rows[1] - rows[0]) * math.prod(part.stop - part.start for part in box)) * tensor.entry_bytes
     return tall * wide * each + size / reading_rate(tensor)
 
 

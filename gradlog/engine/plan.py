@@ -33,6 +33,21 @@ PLANNED_THREADS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way to gather what was asked for, beside what every way gathers.
+
+    method : its name; adverb : in a message that lists why several ways don't fit
+    patience : how many times as long as another method it may take before that is taken instead, by its
+    name: always, where it is not there
+    """
+
+    method: str
+    measures: tuple[Measure, ...] = ()
+    adverb: str = ""
+    patience: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a log will be read, and what is gathered.
 
@@ -44,7 +59,7 @@ class Plan:
     decoding_bytes : what chunks may take while they are decoded
     decoded_bytes : of gradients, in their stored types
     seconds : a rough estimate of what the pass takes
-    method : of the way that was chosen
+    way : that was chosen
     """
 
     rows: tuple[int, int]
@@ -58,7 +73,12 @@ class Plan:
     decoding_bytes: int
     decoded_bytes: int
     seconds: float = 0.0
-    method: str = ""
+    way: Way = Way("none")
+
+    @property
+    def method(self) -> str:
+        """Name of the way to ranks."""
+        return self.way.method
 
     @property
     def count(self) -> int:
@@ -85,29 +105,14 @@ class Plan:
         """How often the chunk that is decoded most often is decoded."""
         return max((r.decodes for r in self.ranges), default=1)
 
+    def is_affordable(self, other: Plan) -> bool:
+        """Whether it is followed where one that is less certain may be cheaper."""
+        factor = self.way.patience.get(other.method, math.inf)
+        return self.seconds <= max(other.seconds + AFFORDABLE_SECONDS, factor * other.seconds)
+
     def measure(self, name: str) -> Measure | None:
         """The measure of that name."""
         return next((measure for measure in self.measures if measure.name == name), None)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to gather what was asked for, beside what every way gathers.
-
-    method : its name; adverb : in a message that lists why several ways don't fit
-    patience : how many times as long as another method it may take before that is taken instead, by its
-    name: always, where it is not there
-    """
-
-    method: str
-    measures: tuple[Measure, ...] = ()
-    adverb: str = ""
-    patience: Mapping[str, float] = field(default_factory=dict)
-
-    def affordable(self, own: Plan, other: Plan) -> bool:
-        """Whether it is taken by its own plan, and not the other way by another."""
-        factor = self.patience.get(other.method, math.inf)
-        return own.seconds <= max(other.seconds + AFFORDABLE_SECONDS, factor * other.seconds)
 
 
 def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) -> Plan:
@@ -126,7 +131,7 @@ def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]
     request.check_chunks()
     for planned in PLANNED_THREADS:
         try:
-            reference, way = _choose(replace(request, threads=planned), measures, ways)
+            reference = _choose(replace(request, threads=planned), measures, ways)
             break
         except MemoryLimitError:
             if planned == PLANNED_THREADS[-1]:
@@ -134,7 +139,7 @@ def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]
     threads = request.threads
     while True:
         try:
-            plan = lay_out(replace(request, threads=threads), measures, way)
+            plan = lay_out(replace(request, threads=threads), measures, reference.way)
         except MemoryLimitError:
             plan = None
         if plan is not None and plan.order == reference.order:
@@ -144,8 +149,8 @@ def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]
         threads = max(planned, threads // 2)
 
 
-def _choose(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) -> tuple[Plan, Way]:
-    best: tuple[Plan, Way] | None = None
+def _choose(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) -> Plan:
+    best: Plan | None = None
     refused: dict[str, MemoryLimitError] = {}
     for way in ways:
         try:
@@ -154,8 +159,8 @@ def _choose(request: Request, measures: Sequence[Measure], ways: Sequence[Way]) 
             refused[way.adverb] = error
             continue
         if best is not None:
-            return best if best[1].affordable(best[0], plan) else (plan, way)
-        best = plan, way
+            return best if best.is_affordable(plan) else plan
+        best = plan
         if plan.seconds <= AFFORDABLE_SECONDS:
             break
     if best is None:
@@ -170,8 +175,7 @@ def lay_out(request: Request, measures: Sequence[Measure], way: Way) -> Plan:
 
     Raises MemoryLimitError where none fits.
     """
-    plan = _cheapest(request, (*measures, *way.measures))
-    return replace(plan, method=way.method)
+    return replace(_cheapest(request, (*measures, *way.measures)), way=way)
 
 
 def _cheapest(request: Request, measures: tuple[Measure, ...]) -> Plan:

@@ -230,7 +230,7 @@ def column_ranges(
 
     def grouped() -> Iterator[ParameterRange]:
         if group:
-            segments = tuple(Segment(index, _whole(tensors[index])) for index in group)
+            segments = tuple(Segment(index, whole_box(tensors[index])) for index in group)
             height = tensors[group[0]].chunks[0]
             width = sum(segment.width for segment in segments)
             entry = max(entry_bytes(tensors[index]) for index in group)
@@ -283,7 +283,7 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
             f"tensor '{tensor.name}': one parameter over {limits.count} rows takes "
             f"{format_size(per_column)}: give --memory {format_size(per_column * 2)}"
         )
-    for box in _grid_boxes(_whole(tensor), tensor.chunks[1:], max(1, wanted)):
+    for box in _grid_boxes(whole_box(tensor), tensor.chunks[1:], max(1, wanted)):
         # A chunk that is stored as it is can be read a piece at a time, at no cost beyond its bytes.
         free = tensor.read_in_part
         pieces = list(_pieces(box, max(1, min(most, wanted)) if free else most, limits.tile_width))
@@ -303,7 +303,7 @@ def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> Par
     if not used:
         return None
     heights = {tensors[index].chunks[0] for index in used}
-    segments = tuple(Segment(index, _whole(tensors[index])) for index in used)
+    segments = tuple(Segment(index, whole_box(tensors[index])) for index in used)
     row_bytes = sum(s.width * entry_bytes(tensors[s.tensor]) for s in segments)
     height, decodes = math.lcm(*heights), 1
     if height * row_bytes > limits.room // 2 and len(heights) > 1 and height < limits.count:
@@ -314,7 +314,8 @@ def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> Par
     )
 
 
-def _whole(tensor: Tensor) -> Box:
+def whole_box(tensor: Tensor) -> Box:
+    """All of a tensor's parameters."""
     return tuple(slice(0, extent) for extent in tensor.shape)
 
 

@@ -35,9 +35,8 @@ from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from .scratch_plan import with_scratch
 from .sketched import Sketched
-from .wanted import Asked, Wanted
+from .wanted import RANK_METHODS, Asked, Wanted
 
-RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 NONFINITE_POLICIES = ("fail", "drop")
 
 
@@ -133,14 +132,16 @@ def prepare(
         settings, wanted, bank, tensors, rows[1] - rows[0], dim, seed, stored, in_parts=part is not None
     )
 
+    def request(chosen: Sequence[Tensor]) -> Request:
+        return Request(chosen, rows, bank, memory, workers)
+
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
-        return make_plan(Request(chosen, rows, bank, memory, workers), asked.measures(), asked.ways())
+        return make_plan(request(chosen), asked.measures(), asked.ways())
 
     of_part, held = None, None
     try:
         if part is not None:
-            request = Request(tensors, rows, bank, memory, workers)
-            of_part = plan_part(request, asked.measures(), asked.ways(), part)
+            of_part = plan_part(request(tensors), asked.measures(), asked.ways(), part)
             plan = of_part.plan
         elif scratch is not None:
             tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)

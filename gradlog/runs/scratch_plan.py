@@ -7,19 +7,18 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..engine.costs import decoding_seconds
-from ..engine.plan import AFFORDABLE_SECONDS, Plan
+from ..engine.costs import reading_seconds
+from ..engine.plan import Plan
+from ..engine.ranges import whole_box
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..logs.scratch import Scratch, ScratchTensor, bytes_needed
-from .wanted import EXACT_PATIENCE
+from .wanted import RANK_METHODS
 
 WRITE_RATE = 1.0e9
 """Bytes a second that are written to a scratch file."""
 TALL_PART = 4
 """A column of chunks that takes more than this part of the memory is too tall to be read at once."""
-CERTAIN = ("exact", "incremental", "sketch", "none")
-"""Methods, the most certain first."""
 
 
 def with_scratch(
@@ -71,15 +70,14 @@ def _is_tall(tensor: Tensor, rows: tuple[int, int], memory: int) -> bool:
 
 def _writing_seconds(tensor: ScratchTensor, rows: tuple[int, int]) -> float:
     written = float(rows[1] - rows[0]) * tensor.parameters * tensor.entry_bytes
-    return decoding_seconds(tensor.source, rows) + written / WRITE_RATE
+    return reading_seconds(tensor.source, rows, whole_box(tensor)) + written / WRITE_RATE
 
 
 def _better(scratched: Plan, plain: Plan) -> bool:
-    ours, other = CERTAIN.index(scratched.method), CERTAIN.index(plain.method)
-    if ours < other:
-        patience = EXACT_PATIENCE.get(plain.method, 1.0)
-        return scratched.seconds <= max(plain.seconds + AFFORDABLE_SECONDS, patience * plain.seconds)
-    return ours == other and scratched.seconds < plain.seconds
+    if scratched.method == plain.method:
+        return scratched.seconds < plain.seconds
+    more_certain = RANK_METHODS.index(scratched.method) < RANK_METHODS.index(plain.method)
+    return more_certain and scratched.is_affordable(plain)
 
 
 def _bytes(plan: Plan, tensors: Sequence[Tensor]) -> int:

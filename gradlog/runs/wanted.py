@@ -23,6 +23,8 @@ from ..measures.subspaces.subspace import Subspaces
 from ..predictors import HistoryBank
 from ..results.result import Settings
 
+RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
+"""All but the first: the most certain first."""
 EXACT_PATIENCE = {"incremental": 1.5, "sketch": 4.0}
 """An exact spectrum may take so many times as long: more where another would be certain of nothing."""
 
@@ -89,7 +91,7 @@ class Asked:
             "sketch": (sketched, "as a sketch"),
             "none": (None, ""),
         }
-        methods = ("exact", "incremental", "sketch") if rank == "auto" else (rank,)
+        methods = RANK_METHODS[1:-1] if rank == "auto" else (rank,)
         return [
             Way(
                 method,

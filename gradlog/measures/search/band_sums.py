@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.lagged_products import LaggedProducts
-from ....kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
+from ....kernels.pass_layout import INCREMENT
 from ...engine.block import Block
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
@@ -20,13 +20,11 @@ from ..path_lengths.path_lengths import PathLengthSums
 from ..spectra.exact_spectrum import is_large
 from .band_search import search_band, steps_of
 from .candidates import CONFIDENCE
-from .gram_search import NAME
+from .gram_search import NAME, STEP_SUMS
 from .held_out import BLOCKS
 from .history_band import MODEL_BINS, STEPS, TENSOR_BINS, BandLayout, BinnedBand
 
 Doubles = NDArray[np.float64]
-
-_COLUMNS = [ENERGY, LAG_PRODUCT, INCREMENT]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class BandSums(Accumulator[LaggedRows]):
         for lagged, strip, sums in zip(carried, tile.strips, tile.sums, strict=True):
             beginning = None if first is None else first[:, strip.first - left : strip.last - left]
             products = lagged.take(tile.of(strip), beginning, sums[:, INCREMENT], single)
-            found.append((strip.tensor, products, sums[:, _COLUMNS]))
+            found.append((strip.tensor, products, sums[:, STEP_SUMS]))
         return LaggedRows(tile.start, found)
 
     def merge(self, piece: LaggedRows) -> None:
@@ -119,7 +117,7 @@ class BandSums(Accumulator[LaggedRows]):
         """All that was found."""
         layout = self._layout
         rows = self._model
-        rows[:, :STEPS] = self._sums.series.sums[:, _COLUMNS]
+        rows[:, :STEPS] = self._sums.series.sums[:, STEP_SUMS]
         model = BinnedBand(layout, MODEL_BINS)
         model.take(rows)
         model.end()

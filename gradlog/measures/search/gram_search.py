@@ -32,7 +32,8 @@ Doubles = NDArray[np.float64]
 NAME = "search"
 SEARCHED_TOGETHER = 1 << 21
 """Bytes of small Gram matrices that are searched together."""
-_COLUMNS = [ENERGY, LAG_PRODUCT, INCREMENT]
+STEP_SUMS = [ENERGY, LAG_PRODUCT, INCREMENT]
+"""Columns of `fused_pass` that a search takes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class GramSearches(Accumulator[Sequence[tuple[int, Doubles]]]):
 
     def row_sums(self, tile: Tile) -> Sequence[tuple[int, Doubles]]:
         """As of `Accumulator`: (T, 3) of each strip."""
-        return [(strip.tensor, sums[:, _COLUMNS]) for strip, sums in zip(tile.strips, tile.sums, strict=True)]
+        return [
+            (strip.tensor, sums[:, STEP_SUMS]) for strip, sums in zip(tile.strips, tile.sums, strict=True)
+        ]
 
     def merge(self, piece: Sequence[tuple[int, Doubles]]) -> None:
         """As of `Accumulator`: a block holds all rows."""
@@ -113,7 +116,7 @@ class GramSearches(Accumulator[Sequence[tuple[int, Doubles]]]):
         total = None
         if not self._alone:
             assert self._model is not None
-            steps = _products(self._sums.series.sums[:, _COLUMNS])
+            steps = _products(self._sums.series.sums[:, STEP_SUMS])
             total = search_gram(None, self._model, steps, keep_steps=True)
         tensors = [ScopeSearch(name, (), "no parameters") for name in self._context.names]
         for lot, future in self._pending:
