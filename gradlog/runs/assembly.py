@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError
 from ..measures.path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..measures.path_lengths.tensor_steps import NAME as TENSOR_STEPS
-from ..measures.search.gram_search import NAME as SEARCH
+from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_limits import beyond_sketch
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..measures.subspaces.subspace import NAME as SUBSPACES

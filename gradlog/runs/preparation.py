@@ -22,11 +22,9 @@ from ..logs.repeated_steps import REPEATED, kept_rows
 from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
-from ..measures.search.band_sums import BandSearch
-from ..measures.search.gram_search import NAME as SEARCH
-from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
@@ -153,7 +151,8 @@ def prepare(
         plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
-    if settings.band is not None and not isinstance(plan.measure(SEARCH), BandSearch):
+    all_pairs = isinstance(plan.measure(SPECTRUM), ExactOverRows)
+    if settings.band is not None and (all_pairs or not wanted.search):
         warnings.append(_band_warning(wanted.search))
     if sketched is None and plan.method != "sketch" and (settings.sketch_dim is not None or settings.seed):
         given = "--seed" if settings.sketch_dim is None else "--sketch-dim"
@@ -228,8 +227,11 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"window {settings.window}: must have at least {least} rows")
     if settings.window is not None and settings.subspace is None:
         raise UsageError("window: goes with subspace only")
-    if settings.band is not None and not LEAST_WIDTH <= settings.band <= MOST_WIDTH:
-        raise UsageError(f"band {settings.band}: must be from {LEAST_WIDTH} to {MOST_WIDTH} lags")
+    if settings.band is not None:
+        from ..measures.search.history_band import LEAST_WIDTH, MOST_WIDTH  # deferred: few passes search
+
+        if not LEAST_WIDTH <= settings.band <= MOST_WIDTH:
+            raise UsageError(f"band {settings.band}: must be from {LEAST_WIDTH} to {MOST_WIDTH} lags")
     for dim in (settings.sketch_dim, settings.project):
         if dim is not None:
             check_dimension(dim)

@@ -13,9 +13,6 @@ from ..measures.incremental.incremental_spectra import IncrementalRank
 from ..measures.path_lengths.path_lengths import PathLengths
 from ..measures.path_lengths.tensor_steps import StepsOfTensors
 from ..measures.registry import registered_measure
-from ..measures.search.band_sums import BandSearch
-from ..measures.search.gram_search import GramSearch
-from ..measures.search.history_band import NARROW_WIDTH, WIDTH, BandLayout
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
@@ -108,6 +105,11 @@ class Asked:
         """Where inner products of all pairs of rows are not formed, predictors are searched in a band."""
         if not self.wanted.search:
             return [()]
+        # Deferred: few passes search.
+        from ..measures.search.band_sums import BandSearch
+        from ..measures.search.gram_search import GramSearch
+        from ..measures.search.history_band import NARROW_WIDTH, WIDTH, BandLayout
+
         if isinstance(spectrum, ExactOverRows):
             return [(GramSearch(),)]
         widths = (self.settings.band or WIDTH, NARROW_WIDTH)

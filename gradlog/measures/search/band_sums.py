@@ -18,9 +18,10 @@ from ...results.search_result import PredictorSearch, ScopeSearch
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..path_lengths.path_lengths import PathLengthSums
 from ..spectra.exact_spectrum import is_large
+from . import NAME
 from .band_search import search_band, steps_of
 from .candidates import CONFIDENCE
-from .gram_search import NAME, STEP_SUMS
+from .gram_search import STEP_SUMS
 from .held_out import BLOCKS
 from .history_band import MODEL_BINS, STEPS, TENSOR_BINS, BandLayout, BinnedBand
 

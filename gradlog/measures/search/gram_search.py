@@ -22,6 +22,7 @@ from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..path_lengths.path_lengths import PathLengthSums
 from ..spectra.exact_spectrum import RowGramSums
 from ..spectra.spectrum import NAME as SPECTRUM
+from . import NAME
 from .candidates import CONFIDENCE
 from .held_out import BLOCKS
 from .history_gram import StepProducts
@@ -29,7 +30,6 @@ from .predictor_search import GramScope, search_gram, search_grams
 
 Doubles = NDArray[np.float64]
 
-NAME = "search"
 SEARCHED_TOGETHER = 1 << 21
 """Bytes of small Gram matrices that are searched together."""
 STEP_SUMS = [ENERGY, LAG_PRODUCT, INCREMENT]
