@@ -117,7 +117,7 @@ def test_a_gate_says_the_same_of_every_form(
     known = Vocabulary.of(analysis.settings)
     subjects = [subject for subject in known.subjects() if subject.partition("[")[0] == name]
     if not subjects:  # without a spectrum there is no rank
-        assert QUANTITIES[name].part.of_spectrum
+        assert QUANTITIES[name].section.of_spectrum
         return
     subject = subjects[picks[1] % len(subjects)]
     scopes = (analysis.total, *analysis.tensors)
@@ -337,7 +337,7 @@ def test_the_worst_findings_come_first_by_the_direction(table: dict[str, Quantit
 
 
 def test_the_table_is_of_the_fields_of_results() -> None:
-    """Each stored figure is a field of its part's dataclass, and each field that is a figure stands there."""
+    """Each stored figure is a field of its section's dataclass; each field that is a figure stands there."""
     from gradmf.gradlog import FoundPredictor, RankResult, ScopeResult, SubspaceMeasure, SubspaceWindow
 
     others = {

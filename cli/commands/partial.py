@@ -26,6 +26,7 @@ _ELSEWHERE = {
     "fail_if": _AT_MERGE,
     "search": "",
     "subspace": "",
+    "scratch": ": --scratch goes with whole runs, whose parts are all cut alike",
 }
 """Options that a part has no use for, and why."""
 
@@ -54,8 +55,6 @@ def write_partial_analysis(
     from ..terminal.progress import ProgressBar
     from .batch import Batch
 
-    if resources.scratch is not None:
-        raise click.UsageError("--scratch goes with whole runs: all parts of a run are cut alike.")
     number = gradlog.PartNumber(*part)
     batch = Batch(runs)
     bar = ProgressBar(quiet=shown.quiet, no_color=shown.no_color)

@@ -104,7 +104,7 @@ def _columns_of(
         return None if ends is None else ends[at]
 
     def beside(scope: ScopeResult, _: int, *, name: str) -> Value:
-        value: Value = getattr(quantity.part.find(scope, argument), name, None)
+        value: Value = getattr(quantity.section.find(scope, argument), name, None)
         return value
 
     yield spelled(quantity.name, argument), figure

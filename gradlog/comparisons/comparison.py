@@ -226,7 +226,7 @@ def _scope(
     found = _by_quantity(intervals, specs, rows) if intervals else {}
     changes = []
     for quantity in of_comparisons():
-        if quantity.part.of_spectrum and not (pair[0].spectrum and pair[1].spectrum):
+        if quantity.section.of_spectrum and not (pair[0].spectrum and pair[1].spectrum):
             continue
         for argument in _arguments(quantity, pair, specs):
             values = [_figure(quantity, *side, argument) for side in zip(pair, rows, names, strict=True)]
@@ -248,7 +248,7 @@ def _by_quantity(
     """The intervals of a scope by what they are of. intervals : in the order of `StepIntervals.of`"""
     held = iter(intervals)
     energy = next(held)
-    words = [q.name for q in QUANTITIES.values() if q.part is PREDICTOR and q.by_steps]
+    words = [q.name for q in QUANTITIES.values() if q.section is PREDICTOR and q.by_steps]
     found = {spelled(word, spec): next(held) for spec in specs for word in words}
     return {
         **found,
@@ -262,7 +262,7 @@ def _arguments(
     quantity: Quantity, pair: tuple[ScopeResult, ScopeResult], specs: Sequence[str]
 ) -> Sequence[str]:
     """What is compared of a quantity: of the predictors and epsilons that both runs have."""
-    if quantity.part is PREDICTOR:
+    if quantity.section is PREDICTOR:
         zero = ["zero"] if quantity.of_zero is None else []
         return [*([BEST] if quantity.of_best else []), *zero, *specs]
     if quantity.argument == BY_EPSILON:
@@ -316,7 +316,7 @@ def _plain(
 
 
 def _is_exact(quantity: Quantity, scope: ScopeResult) -> bool:
-    if quantity.part.of_spectrum:
+    if quantity.section.of_spectrum:
         return scope.spectrum is not None and scope.spectrum.method == "exact"
     return not scope.estimated
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import parse_predictor, parse_predictors
-from ..results.quantities import COUNTS, FOUND, PREDICTOR, SCOPE, SPECTRUM, Part, stored_in
+from ..results.quantities import COUNTS, FOUND, PREDICTOR, SCOPE, SPECTRUM, Section, stored_in
 from ..results.result import Analysis, PredictorResult, ScopeResult, SpectrumResult, TensorResult
 from ..results.search_result import FAMILIES, ScopeSearch
 
@@ -100,9 +100,9 @@ def _check_scope(analysis: Analysis, scope: ScopeResult, place: str) -> None:
         _check_spectrum(scope.spectrum, analysis, dimension, f"the spectrum of {place}")
 
 
-def _check_ranges(part: Part, holder: object, place: str) -> None:
+def _check_ranges(section: Section, holder: object, place: str) -> None:
     """Of figures that have no bounds of their own."""
-    for stored, quantity in stored_in(part):
+    for stored, quantity in stored_in(section):
         value: float | None = getattr(holder, stored.name)
         if value is None or quantity.bounds is not None:
             continue

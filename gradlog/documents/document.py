@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Part, stored_in
+from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Section, stored_in
 from ..results.result import (
     Analysis,
     ScopeResult,
@@ -164,11 +164,11 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
     return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
 
 
-def _figures(part: Part, holder: object) -> dict[str, Any]:
+def _figures(section: Section, holder: object) -> dict[str, Any]:
     """The figures that an object holds, with their bounds; then standard errors, where a sketch gave any."""
     document: dict[str, Any] = {}
     errors = {}
-    for stored, _ in stored_in(part):
+    for stored, _ in stored_in(section):
         for name in (stored.name, *stored.ends):
             document[name] = getattr(holder, name)
         if stored.error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..results.projection import Projection
-from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Part, stored_in
+from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Section, stored_in
 from ..results.result import (
     Analysis,
     Cost,
@@ -175,10 +175,10 @@ def _settings(held: Fields) -> Settings:
     return dataclasses.replace(settings, epsilons=tuple(map(float, settings.epsilons)))
 
 
-def _figures(part: Part, held: Fields) -> dict[str, Any]:
-    """The figures that an object of a part holds, by the fields of the part's dataclass."""
+def _figures(section: Section, held: Fields) -> dict[str, Any]:
+    """The figures that an object of a section holds, by the fields of the section's dataclass."""
     found: dict[str, Any] = {}
-    for stored, quantity in stored_in(part):
+    for stored, quantity in stored_in(section):
         whole = quantity.whole
         found[stored.name] = _figure(held, stored.name, whole, null=stored.null, always=stored.always)
         for end in stored.ends:

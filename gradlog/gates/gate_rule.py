@@ -126,7 +126,7 @@ class Vocabulary:
     def subjects(self) -> Iterator[str]:
         """All that a rule can be about, as it is spelled."""
         for name, quantity in of_rules().items():
-            if self.spectrum or not quantity.part.of_spectrum:
+            if self.spectrum or not quantity.section.of_spectrum:
                 best = [BEST] if quantity.of_best else []
                 yield from (spelled(name, argument) for argument in [*best, *self.arguments(quantity)])
 
@@ -159,7 +159,7 @@ class _Parser:
             meant = f" (did you mean {near[0]}?)" if near else ""
             self._fail(f"no quantity '{name}'{meant}; known are {self._listed()}", start)
         quantity = self._quantities[name]
-        if quantity.part.of_spectrum and not self._known.spectrum:
+        if quantity.section.of_spectrum and not self._known.spectrum:
             self._fail(f"without a spectrum there is no {name}: leave --rank none away", start)
         return quantity
 

@@ -45,9 +45,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             with temporary.open("xb") as stream:
                 yield stream
                 stream.flush()
-                os.fsync(
-                    stream.fileno()
-                )  # a machine that stops must not leave the name with half of the bytes
+                # A machine that stops must not leave the name with half of the bytes.
+                os.fsync(stream.fileno())
             if target.exists():
                 temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     except OSError as error:

@@ -1,8 +1,8 @@
 """The quantities of results: what CSV, rules of gates, comparisons, JSON and completion know of each.
 
 QUANTITIES is the one table, in the order of CSV and JSON. A quantity that is added to it, with `add`, is a
-column and can stand in a rule; where it is stored, in a field of its part's dataclass, JSON holds it, and is
-read back from there.
+column and can stand in a rule; where it is stored, in a field of its section's dataclass, JSON holds it, and
+is read back from there.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Read = Callable[[ScopeResult, str, int], Reading]
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """Objects of a result that hold figures of a kind.
 
     argument : what tells the objects of one scope apart, BY_PREDICTOR ...; "" where there is one
@@ -95,7 +95,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stored:
-    """The field of the part's dataclass, and of its object in JSON, that holds a figure.
+    """The field of the section's dataclass, and of its object in JSON, that holds a figure.
 
     null : whether the figure may be unknown; always : whether every document holds the field: where early
     ones lack it, the figure is unknown
@@ -116,11 +116,11 @@ class Quantity:
     """A quantity of a scope, a tensor or the whole model.
 
     name : as columns, rules and comparisons spell it, before the brackets
-    part : what holds it, or what it is made of; decides what stands in the brackets
-    stored, of : where the figure stands, or how it follows from others where its part is there
+    section : what holds it, or what it is made of; decides what stands in the brackets
+    stored, of : where the figure stands, or how it follows from others where its section is there
     read : what is known of it. Without it, the figure is exact; an estimate, by its standard error if it has
     one, where a sketch estimates sums; and anything at all where it is of a spectrum that is not exact
-    missing : why there is no figure, where its part is there
+    missing : why there is no figure, where its section is there
     bounds : certain bounds, or those at the confidence of a spectrum, that columns show as NAME_lower and
     NAME_upper; None where nothing is known
     unit : of its figures; "" for ratios and counts
@@ -129,14 +129,14 @@ class Quantity:
     whole : whether it is a count, and shown as one
     of_zero : its figure of the predictor `zero` in every run; None where that depends on the run
     of_best : whether BEST can stand in its brackets
-    beside : fields of the part that columns show behind it
+    beside : fields of the section that columns show behind it
     column, in_rules, compared : whether CSV has it, whether rules can be about it, whether compare has it
     by_steps : whether comparisons have an interval for it, from how it varies from step to step
     told : its place where names are listed for rules, and in comparisons
     """
 
     name: str
-    part: Part
+    section: Section
     stored: Stored | None = None
     of: Of | None = None
     read: Read | None = None
@@ -162,7 +162,7 @@ class Quantity:
     @property
     def argument(self) -> str:
         """What stands in its brackets; "" where there are none."""
-        return self.part.argument
+        return self.section.argument
 
     @property
     def verdicts(self) -> tuple[str, str]:
@@ -171,7 +171,7 @@ class Quantity:
 
     def figure(self, scope: ScopeResult, argument: str, rows: int) -> float | None:
         """The figure as the result has it; None where there is none. rows : N of the run"""
-        held = self.part.find(scope, argument)
+        held = self.section.find(scope, argument)
         if held is None:
             return None
         if self.of is not None:
@@ -184,14 +184,14 @@ class Quantity:
         """What is known of it for certain. rows : N of the run"""
         if self.read is not None:
             return self.read(scope, argument, rows)
-        held = self.part.find(scope, argument)
+        held = self.section.find(scope, argument)
         if held is None:
-            return Reading.nothing(self.part.why(scope, argument))
+            return Reading.nothing(self.section.why(scope, argument))
         value = self.figure(scope, argument, rows)
         if value is None:
             return Reading.nothing(self.missing(scope))
         spectrum = scope.spectrum
-        if self.part.of_spectrum and spectrum is not None and spectrum.method != "exact":
+        if self.section.of_spectrum and spectrum is not None and spectrum.method != "exact":
             return Reading(value, -math.inf, math.inf, _estimated(spectrum))
         error = getattr(held, self.stored.error) if self.stored and self.stored.error else None
         return _estimate(scope, value, error)
@@ -211,9 +211,9 @@ def spelled(name: str, argument: str) -> str:
     return f"{name}[{argument}]" if argument else name
 
 
-def stored_in(part: Part) -> Iterator[tuple[Stored, Quantity]]:
-    """The figures that objects of a part hold."""
-    return ((q.stored, q) for q in QUANTITIES.values() if q.part is part and q.stored is not None)
+def stored_in(section: Section) -> Iterator[tuple[Stored, Quantity]]:
+    """The figures that objects of a section hold."""
+    return ((q.stored, q) for q in QUANTITIES.values() if q.section is section and q.stored is not None)
 
 
 def of_rules() -> dict[str, Quantity]:
@@ -224,7 +224,7 @@ def of_rules() -> dict[str, Quantity]:
 def of_comparisons() -> list[Quantity]:
     """The quantities that compare has, in its order: sums over steps before spectra."""
     found = (q for q in QUANTITIES.values() if q.compared)
-    return sorted(found, key=lambda q: (q.part.of_spectrum, q.told))
+    return sorted(found, key=lambda q: (q.section.of_spectrum, q.told))
 
 
 def read(name: str, scope: ScopeResult, argument: str, rows: int) -> Reading:
@@ -232,7 +232,7 @@ def read(name: str, scope: ScopeResult, argument: str, rows: int) -> Reading:
     return QUANTITIES[name].reading(scope, argument, rows)
 
 
-# The parts of a result.
+# The sections of a result.
 
 
 def _predictor(scope: ScopeResult, argument: str) -> PredictorResult | None:
@@ -264,12 +264,12 @@ def _measure(scope: ScopeResult, argument: str) -> SubspaceMeasure | None:
     return measure
 
 
-SCOPE = Part("", lambda scope, _: scope, lambda _scope, _: NO_FIGURE)
-PREDICTOR = Part(BY_PREDICTOR, _predictor, _no_predictor)
-SPECTRUM = Part("", lambda scope, _: scope.spectrum, lambda _scope, _: NO_SPECTRUM, of_spectrum=True)
-RANK = Part(BY_EPSILON, _rank, _no_rank, of_spectrum=True)
-SUBSPACE = Part(BY_ROWS, _measure, lambda _scope, _: "it was analyzed without --subspace")
-FOUND = Part(BY_FAMILY, lambda _scope, _: None, lambda _scope, _: "no predictor was searched")
+SCOPE = Section("", lambda scope, _: scope, lambda _scope, _: NO_FIGURE)
+PREDICTOR = Section(BY_PREDICTOR, _predictor, _no_predictor)
+SPECTRUM = Section("", lambda scope, _: scope.spectrum, lambda _scope, _: NO_SPECTRUM, of_spectrum=True)
+RANK = Section(BY_EPSILON, _rank, _no_rank, of_spectrum=True)
+SUBSPACE = Section(BY_ROWS, _measure, lambda _scope, _: "it was analyzed without --subspace")
+FOUND = Section(BY_FAMILY, lambda _scope, _: None, lambda _scope, _: "no predictor was searched")
 """Of the search: a `FoundPredictor` of each family. It lies beside the scopes, in `ScopeSearch`."""
 
 
@@ -432,5 +432,5 @@ for _quantity in (
 ):  # fmt: skip
     add(_quantity)
 
-COUNTS = tuple(q.name for q in QUANTITIES.values() if q.part is SPECTRUM and q.bounds is not None)
+COUNTS = tuple(q.name for q in QUANTITIES.values() if q.section is SPECTRUM and q.bounds is not None)
 """The ways to count the directions of a spectrum, which have bounds of their own."""
