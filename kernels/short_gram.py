@@ -15,8 +15,9 @@ from .c_function import WITHOUT_JIT, c_function
 
 MOST_ROWS = 32
 """Of more rows BLAS is as fast."""
-SPAN_ENTRIES = 4096
-"""Entries that are taken in double precision at a time: they fit the first cache."""
+SPAN_COLUMNS = 384
+"""Columns that are taken in double precision at a time: all rows fit the second cache, and those of which
+products are taken the first."""
 
 
 def short_gram(block: NDArray[np.floating[Any]], row: int, first: int, last: int) -> NDArray[np.float64]:
@@ -30,7 +31,7 @@ def short_gram(block: NDArray[np.floating[Any]], row: int, first: int, last: int
         return np.zeros((0, 0))
     # Four rows are taken at a time: rows of zeros fill the last ones up.
     held = -(-count // 4) * 4
-    values = np.zeros((held, SPAN_ENTRIES // held))
+    values = np.zeros((held, SPAN_COLUMNS))
     gram = np.zeros((held, held))
     if not 0 <= row <= rows or not 0 <= first <= last <= columns or not block.flags.c_contiguous:
         raise ValueError(f"rows from {row} on and columns {first} to {last} of {block.shape}")

@@ -14,23 +14,35 @@ Doubles = NDArray[np.float64]
 
 
 @kernel
-def _products_8(
-    x: Doubles, y: Doubles, a: Doubles, b: Doubles, c: Doubles, d: Doubles
-) -> tuple[float, float, float, float, float, float, float, float]:
-    """Inner products of x and y with a, b, c and d."""
-    xa = xb = xc = xd = ya = yb = yc = yd = 0.0
-    for k in range(x.size):
-        u = x[k]
-        v = y[k]
-        xa += u * a[k]
-        xb += u * b[k]
-        xc += u * c[k]
-        xd += u * d[k]
-        ya += v * a[k]
-        yb += v * b[k]
-        yc += v * c[k]
-        yd += v * d[k]
-    return xa, xb, xc, xd, ya, yb, yc, yd
+def _products_16(
+    left: Doubles, right: Doubles, i: int, j: int, width: int
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Inner products of rows i to i + 3 of `left` with rows j to j + 3 of `right`."""
+    s, t, u, v = left[i, :width], left[i + 1, :width], left[i + 2, :width], left[i + 3, :width]
+    a, b, c, d = right[j, :width], right[j + 1, :width], right[j + 2, :width], right[j + 3, :width]
+    sa = sb = sc = sd = ta = tb = tc = td = ua = ub = uc = ud = va = vb = vc = vd = 0.0
+    for k in range(width):
+        x = a[k]
+        y = b[k]
+        z = c[k]
+        w = d[k]
+        sa += s[k] * x
+        sb += s[k] * y
+        sc += s[k] * z
+        sd += s[k] * w
+        ta += t[k] * x
+        tb += t[k] * y
+        tc += t[k] * z
+        td += t[k] * w
+        ua += u[k] * x
+        ub += u[k] * y
+        uc += u[k] * z
+        ud += u[k] * w
+        va += v[k] * x
+        vb += v[k] * y
+        vc += v[k] * z
+        vd += v[k] * w
+    return (sa, sb, sc, sd), (ta, tb, tc, td), (ua, ub, uc, ud), (va, vb, vc, vd)
 
 
 @kernel
@@ -50,26 +62,12 @@ def add_products(
             source = block[row + i]
             for k in range(width):
                 values[i, k] = source[left + k]
-        for i in range(0, held, 2):
-            x = values[i, :width]
-            y = values[i + 1, :width]
-            for j in range(0, i + 2, 4):
-                xa, xb, xc, xd, ya, yb, yc, yd = _products_8(
-                    x,
-                    y,
-                    values[j, :width],
-                    values[j + 1, :width],
-                    values[j + 2, :width],
-                    values[j + 3, :width],
-                )
-                gram[i, j] += xa
-                gram[i, j + 1] += xb
-                gram[i, j + 2] += xc
-                gram[i, j + 3] += xd
-                gram[i + 1, j] += ya
-                gram[i + 1, j + 1] += yb
-                gram[i + 1, j + 2] += yc
-                gram[i + 1, j + 3] += yd
+        for i in range(0, held, 4):
+            for j in range(0, i + 4, 4):
+                products = _products_16(values, values, i, j, width)
+                for m in range(4):
+                    for n in range(4):
+                        gram[i + m, j + n] += products[m][n]
         left += width
 
 

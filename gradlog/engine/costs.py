@@ -9,10 +9,6 @@ from ..logs.log import Tensor
 from .ranges import Box, ParameterRange, chunk_spans
 
 STARTUP_SECONDS = 0.35
-CHUNK_SECONDS = 3e-5
-"""For each chunk that zarrs decodes, whatever its size."""
-PLAIN_CHUNK_SECONDS = 5e-4
-"""For each chunk that zarr-python decodes."""
 CALL_SECONDS = 4e-4
 """For each box of a tensor that is read."""
 TASK_SECONDS = 2e-4
@@ -54,16 +50,15 @@ def reading_seconds(tensor: Tensor, rows: tuple[int, int], box: Box) -> float:
     """Reading a box of a tensor, each of its chunks once. rows : (first, last + 1) stored rows"""
     tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
     wide = math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
-    each = CHUNK_SECONDS if tensor.fast is not None else PLAIN_CHUNK_SECONDS
     size = float((rows[1] - rows[0]) * math.prod(part.stop - part.start for part in box)) * tensor.entry_bytes
-    return tall * wide * each + size / reading_rate(tensor)
+    return tall * wide * tensor.chunk_seconds + size / reading_rate(tensor)
 
 
 def reading_rate(tensor: Tensor) -> float:
     """Bytes a second, decoded, on both cores."""
     codecs = set(tensor.codecs) - {"bytes", "sharding", "transpose"}
     if not codecs:
-        return RAW_RATE if tensor.fast is not None else CHECKED_RATE
+        return RAW_RATE
     if codecs == {"crc32c"}:
         return CHECKED_RATE
     return DECODE_RATE if codecs <= {"crc32c", "zstd", "blosc", "lz4"} else SLOW_RATE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
 from .store import ZARR_PIPELINE, ZARRS_PIPELINE, Source, decoding_with, open_source, zarrs_is_installed
 from .stored_chunks import take_inventory
+from .uncompressed_chunks import UncompressedChunks
 from .zarr_array import make_array, padded_array
 from .zarr_tensor import ZarrTensor
 
@@ -133,12 +135,12 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
                 series[path] = make_array(place, node)
             except DataError as error:
                 choice.left_out[path] = str(error)
-    if zarrs_is_installed():
-        with decoding_with(ZARRS_PIPELINE):
-            for tensor in tensors:
-                fast = padded_array(tensor.array)
-                if fast is not None:
-                    tensor.trust(fast)
+    zarrs = zarrs_is_installed()
+    with decoding_with(ZARRS_PIPELINE) if zarrs else contextlib.nullcontext():
+        for tensor in tensors:
+            fast = UncompressedChunks.of(tensor.array) or (padded_array(tensor.array) if zarrs else None)
+            if fast is not None:
+                tensor.trust(fast)
     return sorted(tensors, key=lambda tensor: tensor.name), series
 
 

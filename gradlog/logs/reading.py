@@ -1,15 +1,15 @@
 """Read boxes of a tensor's gradients, decoded so that whatever is stored to check them is looked at.
 
-zarr-python decides what can be read. zarrs is faster, and as strict where it decodes chunks whole (or inner
-chunks, where shards hold no checksums): so chunks that are wanted in part, or reach past the array, are read
-whole and cut. What zarrs refuses is read by zarr-python, or refused by it.
+zarr-python decides what can be read. Chunks stored as their entries are come straight from their files. Of
+others zarrs is faster, and as strict where it decodes chunks whole (or inner chunks, where shards hold no
+checksums): so chunks that are wanted in part, or reach past the array, are read whole and cut. What either
+refuses is read by zarr-python, or refused by it.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from ...kernels.bfloat16 import widen_into
 from ..errors import DataError, first_line
 from ..sizes import extents
 from .shard_index import check_chunks
+from .uncompressed_chunks import UncompressedChunks
 
 if TYPE_CHECKING:
     from .entry_types import EntryType
@@ -32,6 +33,8 @@ Box = tuple[slice, ...]
 
 LEAST_ROOM = 16 << 20
 """Bytes of chunks that are decoded at once, whatever memory there is: one chunk at least."""
+CONVERTED_BYTES = 1 << 18
+"""Bytes of rows, read in part, that are converted at once: they stay in the second cache."""
 
 
 class Stored(Protocol):
@@ -50,15 +53,19 @@ class Stored(Protocol):
     @property
     def compute_dtype(self) -> np.dtype[np.floating[Any]]: ...
     @property
+    def entry_bytes(self) -> int: ...
+    @property
     def in_place(self) -> bool: ...
+    @property
+    def read_in_part(self) -> bool: ...
     @property
     def compressed(self) -> bool: ...
     @property
-    def unit(self) -> tuple[int, ...] | None: ...
+    def unit(self) -> tuple[int, ...]: ...
     @property
     def checked_index(self) -> IndexLayout | None: ...
     @property
-    def fast(self) -> zarr.Array[Any] | None: ...
+    def fast(self) -> UncompressedChunks | zarr.Array[Any] | None: ...
     def distrust(self) -> None: ...
 
 
@@ -76,6 +83,12 @@ def read_box(tensor: Stored, rows: tuple[int, int], box: Box, out: NDArray[Any],
     """
     inside = box[:-1] if tensor.entries.reals > 1 else box
     at = tensor.step_axis
+    few = max(1, CONVERTED_BYTES * (rows[1] - rows[0]) // max(1, out.size * tensor.entry_bytes))
+    if not tensor.in_place and tensor.read_in_part and few < rows[1] - rows[0]:
+        for first in range(*rows, few):
+            last = min(first + few, rows[1])
+            read_box(tensor, (first, last), box, out[first - rows[0] : last - rows[0]], room)
+        return
     where = (*inside[:at], slice(*rows), *inside[at:])
     shape = tuple(part.stop - part.start for part in where)
     if tensor.in_place and out.flags.c_contiguous and out.dtype == tensor.array.dtype:
@@ -100,7 +113,10 @@ def _read(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
     room = max(room, LEAST_ROOM)
     if tensor.fast is not None:
         try:
-            _by_zarrs(tensor, tensor.fast, where, out, room)
+            if isinstance(tensor.fast, UncompressedChunks):
+                tensor.fast.read(where, out)
+            else:
+                _by_zarrs(tensor, tensor.fast, where, out, room)
             return
         except MemoryError:
             raise
@@ -116,10 +132,6 @@ def _read(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
 
 def _by_zarrs(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
     unit = tensor.unit
-    if unit is None:
-        _check_sizes(tensor, where)
-        _select(padded, where, out)
-        return
     if tensor.checked_index is not None:
         check_chunks(tensor.array, tensor.checked_index, where)
     first, last = where[0].start, where[0].stop
@@ -138,7 +150,6 @@ def _by_zarrs(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDArray[
 
 def _whole_and_cut(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDArray[Any], room: int) -> None:
     """Decode whole units, as many at once as there is room for, and copy what is wanted of them."""
-    assert tensor.unit is not None
     entry = 3 * tensor.array.dtype.itemsize  # as stored, decoded, and to be cut
     for batch in _batches(where, tensor.unit, entry, room):
         whole = _scratch("whole", [part.stop - part.start for part in batch], tensor.array.dtype)
@@ -207,30 +218,6 @@ def _common(one: Box, other: Box) -> Box:
 def _within(inner: Box, outer: Box) -> Box:
     """A box, counted from where another begins."""
     return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
-
-
-def _check_sizes(tensor: Stored, where: Box) -> None:
-    """Raise ValueError for a chunk, stored as it is, of another size: what follows a gap would be shifted.
-
-    Of chunks that are read whole zarrs finds it out.
-    """
-    array = tensor.array
-    if all(
-        w.start % c == 0 and (w.stop % c == 0 or w.stop == e == c)
-        for w, c, e in zip(where, array.chunks, array.shape, strict=True)
-    ):
-        return
-    size = math.prod(array.chunks) * array.dtype.itemsize
-    root = os.path.join(array.store_path.store.root, array.store_path.path)  # type: ignore[attr-defined] # noqa: PTH118
-    encode = array.metadata.encode_chunk_key
-    spans = [range(w.start // c, -(-w.stop // c)) for w, c in zip(where, array.chunks, strict=True)]
-    for chunk in itertools.product(*spans):
-        try:
-            found = os.stat(f"{root}/{encode(chunk)}").st_size  # noqa: PTH116 (fast)
-        except FileNotFoundError:
-            continue  # reads as the fill value
-        if found != size:
-            raise ValueError(f"it has {found} bytes, not {size}")
 
 
 def _fault(tensor: Stored, where: Box, error: Exception) -> DataError:

@@ -295,9 +295,9 @@ class ScratchTensor(Tensor):
         return True
 
     @property
-    def fast(self) -> object:
-        """Not None: reading a piece of a chunk takes none of Python's time."""
-        return self.scratch
+    def chunk_seconds(self) -> float:
+        """Next to nothing: a file that is open."""
+        return 2e-6
 
     @property
     def reader(self) -> str:

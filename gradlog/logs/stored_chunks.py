@@ -41,7 +41,7 @@ def take_inventory(
     shards, chunk = array.shards, array.chunks  # each is worked out when it is asked for
     expected = math.prod(grid_shape(shape, chunk))
     grid = itertools.product(*map(range, grid_shape(shape, shards or chunk)))
-    encode = _encoder(array)
+    encode = chunk_keys(array)
     total = None
     try:
         store = array.store_path.store
@@ -70,8 +70,8 @@ def take_inventory(
     return ChunkInventory(expected, tuple(sorted(absent)), total, axis, height, across)
 
 
-def _encoder(array: zarr.Array[Any]) -> Callable[[tuple[int, ...]], str]:
-    """The key of a chunk, as of `encode_chunk_key`, which asks for the rules anew for each one."""
+def chunk_keys(array: zarr.Array[Any]) -> Callable[[tuple[int, ...]], str]:
+    """Keys of chunks by their coordinates: `encode_chunk_key` asks for the rules anew for each one."""
     encode = array.metadata.encode_chunk_key
     text = re.sub(r"0(?=\D|$)", "%d", encode((0,) * array.ndim).replace("%", "%%"))
     tried = tuple(range(11, 11 + array.ndim))
