@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from ar1 import ar1
 
 from conftest import write_store
 from gradmf import gradlog
@@ -70,7 +71,7 @@ def test_tables_of_the_samples(pair: str, width: int) -> None:
     table = drawn(pair, width)
     assert table == (TABLES / f"compare-{pair}-{width}.txt").read_text()
     assert max(map(len, table.splitlines())) <= width
-    assert len(table.splitlines()) <= 48, "more than a screen"
+    assert len(table.splitlines()) <= 52, "more than a screen"
 
 
 def test_words_say_which_run_is_more_predictable(run: Any) -> None:
@@ -102,7 +103,25 @@ def test_a_smaller_loss_is_no_prediction(run: Any, tmp_path: Path) -> None:
     assert out.count("more predictable") == 1, "in the note alone"
     out = run("compare", a, b, *only).out
     assert "Of 2 tensors, more predictable: B in 1, most in y (/" in out
-    assert "; predictable in neither run: 1." in out
+    assert (
+        "; predictable in neither run: 1 (chance would call 0.1 one by one, by Benjamini-Hochberg 5% of"
+        in out
+    )
+
+
+def test_where_few_rows_carry_the_energy_nothing_is_said(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    spiky = rng.standard_normal((100, 2, 8))
+    spiky[40, 1] *= 100
+    paths = [write_store(tmp_path / f"{n}.zarr", {"x": spiky[:, side]}) for side, n in enumerate("ab")]
+    ran = run("compare", *paths, "--rank", "none", "--fail-if", "kappa[best] worse")
+    assert ran.code == 3
+    assert "cannot be decided" in ran.err
+    assert "fewer than 20 rows carry the energy" in ran.err
+    assert "Whether that is noise cannot be said: fewer than 20 rows carry the energy." in ran.out
+    rows = [line for line in ran.out.splitlines() if line.startswith(("kappa[", "path_length[", "grad_norm"))]
+    assert len(rows) >= 7
+    assert all(line.split()[-1] == "-" for line in rows)
 
 
 def test_noise_is_called_noise(run: Any, tmp_path: Path) -> None:
@@ -136,7 +155,7 @@ def test_formats(run: Any) -> None:
         assert row["scope"] == "total"
         assert float(row["baseline_value"]) == held["baseline"]
         assert float(row["relative"]) == held["relative"]
-        assert row["verdict"] == held["verdict"]
+        assert row["verdict"] == (held["verdict"] or "")
         lower, upper = held["interval"] or ("", "")
         assert (row["lower"], row["upper"]) == (str(lower), str(upper))
     assert documents["markdown"].out.startswith("## B against A")
@@ -190,7 +209,8 @@ def test_results_and_paths_come_mixed_on_stdin(run: Any) -> None:
 
     def compared(stdin: str) -> tuple[int, list[str], list[str]]:
         ran = run("compare", "-", *shown, stdin=stdin)
-        return ran.code, sorted(set(ran.out.splitlines()[1:])), ran.err.splitlines()
+        told = [line for line in ran.err.splitlines() if "5 training steps apart" not in line]
+        return ran.code, sorted(set(ran.out.splitlines()[1:])), told
 
     assert compared(f"{CHARLM}\n{lines}") == (0, [f"{CHARLM},{GD}", f"{CHARLM},{SGD}"], [])
     assert compared(f"{lines}\n{CHARLM}\n") == (0, [f"{GD},{CHARLM}", f"{GD},{SGD}"], [])
@@ -457,15 +477,21 @@ def test_many_tensors_are_counted(run: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     paths = []
     for name in ("a", "b"):
-        noise = {f"layer.{i:02d}": rng.standard_normal((60, 4)) for i in range(14)}
+        noise = {f"layer.{i:02d}": rng.standard_normal((200, 4)) for i in range(14)}
         if name == "b":
-            noise["layer.07"] = np.cumsum(noise["layer.07"], axis=0)
+            noise["layer.07"] = ar1(rng, 200, 4, 0.8)
         paths.append(write_store(tmp_path / f"{name}.zarr", noise))
     out = run("compare", *paths, "--rank", "none").out
     lines = out.split("Best kappa of 14 tensors, by change\n")[1].splitlines()
     assert lines[1].startswith("layer.07")
     assert "better" in lines[1]
-    assert lines[11].startswith("and 4 more: ")
+    assert lines[11].startswith("and 4 more: 4 ~; verdicts over all tensors by Benjamini-Hochberg")
+    assert "Of 14 tensors, more predictable: B in 1, most in layer.07" in out
+    assert "One run is one seed" in out
+    out = run("compare", *paths, "--rank", "none", "--exclude", "*.07").out
+    assert "(chance would call 0.65 one by one, by Benjamini-Hochberg 5% of those called)" in out
+    assert "more predictable: " not in out.split("Best kappa of 13 tensors")[1]
+    assert "most in" not in out
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ def change_text(change: Change) -> str:
 
 
 def interval_text(change: Change) -> str:
-    """Both ends in the unit of the change itself, such as ``+1.2 to +5.3%``; ``exact`` where it is a fact."""
+    """Both ends in the unit of the change itself, such as ``+1.2 to +5.3%``; ``exact`` of equal figures."""
     if change.interval is None or change.relative is None:
-        return "exact" if change.basis == "exact" else NOTHING
+        return "exact" if change.basis == "exact" else "no interval" if change.why else NOTHING
     return ends_text(*change.interval, change.relative)
 
 

@@ -87,11 +87,17 @@ def _notes(comparison: Comparison, number: int) -> str:
         notes.append(f"best: {which}")
     notes.append("better: more predictable (lower kappa)")
     notes.append("~: within noise")
-    if any(change.verdict == "differs" for change in comparison.total.changes):
-        notes.append("differs: in these rows, noise unknown")
     if any("x" in change_text(c) or "/" in change_text(c) for c in comparison.total.changes):
         notes.append("x12: 12 times, /12: a 12th")
+    if not comparison.no_interval[0]:
+        notes += _reasons(comparison.total)
     return "; ".join(notes)
+
+
+def _reasons(scope: ScopeComparison) -> list[str]:
+    """Why some quantities have no interval."""
+    found = dict.fromkeys(change.why for change in scope.changes if change.why and change.verdict is None)
+    return [f"no interval: {', '.join(found)}"] if found else []
 
 
 def _tensors(comparison: Comparison, number: int) -> Table:
@@ -119,7 +125,10 @@ def _tensors(comparison: Comparison, number: int) -> Table:
         columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
     columns.append((Column("norm change", yields=4), [_beyond_noise(c) for c in norms]))
     noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
-    return Table.of(f"Best kappa of {noun}, by change", columns, note=_rest(rest))
+    notes = [_rest(rest)] if rest else []
+    if len(comparison.tensors) > 1 and not comparison.no_interval[1]:
+        notes.append("verdicts over all tensors by Benjamini-Hochberg, intervals of each alone")
+    return Table.of(f"Best kappa of {noun}, by change", columns, note="; ".join(notes))
 
 
 def _beyond_noise(change: Change | None) -> str:
@@ -135,8 +144,6 @@ def _weight(scope: ScopeComparison) -> tuple[bool, float]:
 
 
 def _rest(scopes: Sequence[ScopeComparison]) -> str:
-    if not scopes:
-        return ""
     verdicts: Counter[str] = Counter()
     for scope in scopes:
         change = scope.change(HEADLINE)

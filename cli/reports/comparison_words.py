@@ -37,6 +37,8 @@ def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
             f"{a} has {counted(rows[0], 'row')} and {b} {count(rows[1])}: path lengths and ranks grow "
             "with rows; compare kappas."
         )
+    if not comparison.no_interval[0]:
+        lines.append("One run is one seed: other seeds may differ more than steps do.")
     return tuple(lines)
 
 
@@ -75,24 +77,36 @@ def _in_tensors(comparison: Comparison, a: str, b: str) -> str:
             name, most = max(moved, key=lambda item: abs(math.log1p(item[1].relative or 0.0)))
             told.append((len(moved), f"{run} in {len(moved)}, most in {name} ({change_text(most)})"))
     total = counted(len(changes), "tensor")
+    chance = _by_chance(comparison, sum(change.p is not None for _, change in changes))
     if not able:
         return f"Predictable in neither run: each of {total}."
     calm = sum(change.verdict == "~" for _, change in able)
     if calm == len(changes):
-        return f"Within noise in each of {total}."
+        return f"Within noise in each of {total}{chance}."
     words = [text for _, text in sorted(told, reverse=True)]
     words[:1] = [f"more predictable: {text}" for text in words[:1]]
     words += [f"within noise in {calm}"] * (calm > 0)
     neither = len(changes) - len(able)
     words += [f"predictable in neither run: {neither}"] * (neither > 0)
-    return f"Of {total}, {'; '.join(words)}."
+    return f"Of {total}, {'; '.join(words)}{chance}."
+
+
+def _by_chance(comparison: Comparison, judged: int) -> str:
+    """How many of the tensors noise alone would call, and what is done about it."""
+    if judged < 2:
+        return ""
+    level = 1 - comparison.confidence
+    return (
+        f" (chance would call {level * judged:.2g} one by one, by Benjamini-Hochberg {100 * level:.3g}% of "
+        "those called)"
+    )
 
 
 def _noise(comparison: Comparison, change: Change) -> str:
     if comparison.no_interval[0]:
         return f"Whether that is noise cannot be said: {comparison.no_interval[0]}."
     if change.verdict is None:
-        return "Whether that is noise cannot be said: too few steps have gradients."
+        return f"Whether that is noise cannot be said: {change.why or 'too few steps have gradients'}."
     if change.relative == 0:
         return "There is no difference to explain."
     level = f"{100 * comparison.confidence:g}%"

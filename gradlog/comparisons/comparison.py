@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from ..results.quantities import (
     of_comparisons,
     spelled,
 )
+from ..results.reasons import ALL_ZERO
 from ..results.result import Analysis, LogWarning, ScopeResult
 from ..sizes import SCALAR, extents
+from ..statistics.multiple_testing import benjamini_hochberg
 from ..statistics.step_intervals import LogInterval, Scope, StepIntervals
 
 if TYPE_CHECKING:
@@ -36,8 +39,8 @@ MOST_NAMES = 4
 """How many tensors a warning names."""
 
 NO_CHANGE = "~"
-DIFFERS = "differs"
-"""The figures of these rows differ; other rows might not: there is no interval."""
+RANKS_UNKNOWN = "one run does not tell how far off ranks are"
+NO_STEPS = "it is no sum over steps"
 STEPS, EXACT, BOUNDS = "steps", "exact", "bounds"
 
 
@@ -50,10 +53,12 @@ class Change:
     absolute : value - baseline; relative : value / baseline - 1, None where the baseline is 0
     interval : of `relative`, at the comparison's confidence; None where there is none
     basis : what the verdict rests on: "steps" (the interval comes from how figures vary from step to step),
-    "exact" (the figure is a fact of the rows, without any interval), "bounds" (of ranks); None without
+    "exact" (the figures are equal, whatever noise there is), "bounds" (of ranks, where they are not known
+    exactly; there is no verdict then); None without
     verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for path
-    lengths and norms, "~" where there may be no change; "differs" for ranks, which say nothing about noise;
-    None where that cannot be said
+    lengths and norms, "~" where there may be no change; None where that cannot be said
+    p : chance of so large a difference where there is none, two-sided, by this figure alone; None without
+    why : why there is no interval, or none that holds noise; "" where there is one
     """
 
     quantity: str
@@ -64,11 +69,23 @@ class Change:
     interval: tuple[float, float] | None
     basis: str | None
     verdict: str | None
+    p: float | None = None
+    why: str = ""
 
     @property
     def significant(self) -> bool:
         """Whether the change is more than noise."""
-        return self.verdict not in (None, NO_CHANGE, DIFFERS)
+        return self.verdict not in (None, NO_CHANGE)
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the interval of this figure alone leaves no change out."""
+        return (
+            self.basis == STEPS
+            and self.interval is not None
+            and not self.interval[0] <= 0 <= self.interval[1]
+            and abs(self.relative or 0.0) > NEGLIGIBLE
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,8 @@ class ScopeComparison:
 class Comparison:
     """A run against the baseline.
 
-    tensors : those of the same name, in the baseline's order
+    tensors : those of the same name, in the baseline's order; their verdicts on a quantity are held to
+    Benjamini and Hochberg's procedure over all of them, at 1 - `confidence`; intervals are each tensor's own
     only_baseline, only_run : names of tensors that the other run lacks
     relation : how the runs move relative to each other, where it was asked for (see `relate`)
     no_interval : for the whole model and for tensors, why their sums over steps come without interval; ""
@@ -132,7 +150,8 @@ def compare(
         the same fractions of training, in both
     confidence : of intervals, 0.5 <= confidence < 1
 
-    Raises UsageError for parameters outside their ranges, and for runs with no predictor in common.
+    Raises UsageError for parameters outside their ranges, for runs with no predictor in common, and where the
+    same training steps are to be compared and runs span others.
     """
     check_comparison(align, confidence)
     specs = [p.predictor for p in baseline.total.predictors]
@@ -151,7 +170,7 @@ def compare(
         for tensors, picked, pair in zip([None, *pairs], best, scopes, strict=True)
     ]
     missing = _no_interval(baseline, run, specs)
-    intervals: list[list[LogInterval | None]] = [[] for _ in scopes]
+    intervals: list[list[LogInterval | str]] = [[] for _ in scopes]
     if not missing[0]:
         of_steps = StepIntervals((baseline, run), specs, align=align, confidence=confidence)
         if not of_steps.enough:
@@ -164,11 +183,14 @@ def compare(
                 intervals = [of_steps.of(scope) for scope in (wanted[:1] if missing[1] else wanted)]
                 intervals += [[]] * (len(scopes) - len(intervals))
     compared = [
-        _scope(name, pair, (picked[0], picked[1]), specs, (baseline.run.rows, run.run.rows), found)
+        _scope(
+            name, pair, (picked[0], picked[1]), specs, (baseline.run.rows, run.run.rows),
+            found or missing[name is not None],
+        )
         for name, pair, picked, found in zip(
             [None, *(baseline.tensors[a].name for a, _ in pairs)], scopes, best, intervals, strict=True
         )
-    ]
+    ]  # fmt: skip
     return Comparison(
         version=run.version,
         baseline=baseline,
@@ -176,7 +198,7 @@ def compare(
         confidence=confidence,
         align=align,
         total=compared[0],
-        tensors=tuple(compared[1:]),
+        tensors=_called_among_many(compared[1:], 1 - confidence),
         only_baseline=tuple(t.name for t in baseline.tensors if t.name not in places),
         only_run=tuple(t.name for t in run.tensors if t.name not in names),
         no_interval=missing,
@@ -213,17 +235,37 @@ def _no_interval(baseline: Analysis, run: Analysis, specs: Sequence[str]) -> tup
     return "", ""
 
 
+def _called_among_many(scopes: Sequence[ScopeComparison], level: float) -> tuple[ScopeComparison, ...]:
+    """Tensors, with the verdicts of each quantity that are left by Benjamini and Hochberg's procedure."""
+    changes = [list(scope.changes) for scope in scopes]
+    places: dict[str, list[tuple[int, int]]] = {}
+    for row, of_scope in enumerate(changes):
+        for at, change in enumerate(of_scope):
+            if change.p is not None:
+                places.setdefault(change.quantity, []).append((row, at))
+    for found in places.values():
+        called = benjamini_hochberg(np.array([changes[row][at].p for row, at in found]), level)
+        for (row, at), kept in zip(found, called.tolist(), strict=True):
+            if not kept:
+                changes[row][at] = dataclasses.replace(changes[row][at], verdict=NO_CHANGE)
+    return tuple(
+        dataclasses.replace(scope, changes=tuple(of_scope))
+        for scope, of_scope in zip(scopes, changes, strict=True)
+    )
+
+
 def _scope(
     name: str | None,
     pair: tuple[ScopeResult, ScopeResult],
     best: tuple[int | None, int | None],
     specs: Sequence[str],
     rows: tuple[int, int],
-    intervals: Sequence[LogInterval | None],
+    intervals: Sequence[LogInterval | str] | str,
 ) -> ScopeComparison:
-    """intervals : in the order of `StepIntervals.of`, or empty"""
+    """intervals : in the order of `StepIntervals.of`; or why there are none"""
     names = [None if at is None else specs[at] for at in best]
-    found = _by_quantity(intervals, specs, rows) if intervals else {}
+    found = {} if isinstance(intervals, str) else _by_quantity(intervals, specs, rows)
+    none = intervals if isinstance(intervals, str) else ""
     changes = []
     for quantity in of_comparisons():
         if quantity.section.of_spectrum and not (pair[0].spectrum and pair[1].spectrum):
@@ -232,8 +274,7 @@ def _scope(
             values = [_figure(quantity, *side, argument) for side in zip(pair, rows, names, strict=True)]
             subject = spelled(quantity.name, argument)
             if quantity.by_steps:
-                interval = found.get(subject) if argument != BEST or None not in best else None
-                changes.append(_summed(subject, quantity, values[0], values[1], interval))
+                changes.append(_summed(subject, quantity, values[0], values[1], found.get(subject, none)))
             elif quantity.stored is not None and quantity.stored.ends:
                 changes.append(_bounded(subject, quantity, argument, pair, values[0], values[1]))
             else:
@@ -243,8 +284,8 @@ def _scope(
 
 
 def _by_quantity(
-    intervals: Sequence[LogInterval | None], specs: Sequence[str], rows: tuple[int, int]
-) -> dict[str, LogInterval | None]:
+    intervals: Sequence[LogInterval | str], specs: Sequence[str], rows: tuple[int, int]
+) -> dict[str, LogInterval | str]:
     """The intervals of a scope by what they are of. intervals : in the order of `StepIntervals.of`"""
     held = iter(intervals)
     energy = next(held)
@@ -252,9 +293,9 @@ def _by_quantity(
     found = {spelled(word, spec): next(held) for spec in specs for word in words}
     return {
         **found,
-        spelled("kappa", BEST): next(held, None),
+        spelled("kappa", BEST): next(held, ALL_ZERO),
         spelled("path_length", "zero"): energy,
-        "grad_norm": None if energy is None else energy.root(rows[0] / rows[1]),
+        "grad_norm": energy if isinstance(energy, str) else energy.root(rows[0] / rows[1]),
     }
 
 
@@ -288,18 +329,25 @@ def _summed(
     quantity: Quantity,
     baseline: float | None,
     value: float | None,
-    found: LogInterval | None,
+    found: LogInterval | str,
 ) -> Change:
-    """The change of a quantity made of sums over steps."""
-    interval = basis = verdict = None
-    if found is not None and baseline and value:
-        interval, basis = (_ratio_change(found.lower), _ratio_change(found.upper)), STEPS
-        noise = found.lower <= 0 <= found.upper or abs(value - baseline) <= NEGLIGIBLE * abs(baseline)
-        lower_word, higher_word = quantity.verdicts
-        verdict = NO_CHANGE if noise else lower_word if value < baseline else higher_word
-    elif baseline is not None and baseline == value:
-        verdict, basis = NO_CHANGE, EXACT
-    return _change(subject, baseline, value, interval, basis, verdict)
+    """The change of a quantity made of sums over steps. found : or why there is no interval"""
+    if isinstance(found, str) or not baseline or not value:
+        why = found if isinstance(found, str) else ""
+        return _without_interval(subject, baseline, value, why)
+    interval = _ratio_change(found.lower), _ratio_change(found.upper)
+    change = dataclasses.replace(_change(subject, baseline, value), interval=interval, basis=STEPS, p=found.p)
+    lower_word, higher_word = quantity.verdicts
+    word = lower_word if value < baseline else higher_word
+    return dataclasses.replace(change, verdict=word if change.beyond_noise else NO_CHANGE)
+
+
+def _without_interval(subject: str, baseline: float | None, value: float | None, why: str) -> Change:
+    """Figures that are equal do not differ, whatever noise there is; of others nothing can be said."""
+    change = _change(subject, baseline, value)
+    if baseline is not None and baseline == value:
+        return dataclasses.replace(change, basis=EXACT, verdict=NO_CHANGE, why=why)
+    return dataclasses.replace(change, why=why)
 
 
 def _plain(
@@ -309,10 +357,11 @@ def _plain(
     baseline: float | None,
     value: float | None,
 ) -> Change:
-    """The change of a quantity that has no interval, such as the effective rank: a fact of exact figures."""
-    exact = baseline is not None and value is not None and all(_is_exact(quantity, side) for side in pair)
-    verdict = _compared(baseline, value) if exact else None
-    return _change(subject, baseline, value, None, EXACT if exact else None, verdict)
+    """The change of a quantity that steps say nothing of, such as the effective rank."""
+    why = RANKS_UNKNOWN if quantity.section.of_spectrum else NO_STEPS
+    if all(_is_exact(quantity, side) for side in pair):
+        return _without_interval(subject, baseline, value, why)
+    return dataclasses.replace(_change(subject, baseline, value), why=why)
 
 
 def _is_exact(quantity: Quantity, scope: ScopeResult) -> bool:
@@ -336,36 +385,18 @@ def _bounded(
     assert b is not None
     sure = all(side.spectrum is not None and side.spectrum.confidence == 1.0 for side in pair)
     if sure and a[0] == a[1] and b[0] == b[1]:
-        return _change(subject, baseline, value, None, EXACT, _compared(baseline, value))
-    interval = None
-    if a[0] > 0:
-        interval = (b[0] / a[1] - 1, b[1] / a[0] - 1)
-    # Bounds that overlap say neither that ranks differ nor that they are equal.
-    verdict = DIFFERS if b[0] > a[1] or b[1] < a[0] else None
-    return _change(subject, baseline, value, interval, BOUNDS, verdict)
+        return _without_interval(subject, baseline, value, RANKS_UNKNOWN)
+    interval = (b[0] / a[1] - 1, b[1] / a[0] - 1) if a[0] > 0 else None
+    change = _change(subject, baseline, value)
+    return dataclasses.replace(change, interval=interval, basis=BOUNDS, why=RANKS_UNKNOWN)
 
 
-def _compared(baseline: float | None, value: float | None) -> str | None:
-    if baseline is None or value is None:
-        return None
-    if abs(value - baseline) <= NEGLIGIBLE * abs(baseline):
-        return NO_CHANGE
-    return DIFFERS
-
-
-def _change(
-    quantity: str,
-    baseline: float | None,
-    value: float | None,
-    interval: tuple[float, float] | None,
-    basis: str | None,
-    verdict: str | None,
-) -> Change:
+def _change(quantity: str, baseline: float | None, value: float | None) -> Change:
     absolute = relative = None
     if baseline is not None and value is not None:
         absolute = value - baseline
         relative = absolute / baseline if baseline else 0.0 if value == baseline else None
-    return Change(quantity, baseline, value, absolute, relative, interval, basis, verdict)
+    return Change(quantity, baseline, value, absolute, relative, None, None, None)
 
 
 def _ratio_change(logarithm: float) -> float:

@@ -6,12 +6,15 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from ..gates.gate_rule import Limit, Rule, Vocabulary
 from ..gates.gates import Finding, Violation, change, compare, judge, read_quantity, worst_first
 from ..results.quantities import BEST, BETTER, HIGHER, LOWER, QUANTITIES, WORSE, Reading, of_comparisons
 from ..results.reasons import ALL_ZERO
 from ..results.result import ScopeResult, Settings
-from .comparison import Change, Comparison, ScopeComparison
+from ..statistics.multiple_testing import holm
+from .comparison import NO_CHANGE, Change, Comparison, ScopeComparison
 
 JUDGED = tuple(quantity.name for quantity in of_comparisons() if quantity.by_steps)
 """Quantities that a comparison has a verdict on: those with an interval."""
@@ -30,10 +33,14 @@ def comparison_vocabulary(settings: Sequence[Settings]) -> Vocabulary:
 
 
 def judge_comparison(comparison: Comparison, rules: Iterable[Rule]) -> tuple[Violation, ...]:
-    """The rules that the run violates, in their order. Plain limits are about the run alone."""
+    """The rules that the run violates, in their order. Plain limits are about the run alone.
+
+    Where a verdict is asked of many tensors, Holm's procedure keeps the chance that any of them is called by
+    noise alone at 1 - the comparison's confidence.
+    """
     found: list[Violation] = []
     for rule in rules:
-        if isinstance(rule.condition, Limit) and rule.condition.kind == "value":
+        if isinstance(rule.condition, Limit) and rule.condition.of_run:
             found += judge(comparison.run, [rule])
         else:
             found += _judge(comparison, rule)
@@ -51,16 +58,30 @@ def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
         findings = _unmatched(comparison, pattern)
         if not scopes and not findings:
             return [Violation(run, rule, (), tuple(scope.name or "" for scope in comparison.tensors))]
-    for scope in scopes:
-        if isinstance(rule.condition, Limit):
-            finding = _against_limit(comparison, scope, rule, rule.condition)
-        else:
-            finding = _against_verdict(comparison, scope, rule, rule.condition)
-        if finding is not None:
-            findings.append(finding)
+    if isinstance(rule.condition, Limit):
+        limit = rule.condition
+        judged = [_against_limit(comparison, scope, rule, limit) for scope in scopes]
+    else:
+        word, changes = rule.condition, [scope.change(rule.subject) for scope in scopes]
+        if pattern is not None:
+            changes = _called_among_many(changes, rule, 1 - comparison.confidence)
+        judged = [_against_verdict(*found, rule, word) for found in zip(scopes, changes, strict=True)]
+    findings += [finding for finding in judged if finding is not None]
     if not findings:
         return []
     return [Violation(run, rule, worst_first(findings, rule))]
+
+
+def _called_among_many(changes: Sequence[Change | None], rule: Rule, level: float) -> list[Change | None]:
+    """Changes of the tensors that a rule is about, with the verdicts that Holm's procedure leaves."""
+    found = list(changes)
+    judged = [(at, each, each.p) for at, each in enumerate(changes) if each and each.p is not None]
+    called = holm(np.array([p for _, _, p in judged]), level).tolist()
+    for (at, each, _), kept in zip(judged, called, strict=True):
+        sure = kept and each.beyond_noise
+        word = QUANTITIES[rule.quantity].verdicts[(each.relative or 0.0) > 0] if sure else NO_CHANGE
+        found[at] = dataclasses.replace(each, verdict=word)
+    return found
 
 
 def _unmatched(comparison: Comparison, pattern: str) -> list[Finding]:
@@ -106,8 +127,7 @@ def _scope(total: ScopeResult, tensors: Sequence[ScopeResult], name: str | None)
     return next(tensor for tensor in tensors if getattr(tensor, "name", None) == name)
 
 
-def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule, word: str) -> Finding | None:
-    found = scope.change(rule.subject)
+def _against_verdict(scope: ScopeComparison, found: Change | None, rule: Rule, word: str) -> Finding | None:
     if found is None:
         return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
     if found.baseline is None or found.value is None:
@@ -116,12 +136,12 @@ def _against_verdict(comparison: Comparison, scope: ScopeComparison, rule: Rule,
         if found.verdict not in _verdicts(rule.quantity, word):
             return None
         return Finding(scope.name, _relative(found, ""), True, found.baseline, found.value)
-    doubt = comparison.no_interval[scope.name is not None] or "there is no interval to judge by"
+    doubt = found.why or "there is no interval to judge by"
     return Finding(scope.name, _relative(found, doubt), False, found.baseline, found.value)
 
 
 def _verdicts(quantity: str, word: str) -> set[str]:
-    """The verdicts that make a word true of a quantity; what differs without a verdict is no change."""
+    """The verdicts that make a word true of a quantity."""
     lower, higher = QUANTITIES[quantity].verdicts
     return {WORSE: {WORSE}, BETTER: {BETTER}, HIGHER: {higher}, LOWER: {lower}}.get(word, {lower, higher})
 

@@ -1,11 +1,10 @@
 """Variance of sums over steps that resemble their neighbours, and how well it is known.
 
 Row by row, a figure's influences x_t hang together, so that the variance of their sum is not the sum of their
-variances. Most of that dependence is taken out first: x_t and the sums it is made of are regressed on the
-sums of the row before (prewhitening by a vector autoregression of order 1, Andrews and Monahan 1992). What
-is left, y_t, adds up to the same but for its ends, and nearly without correlation: for gradients that follow
-an AR(1) process exactly without. What correlation is left is counted by the flat-top window of Politis and
-Romano (1995), whose width follows from the autocorrelation of y_t (Politis and White 2004).
+variances. Products x_t x_{t+k} are counted with the flat-top window of Politis and Romano (1995), whose width
+follows from the autocorrelation of x_t (Politis and White 2004). That holds where influences shrink, grow or
+burst on the way, as products carry the scale of their own rows; a regression on rows before (prewhitening)
+takes such changes of scale for memory.
 """
 
 from __future__ import annotations
@@ -21,61 +20,29 @@ LEAST_BINS = 24
 """Fewer bins tell nothing about how they vary."""
 LEAST_LAGS = 3
 """Lags that are always counted in full."""
-LEAST_FREEDOM = 4.0
-MOST_MEMORY = 0.97
-"""Largest modulus of the autoregression's eigenvalues: nearer to 1, a trend cannot be told from chance."""
-RIDGE = 1e-6
-"""Of the regression, beside sums of unit variance: where they are proportional to each other."""
+LEAST_FREEDOM = 2.0
 LEAST_SHARE = 0.1
 """Of the uncorrelated variance: below, a windowed estimate says more about its own error."""
 
 
-def long_run_variance(influence: Doubles, states: Doubles, lags: Doubles) -> tuple[Doubles, Doubles]:
+def long_run_variance(influence: Doubles, lags: Doubles) -> tuple[Doubles, Doubles]:
     """Variances (Q,) of the sums of Q series, and degrees of freedom (Q,) that they are known with.
 
+    Where few of the bins carry the variance, it is known as from these few alone: (sum x^2)^2 / sum x^4
+    bins, as of Satterthwaite's formula.
+
     influence : (Q, n) float64, what each bin adds to a figure, to first order
-    states : (Q, n, k) float64, the sums of each bin that foretell the next ones' influence
-    lags : (Q,), bins beyond which no correlation is left by construction, as for a mean of so many
+    lags : (Q,), bins over which correlation is counted in full whatever is seen of it
     """
     scale = np.abs(influence).max(axis=1, keepdims=True)
     scaled = np.divide(influence, scale, out=np.zeros_like(influence), where=scale > 0)
     scaled = scaled - scaled.mean(axis=1, keepdims=True)
-    white, regressors = _whitened(scaled, _standardized(states))
-    variance, freedom = flat_top_variance(white, lags)
-    # As many degrees of freedom as of bins are lost to the regression's coefficients, in both runs of it.
+    variance, freedom = flat_top_variance(scaled, lags)
     n = influence.shape[1]
-    variance *= n * (1 + 2 * regressors / n)
-    plain = scaled.var(axis=1)
-    # How far the regression inflates the variance rests on coefficients that are known to 1 / sqrt(n).
-    grown = np.divide(variance, plain * n, out=np.ones_like(plain), where=plain > 0)
-    freedom = 2 / (2 / freedom + 4 * np.maximum(grown - 1, 0) / n)
-    return np.asarray(variance * scale[:, 0] ** 2), np.maximum(freedom, LEAST_FREEDOM)
-
-
-def _standardized(states: Doubles) -> Doubles:
-    largest = np.abs(states).max(axis=1, keepdims=True)
-    scaled = np.divide(states, largest, out=np.zeros_like(states), where=largest > 0)
-    centred = scaled - scaled.mean(axis=1, keepdims=True)
-    spread = centred.std(axis=1, keepdims=True)
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9))
-
-
-def _whitened(series: Doubles, states: Doubles) -> tuple[Doubles, int]:
-    """(Q, n - 1) innovations that add up to what the series (Q, n) adds up to, and the regressors' number.
-
-    With z_t = A z_{t-1} + u_t and x_t = b z_{t-1} + v_t, sum x_t is sum (v_t + b (I - A)^-1 u_t) but for its
-    ends.
-    """
-    before, count = states[:, :-1], states.shape[2]
-    products = np.swapaxes(before, 1, 2) @ before + RIDGE * before.shape[1] * np.eye(count)
-    transition = np.swapaxes(np.linalg.solve(products, np.swapaxes(before, 1, 2) @ states[:, 1:]), 1, 2)
-    slopes = np.linalg.solve(products, np.swapaxes(before, 1, 2) @ series[:, 1:, None])
-    size = np.abs(np.linalg.eigvals(transition)).max(axis=1)
-    shrink = np.where(size > MOST_MEMORY, MOST_MEMORY / np.maximum(size, MOST_MEMORY), 1.0)
-    transition = transition * shrink[:, None, None]
-    innovations = states[:, 1:] - before @ np.swapaxes(transition, 1, 2)
-    carried = np.linalg.solve(np.swapaxes(np.eye(count) - transition, 1, 2), slopes)
-    return (series[:, 1:, None] - before @ slopes + innovations @ carried)[:, :, 0], count
+    squares = np.square(scaled)
+    fourth = np.square(squares).sum(axis=1)
+    carrying = np.divide(squares.sum(axis=1) ** 2, fourth, out=np.full_like(fourth, n), where=fourth > 0)
+    return np.asarray(variance * n * scale[:, 0] ** 2), np.maximum(freedom * carrying / n, LEAST_FREEDOM)
 
 
 def flat_top_variance(series: Doubles, lags: Doubles) -> tuple[Doubles, Doubles]:

@@ -22,8 +22,8 @@ from ..predictors import Average, parse_predictor
 Doubles = NDArray[np.float64]
 
 LONG_MEMORY = 0.8
-"""Decay from which on an average is retimed. What a shorter one gives back within a few rows, a regression on
-the last row sees by itself, and small residuals vary less where they arise."""
+"""Decay from which on an average is retimed. What a shorter one gives back within a few rows, the window of a
+variance sees by itself, and small residuals vary less where they arise."""
 
 
 @dataclass(frozen=True)

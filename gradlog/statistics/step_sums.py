@@ -137,19 +137,3 @@ def influences(sums: StepSums, timings: Sequence[Retiming | None]) -> Doubles:
             sign = -1.0 if product < 0 else 1.0
             found[at + SCALED_KAPPA] = sign * moved / scaled_kappa(energy, residual, product)
     return np.nan_to_num(found, posinf=0.0, neginf=0.0)
-
-
-def states(sums: StepSums, timings: Sequence[Retiming | None]) -> Doubles:
-    """(figures, n, 3): the sums that foretell each figure's next influences; zeros where there are fewer."""
-    predictors = len(timings)
-    bins = sums.bins
-    found = np.zeros((FIGURES + 3 * predictors, bins.shape[0], 3))
-    found[:, :, 0] = bins[:, ENERGY]
-    for p, timing in enumerate(timings):
-        at, r, q = FIGURES + 3 * p, PREDICTORS + p, PREDICTORS + predictors + p
-        found[at : at + 3, :, 1] = bins[:, q]
-        # Where predictions count where they come from, no past is left in residuals.
-        found[at + PATH_LENGTH, :, 2] = bins[:, r]
-        if timing is None:
-            found[at + PATH_LENGTH : at + 3, :, 2] = bins[:, r, None].T
-    return found

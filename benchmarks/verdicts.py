@@ -1,0 +1,49 @@
+"""How often verdicts are false where nothing differs, and how often they find what was planted.
+
+    python benchmarks/verdicts.py compare --markdown docs/compare.md
+
+Seeded; takes minutes. `--markdown` writes the tables between the marks that the file has for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+KINDS = {"compare": "verdicts_compare", "bounds": "verdicts_bounds", "advise": "verdicts_advice"}
+"""Modules of tables, by what they are about."""
+
+
+def main() -> None:
+    """Print the tables of one kind, and write them into the file that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--pairs", type=int, default=400, help="of runs, for each cell")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write the tables")
+    asked = parser.parse_args()
+    lines: Iterator[str] = importlib.import_module(KINDS[asked.kind]).tables(asked.pairs)
+    held = []
+    for line in lines:
+        print(line, flush=True)
+        held.append(line)
+    if asked.markdown:
+        write_between_marks(asked.markdown, asked.kind, "\n".join(held).strip())
+
+
+def write_between_marks(path: Path, kind: str, tables: str) -> None:
+    """Put the tables in the place of what stands between ``<!-- verdicts KIND -->`` and ``<!-- end -->``."""
+    text = path.read_text(encoding="utf-8")
+    mark = f"<!-- verdicts {kind} -->"
+    found = re.compile(rf"{re.escape(mark)}\n.*?<!-- end -->", re.DOTALL)
+    if not found.search(text):
+        sys.exit(f"{path} has no place for them: {mark} and <!-- end -->")
+    new = found.sub(lambda _: f"{mark}\n{tables}\n<!-- end -->", text)
+    path.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
