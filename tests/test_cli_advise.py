@@ -49,8 +49,10 @@ def test_the_table_of_a_sample_fits_one_screen(path: str) -> None:
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     wide = draw_table(short, Terminal(width=160, rules=True))
-    assert "spectral edge" in wide
-    assert "range" in wide
+    if report.tables:
+        assert "spectral edge" in wide
+        assert "range" in wide
+        assert "noise to 2" in wide
 
 
 def test_json_holds_every_decision(run: Any) -> None:
@@ -74,7 +76,9 @@ def test_csv_has_a_row_for_each_figure(run: Any) -> None:
     assert tuple(rows[0]) == ADVICE_COLUMNS
     advice = gradlog.advise(SGD, only=("rank", "dead"))
     assert len(rows) == sum(max(1, len(d.figures)) for d in advice.decisions)
-    assert rows[0]["decision"] == "track rank 4 of 16"
+    assert {row["decision"] for row in rows if row["quantity"] == "rank"} >= {
+        "nothing to change: rank 4 of 16, but its subspace moves within 25 steps"
+    }
     assert float(rows[0]["value"]) == advice.decisions[0].figures[0].value
 
 
@@ -146,8 +150,12 @@ def test_a_finished_result_with_a_search_holds_the_logged_rates(run: Any, tmp_pa
     assert finished[0]["figures"][0]["name"] == "bound_ratio"
     assert run("advise", held, "--only", "schedule", "--schedule", out).code == 0
     assert all(float(row["lr"]) == pytest.approx(0.1) for row in csv.DictReader(io.StringIO(out.read_text())))
+    # Without a search, too; without steps there are no rates.
     assert run("analyze", SGD, "--format", "json", "-o", held).code == 0
-    assert "write it with --search" in run("advise", held, "--only", "schedule").out
+    told = run("advise", held, "--only", "schedule", "--format", "json").out
+    assert json.loads(told)["decisions"] == store
+    assert run("analyze", SGD, "--format", "jsonl", "-o", held).code == 0
+    assert "write it with --format json" in run("advise", held, "--only", "schedule").out
 
 
 @pytest.mark.parametrize("command", ["bounds", "advise"])

@@ -18,11 +18,12 @@ MOST_ROWS = 14
 MOST_OF_QUANTITY = 4
 MOST_REASONS = 4
 SHORT = {
-    "scaled_kappa": "scaled",
+    "debiased_kappa": "scaled",
     "slow_share": "share",
+    "signal_share": "signal",
     "level_at_end": "level left",
     "bound_ratio": "bound x",
-    "largest_gap": "gap up to",
+    "largest_over_noise": "x noise",
 }
 
 
@@ -77,7 +78,9 @@ def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
         told = Counter(decision.quantity for decision in left)
         notes.append("and " + ", ".join(f"{count(n)} more on {name}" for name, n in told.items()))
     if not quiet:
-        notes.append("certain: counted; clear: 95% interval, or all sampled rows; weak: the figure alone")
+        notes.append(
+            "certain: counted; clear: 95% interval, all sampled rows, or past noise; weak: the figure"
+        )
     return Table.of("Decisions", columns, note="; ".join(notes))
 
 
@@ -99,12 +102,13 @@ def _figure(decision: Decision) -> Figure | None:
 def _figure_text(figure: Figure | None) -> str:
     if figure is None:
         return NOTHING
-    name, _, argument = figure.name.rstrip("]").partition("[")
-    most = f" of {argument}" if name == "alpha" else ""
-    return f"{SHORT.get(name, name)} {_number(figure.value)}{most}"
+    name = figure.name.partition("[")[0]
+    return f"{SHORT.get(name, name)} {_number(figure.value)}"
 
 
 def _range(figure: Figure | None) -> str:
+    if figure is not None and figure.basis == "noise":
+        return f"noise to {_number(figure.lower if figure.upper is None else figure.upper)}"
     if figure is None or figure.lower is None or figure.upper is None:
         return NOTHING
     return f"{_number(figure.lower)} to {_number(figure.upper)}"

@@ -14,11 +14,13 @@ Doubles = NDArray[np.float64]
 CHANGE, NOTE, KEEP, UNKNOWN = "change", "note", "keep", "unknown"
 """Verdicts: something to change; a fact to know; nothing to change; cannot be said."""
 CERTAIN, CLEAR, WEAK, NONE = "certain", "clear", "weak", "none"
-"""Confidence: a fact of the logged rows; a 95% interval (or every sampled row) on one side of the limit; the
-figure alone, or a theory whose assumptions the log cannot show; nothing to go by."""
-FACT, BOOTSTRAP, SAMPLE, ESTIMATE = "exact", "bootstrap", "sample", "estimate"
+"""Confidence: a fact of the logged rows; a 95% interval (or every sampled row) on one side of the limit, or a
+figure past what noise gives in 2.5 percent of runs; the figure alone, or a theory whose assumptions the log
+cannot show; nothing to go by."""
+FACT, BOOTSTRAP, SAMPLE, ESTIMATE, NOISE = "exact", "bootstrap", "sample", "estimate", "noise"
 """What a figure rests on: all rows; resampled rows; sampled rows, lower and upper being the extremes; a
-formula whose assumptions the log cannot show."""
+formula whose assumptions the log cannot show; all rows, lower or upper being what this run's own noise passes
+in 2.5 percent of runs at most."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Figure:
     """A number that a decision rests on.
 
     lower, upper : of its 95% interval where basis is "bootstrap", of certain bounds where it is "exact", the
-    extremes of the sample where it is "sample"; None without
+    extremes of the sample where it is "sample", one end of what noise gives where it is "noise"; None without
     """
 
     name: str
@@ -59,7 +61,8 @@ class Decision:
         if self.confidence == CERTAIN and any(figure.basis != FACT for figure in self.figures):
             raise ValueError(f"{self.quantity}: certain of what was not counted")
         if self.confidence == CLEAR and not any(
-            figure.lower is not None and figure.basis in (BOOTSTRAP, SAMPLE) for figure in self.figures
+            (figure.lower, figure.upper) != (None, None) and figure.basis in (BOOTSTRAP, SAMPLE, NOISE)
+            for figure in self.figures
         ):
             raise ValueError(f"{self.quantity}: clear without an interval")
         if (self.verdict == UNKNOWN) != (self.confidence == NONE):

@@ -14,6 +14,8 @@ from ..predictors import memory_rows
 from ..results.result import Analysis, ScopeResult, TensorResult
 from ..results.samples import MatrixSpectra, matrix_shape
 from ..results.search_result import ScopeSearch
+from ..runs.strides import stride_of
+from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS, effective_rows
 from .intervals import RunBootstrap
 
 Doubles = NDArray[np.float64]
@@ -40,6 +42,16 @@ class ScopeSteps:
     def level(self) -> Doubles:
         """(n,) root mean square of ||g_t|| over each bin."""
         return np.asarray(np.sqrt(self.energy / self.rows))
+
+    @property
+    def few_rows(self) -> str:
+        """Why nothing can be said of how figures vary; "" where enough rows carry the energy."""
+        carry = self.result.effective_rows
+        if carry is None:
+            carry = float(effective_rows(self.energy))
+        if carry >= LEAST_EFFECTIVE_ROWS or carry == 0:
+            return ""
+        return f"fewer than {LEAST_EFFECTIVE_ROWS:g} rows carry the energy: nothing tells how figures vary"
 
     def memory_bins(self, spec: str) -> float:
         """Twice the bins that a predictor looks back on: rows that far apart still hang together."""
@@ -74,8 +86,10 @@ class Evidence:
 
     @classmethod
     def of_finished(cls, analysis: Analysis) -> Self:
-        """What a finished analysis holds: series of the log come with a search."""
-        return cls(analysis, series=analysis.series, no_rates=NO_RATES if analysis.search is None else "")
+        """What a finished analysis holds."""
+        return cls(
+            analysis, series=analysis.series or {}, no_rates=NO_RATES if analysis.series is None else ""
+        )
 
     @functools.cached_property
     def bootstrap(self) -> RunBootstrap:
@@ -131,18 +145,30 @@ class Evidence:
         """Tensors that are matrices, or convolutions as (out, rest), of at least two rows and columns."""
         return tuple(t for t in self.analysis.tensors if matrix_shape(t.shape) is not None)
 
+    @property
+    def noise_level(self) -> float:
+        """Probability with which noise may pass a limit in one scope: its share of that for all scopes."""
+        return NOISE_LEVEL / max(1, len(self.scopes))
+
     def step(self, row: int) -> int:
         """Training step number of a row."""
         return int(self.analysis.steps.step[row])
 
     @property
     def stride(self) -> int:
-        """Training steps from one logged row to the next, the median; 1 where every step was logged."""
-        step = self.analysis.steps.step
-        return max(1, int(np.median(np.diff(step)))) if step.size > 1 else 1
+        """Training steps from one logged row to the next; 1 where every step was logged."""
+        return stride_of(self.analysis.steps.step)
 
 
-NO_RATES = "the result holds no lr to hold it against: write it with --search, or give the store"
+def carrying_parameters(result: ScopeResult) -> float:
+    """Parameters that carry the energy; all of them where it is not known how it is spread."""
+    carry = result.effective_parameters
+    return float(result.parameters) if carry is None else carry
+
+
+NOISE_LEVEL = 0.025
+"""Of noise in any scope: one end of a 95% interval."""
+NO_RATES = "the result holds no lr to hold it against: write it with --format json, or give the store"
 NO_MATRICES = "a finished result holds no gradient matrices: give the store"
 NO_STEPS = "the result holds no steps: write it with --format json, or give the store"
 NO_TENSOR_STEPS = "the result holds no sums of tensors: write it with --tensor-steps, or give the store"

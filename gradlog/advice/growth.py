@@ -1,12 +1,14 @@
-"""Sudden growth of the gradient norm that stays: a new level, not a spike.
+"""Sudden growth of the gradient norm that stays: a new level, not a spike, and not what the norms do anyway.
 
 Fira's limiter scales a step's direction down where its norm exceeds gamma = 1.01 times the last one's. Of
 raw gradients that holds for half of all steps of any noise, so the share of rows it would touch and the
-largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called
-sudden where the norms of 16 rows are more than 4 times those of the 16 rows before, by their medians and by
-their root mean squares alike: a spike moves only the one, chance hardly the other. Ratios are without units,
-from 0. Where zeros make a level 0 there is no ratio. The clipping level that would
-have caught the growth is midway between both levels: the geometric mean of the medians.
+largest ratio ||g_t|| / ||g_{t-1}|| are figures and no alarm. Growth is called sudden where the norms of 16
+rows are more than 4 times those of the 16 rows before, by their medians and by their root mean squares
+alike: a spike moves only the one. Volatile norms do that of themselves, over and over. So the level must
+also have changed there for the whole run: by the self-normalized statistic of the norms' logarithms before
+and after (see `change_point`), which norms that hang together pass in 2.5 percent of runs, all scopes
+together. Ratios are without units, from 0. Where zeros make a level 0 there is no ratio. The clipping level
+that would have caught the growth is midway between both levels: the geometric mean of the medians.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..results.reasons import ALL_ZERO
-from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
+from .change_point import limit, self_normalized
+from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown
 
@@ -50,12 +53,17 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
             NAME, scope.name, KEEP, "nothing to change: no sudden growth", figures, CERTAIN, SOURCE
         )
     begin = top + WINDOW
+    change = Figure("level_change", level_change(level, begin), None, limit(evidence.noise_level), NOISE)
+    figures += (change,)
+    if change.value is None or change.upper is None or change.value <= change.upper:
+        text = "nothing to change: norms swing as much all along"
+        return Decision(NAME, scope.name, KEEP, text, figures, CLEAR, SOURCE)
     row = int(scope.first[begin])
     both = np.median(level[top:begin]), np.median(level[begin : begin + WINDOW])
     clip = float(np.sqrt(both[0] * both[1]))
     figures += (Figure("at_row", float(row)), Figure("clip", clip))
     text = f"level x{rise.value:.3g} from step {evidence.step(row)} on; clip at {clip:.3g}"
-    return Decision(NAME, scope.name, CHANGE, text, figures, CERTAIN, SOURCE, 80)
+    return Decision(NAME, scope.name, CHANGE, text, figures, CLEAR, SOURCE, 80)
 
 
 def level_ratios(level: Doubles) -> Doubles:
@@ -70,3 +78,9 @@ def level_ratios(level: Doubles) -> Doubles:
         before, after = levels[:-WINDOW], levels[WINDOW:]
         found = np.minimum(found, np.divide(after, before, out=np.zeros_like(after), where=before > 0))
     return found
+
+
+def level_change(level: Doubles, begin: int) -> float:
+    """`self_normalized` of (n,) log norms at bin `begin`; zeros count as the least norm that is none."""
+    least = float(level[level > 0].min())
+    return self_normalized(np.log(np.maximum(level, least)), begin)

@@ -46,7 +46,7 @@ WORTH = 0.9
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    listed = of_each_scope(evidence, NAME, SOURCE, _of_scope)
+    listed = of_each_scope(evidence, NAME, SOURCE, _of_scope, varying=True)
     return [_searched(evidence, decision) for decision in listed]
 
 

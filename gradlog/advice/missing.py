@@ -16,9 +16,22 @@ def unknown(
 
 
 def of_each_scope(
-    evidence: Evidence, quantity: str, source: str, decide: Callable[[Evidence, ScopeSteps], Decision]
+    evidence: Evidence,
+    quantity: str,
+    source: str,
+    decide: Callable[[Evidence, ScopeSteps], Decision],
+    *,
+    varying: bool = False,
 ) -> list[Decision]:
-    """The decision on the whole model and on each tensor; one for all where the analysis holds no steps."""
+    """The decision on the whole model and on each tensor; one for all where the analysis holds no steps.
+
+    varying : it rests on how figures vary from row to row, which takes enough rows that carry the energy
+    """
     if not evidence.scopes:
         return [unknown(quantity, None, NO_STEPS, source)]
-    return [decide(evidence, scope) for scope in evidence.scopes]
+    return [
+        unknown(quantity, scope.name, scope.few_rows, source)
+        if varying and scope.few_rows
+        else decide(evidence, scope)
+        for scope in evidence.scopes
+    ]

@@ -8,19 +8,25 @@ Of the gradient matrix G (m x n; a convolution's as (out, rest)) at sampled rows
 - stable rank ||G||_F^2 / s_1^2; nuclear rank (sum s_i)^2 / ||G||_F^2 (Davis and Drusvyatskiy, arXiv
   2512.04299: the squared ratio of nuclear and Frobenius norm, held against the stable rank of activations);
   all without units, in 1 .. min(m, n).
-The rank to track is the largest count of components among the sampled rows; a rank above a quarter of
-min(m, n) saves too little to be advised. r*(eps) of the increments says in how many directions the gradient
-moved over the whole run: where it is far larger, the projection has to follow.
+The rank to track is the largest count r of components among the sampled rows; a rank above a quarter of
+min(m, n) saves too little to be advised.
+
+A projection is taken from one gradient and used on those behind it, so the subspace has to hold still: of the
+energy of each sampled G_j, the share inside the r leading directions (of the smaller side) of the sampled row
+before it, in [0, 1]; r / min(m, n) by chance. A rank is advised where the median of these shares is at least
+0.8. Where it is less the subspace moves between sampled rows, which may be many steps apart: it may still
+serve for fewer. r*(eps) of the increments says in how many directions the gradient moved over the whole run.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..chance import share_by_chance
 from ..results.result import TensorResult
 from ..results.samples import MatrixSpectra
 from ..results.spectral_counts import effective_rank
-from .decision import CHANGE, CLEAR, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure
+from .decision import CHANGE, CLEAR, ESTIMATE, FACT, KEEP, SAMPLE, WEAK, Decision, Doubles, Figure
 from .evidence import NO_MATRICES, Evidence
 from .missing import unknown
 
@@ -34,6 +40,8 @@ LEAST_SIDE = 8
 """Matrices with a smaller side have nothing to save."""
 LEAST_SAMPLE = 3
 """Fewer sampled rows tell nothing about the others."""
+HOLDS = 0.8
+"""Of a gradient's energy that the subspace of the sampled row before has to hold."""
 
 
 def decide(evidence: Evidence) -> list[Decision]:
@@ -65,9 +73,21 @@ def _of_tensor(evidence: Evidence, tensor: TensorResult) -> Decision:
         sure = (counts.lower or 0) > WORTH * side
         text = "nothing to change: no low rank holds a gradient"
         return told(KEEP, text, CLEAR if sure else WEAK, 0, *figures)
-    enough = np.count_nonzero(energies) >= LEAST_SAMPLE
+    held = spectra.held[:, rank - 1]
+    held = held[~np.isnan(held)]
+    if not held.size:
+        text = f"nothing to change: rank {rank} of {side}, but one row tells of no other"
+        return told(KEEP, text, WEAK, 0, *figures)
+    still = Figure("held_next", float(np.median(held)), float(held.min()), float(held.max()), SAMPLE)
+    by_chance = Figure("held_by_chance", share_by_chance(rank, side), basis=ESTIMATE)
+    figures = (counts, still, by_chance, *figures[1:])
+    enough = held.size + 1 >= LEAST_SAMPLE
+    if np.median(held) < HOLDS:
+        steps = evidence.step(int(spectra.rows[1])) - evidence.step(int(spectra.rows[0]))
+        text = f"nothing to change: rank {rank} of {side}, but its subspace moves within {steps} steps"
+        return told(KEEP, text, CLEAR if enough and held.max() < HOLDS else WEAK, 0, *figures)
     text = f"track rank {rank} of {side}"
-    return told(CHANGE, text, CLEAR if enough else WEAK, 60, *figures)
+    return told(CHANGE, text, CLEAR if enough and held.min() >= HOLDS else WEAK, 60, *figures)
 
 
 def matrix_figures(spectra: MatrixSpectra) -> tuple[Figure, ...]:

@@ -1,14 +1,15 @@
-"""Steps that are spikes against their running level, and what clipping would have caught them.
+"""Steps that are spikes against their running level and their tensor's own tail, and what would clip them.
 
 SPAM calls an entry a spike where g_i^2 / v_i > theta, v the running second moment of Adam, theta = 5000.
 Only norms are kept here, so the score is that of a whole tensor: ||g_t||^2 / v_{t-1}, with v_t = B v_{t-1}
 + (1 - B) min(||g_t||^2, theta v_{t-1}), debiased, B = 0.99 (Adam's 0.999 outlasts most logs). A spike in
-few entries of a large tensor is diluted: no spike here is no proof that SPAM would see none. theta = 25:
-five times the running level, which Gaussian noise passes with 6e-7 even for a single parameter. The score
-is without units, at least 0; the first 24 rows have no level yet. Where the median of the 8 rows behind is
-not below half of it, it is no spike but a new level (see `growth`). A fixed clipping level catches all
-spikes and nothing else where the largest other norm is below the smallest spike's; it is given as their
-geometric mean.
+few entries of a large tensor is diluted: no spike here is no proof that SPAM would see none. The score is
+without units, at least 0; the first 24 rows have no level yet. A spike has a score above theta = 25, five
+times the running level, and stands off the tail of the other scores (see `tail`): heavy-tailed noise passes
+25 again and again, and stands off by that much in 2.5 percent of runs, all scopes together. Where the median
+of the 8 rows behind is not below half of it, it is no spike but a new level (see `growth`). A fixed clipping
+level catches all spikes and nothing else where the largest other norm is below the smallest spike's; it is
+given as their geometric mean.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
+from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown
+from .tail import LEAST_VALUES, standing_off
 
 NAME = "spikes"
 SOURCE = "SPAM, arXiv 2501.06842"
@@ -46,10 +48,21 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
             NAME, scope.name, f"fewer than {WARM + 1} rows: there is no level before a row", SOURCE
         )
     scores = spike_scores(level**2)
-    top = Figure("score", float(scores.max()))
-    spikes = passing(np.flatnonzero(scores > THETA), level)
+    most = float(scores.max())
+    if most <= THETA:
+        text = "nothing to change: no spikes"
+        return Decision(NAME, scope.name, KEEP, text, (Figure("score", most),), CERTAIN, SOURCE)
+    if np.count_nonzero(scores) < LEAST_VALUES:
+        why = f"a row stands out, of fewer than {WARM + LEAST_VALUES}: too few to know the norms' tail"
+        return unknown(NAME, scope.name, why, SOURCE, (Figure("score", most),))
+    apart, limit = spiking(scores, evidence.noise_level)
+    top = Figure("score", most, None, limit, NOISE)
+    spikes = passing(apart, level)
     if not spikes.size:
-        return Decision(NAME, scope.name, KEEP, "nothing to change: no spikes", (top,), CERTAIN, SOURCE)
+        text = "nothing to change: large steps are of the norms' own tail"
+        if apart.size:
+            text = "nothing to change: no spike but a new level"
+        return Decision(NAME, scope.name, KEEP, text, (top,), CLEAR, SOURCE)
     first = evidence.step(int(scope.first[spikes[0]]))
     several = spikes.size > 1
     text = f"{spikes.size} spikes, first at step {first}" if several else f"spike at step {first}"
@@ -65,7 +78,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     else:
         text += f"; clip at {clip:.3g}"
         figures.append(Figure("clip", clip))
-    return Decision(NAME, scope.name, CHANGE, text, tuple(figures), CERTAIN, SOURCE, 90)
+    return Decision(NAME, scope.name, CHANGE, text, tuple(figures), CLEAR, SOURCE, 90)
 
 
 def spike_scores(squares: Doubles) -> Doubles:
@@ -80,6 +93,17 @@ def spike_scores(squares: Doubles) -> Doubles:
         moment = DECAY * moment + (1 - DECAY) * square
         weight = DECAY * weight + (1 - DECAY)
     return scores
+
+
+def spiking(scores: Doubles, level: float) -> tuple[NDArray[np.intp], float]:
+    """Rows whose scores are above THETA and stand off the others' tail, ascending, and the least that would.
+
+    scores : (n,); level : the probability with which any would stand off by itself
+    """
+    known = np.flatnonzero(scores > 0)
+    apart, limit = standing_off(np.log(scores[known]), level)
+    largest = known[np.argsort(scores[known])[known.size - apart :]]
+    return np.sort(largest[scores[largest] > THETA]), max(THETA, float(np.exp(limit)))
 
 
 def passing(found: NDArray[np.intp], level: Doubles) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""Spectra of gradient matrices: of tensors taken as matrices, at sampled rows.
+"""Spectra of gradient matrices: of tensors taken as matrices, at sampled rows, each beside the one before.
 
 Rows are copied out of each block before it is worked on, so that no chunk is decoded again. How many rows a
 tensor gives follows from what it costs: all spectra together stay at about a tenth of the pass's own work,
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.matrix_spectrum import squared_singular_values_of_rows
+from ...kernels.matrix_spectrum import spectra_of_rows
 from ..engine.block import Block
 from ..engine.measure import Accumulator, Measure, PassContext
 from ..engine.request import PassShape
@@ -102,14 +102,14 @@ def _matrix(tensor: Tensor) -> tuple[int, int] | None:
 
 
 def _gram_bytes(shape: tuple[int, int]) -> int:
-    """Of the Gram matrix of the smaller side, and a copy."""
-    return 16 * min(shape) ** 2
+    """Of the Gram matrix of the smaller side, eigenvectors of two rows, and what LAPACK takes."""
+    return 48 * min(shape) ** 2
 
 
 def _operations(shape: tuple[int, int]) -> float:
-    """Of one spectrum: the Gram matrix of the smaller side and its eigenvalues."""
+    """Of one spectrum: the Gram matrix of the smaller side, its eigenvectors, their product with the next."""
     small, large = sorted(map(float, shape))
-    return 2 * small**2 * large + 10 * small**3
+    return 2 * small**2 * large + 30 * small**3
 
 
 class MatrixSamples(Accumulator[None]):
@@ -119,7 +119,7 @@ class MatrixSamples(Accumulator[None]):
         self._sizes = sizes
         self._context = context
         self._open: dict[int, _Matrices] = {}
-        self._pending: dict[int, Future[Doubles]] = {}
+        self._pending: dict[int, Future[tuple[Doubles, Doubles]]] = {}
 
     def begin_block(self, block: Block) -> None:
         """As of `Accumulator`: spectra start as soon as a tensor's matrices are whole."""
@@ -150,7 +150,7 @@ class MatrixSamples(Accumulator[None]):
         if len(waiting) >= 2:
             waiting[0].result()
         matrices = values.reshape(values.shape[0], *self._shape(tensor))
-        self._pending[tensor] = self._context.pool.submit(squared_singular_values_of_rows, matrices)
+        self._pending[tensor] = self._context.pool.submit(spectra_of_rows, matrices)
 
     def _shape(self, tensor: int) -> tuple[int, int]:
         shape = matrix_shape(self._context.tensors[tensor].shape)
@@ -164,9 +164,9 @@ class MatrixSamples(Accumulator[None]):
         """As of `Accumulator`."""
         names, found = self._context.names, {}
         for at, future in self._pending.items():
-            squares = future.result()
+            squares, held = future.result()
             rows = sampled_rows(self._context.rows, squares.shape[0])
-            found[names[at]] = MatrixSpectra(self._shape(at), rows, squares)
+            found[names[at]] = MatrixSpectra(self._shape(at), rows, squares, held)
         reasons = {names[at]: why for at, why in self._sizes.items() if isinstance(why, str)}
         return SampledMatrices(found, reasons)
 

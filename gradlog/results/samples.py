@@ -19,11 +19,14 @@ class MatrixSpectra:
 
     shape : (m, n) of the matrix, a convolution's as (out, rest); rows : (k,) int64, indices t of the rows
     squares : (k, min(m, n)) float64, sigma_i^2, descending
+    held : (k - 1, min(m, n)) float64, share of the next row's energy inside the r = 1 .. min(m, n) leading
+    directions of a row, of the matrix's smaller side, in [0, 1]; NaN where either row is 0
     """
 
     shape: tuple[int, int]
     rows: NDArray[np.int64]
     squares: NDArray[np.float64]
+    held: NDArray[np.float64]
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
