@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MOST_TENSORS = 4
 """Json has all of them."""
 REGRET = "regret, "
+ONE_STEP = ("ema:0.0", "mean:1")
 WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",
@@ -21,14 +22,17 @@ WORDS = {
     "regret[best mean]": "regret, best mean",
     "regret[best mixture of two averages]": "regret, best mixture",
     "regret[best least squares on lags]": "regret, least squares",
-    "regret[aggregate]": "regret, not knowing which",
-    "regret[rank r]": "regret, rank-r increments",
+    "regret[aggregate]": "regret, which unknown",
+    "regret[rank r]": "regret, rank r",
     "stationarity": "stationarity",
     "stationarity[added]": "  added by prediction",
     "variation[gradual]": "gradual variation",
     "variation[maximal]": "maximal variation",
     "variation[path]": "path variation",
 }
+HOLDS = {"regret": "if convex", "stationarity": "if smooth", "variation": "as measured"}
+"""By the first word of a guarantee's name: what it hangs on first of all."""
+PATHS = "hindsight: chosen at the end; along m_t: a run that moves so, not this one"
 
 
 def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
@@ -38,7 +42,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
     size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
     tables = [_guarantees(bounds)]
     if analysis.search is not None and analysis.search.total.found:
-        tables.append(_found(analysis.search))
+        tables.append(_found(analysis.search, told=bounds.anytime.predicts is not None))
     if analysis.search is not None and len(analysis.search.tensors) > 1:
         tables.append(_tensors(bounds, analysis.search.tensors))
     return Report(
@@ -54,18 +58,28 @@ def _guarantees(bounds: Bounds) -> Table:
     rows = bounds.rows
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("guarantee", "left"), [WORDS[row.name] for row in rows]),
-        (Column("hint", "left", shrinks=True), [_short(row.hint) for row in rows]),
+        (Column("hint", "left", shrinks=True), [_hint(row.hint) for row in rows]),
         (Column("this run", "decimal"), numbers([row.value for row in rows])),
-        (Column("worst case", "decimal"), numbers([row.worst for row in rows])),
+        (Column("worst case", "decimal", yields=2), numbers([row.worst for row in rows])),
         (Column("ratio", "decimal"), [_ratio(row) for row in rows]),
+        (Column("speaks of", "left"), [row.speaks_of for row in rows]),
+        (Column("holds", "left"), [_holds(row) for row in rows]),
         (Column("formula", "left", dim=True, yields=3), [row.formula for row in rows]),
-        (Column("of the worst case", "left", dim=True, yields=4), [row.worst_formula for row in rows]),
+        (
+            Column("of the worst case", "left", dim=True, yields=4),
+            [row.worst_formula or NOTHING for row in rows],
+        ),
     ]
     notes: dict[str, list[str]] = {}
     for row in rows:
         if row.why:
             notes.setdefault(row.why, []).append(WORDS[row.name].strip())
-    note = "; ".join(f"{_listed(names)}: {why}" for why, names in notes.items())
+    note = "; ".join(
+        (
+            PATHS,
+            *(f"{_listed(names)}: {why}" for why, names in notes.items()),
+        )
+    )
     return Table.of("Guarantees", columns, note=note)
 
 
@@ -78,13 +92,22 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
+def _holds(row: Guarantee) -> str:
+    if row.vacuous:
+        return "vacuous"
+    if row.name == "regret[rank r]":
+        return "as a limit"
+    return "in expectation" if row.in_expectation else HOLDS[row.name.partition("[")[0]]
+
+
 def _ratio(row: Guarantee) -> str:
     if not row.ratio:
         return NOTHING if row.ratio is None else "0"
     return f"{row.ratio:.4f}" if row.ratio >= 1e-3 else f"{row.ratio:.1e}"
 
 
-def _found(search: PredictorSearch) -> Table:
+def _found(search: PredictorSearch, *, told: bool) -> Table:
+    """told : whether rows are enough for verdicts"""
     found = search.total.found
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("best in hindsight", "left", shrinks=True), [_short(item.predictor) for item in found]),
@@ -92,7 +115,7 @@ def _found(search: PredictorSearch) -> Table:
         (Column("scaled", "decimal", yields=2), numbers([item.scaled_kappa for item in found])),
         (Column("held out", "decimal"), numbers([item.held_out for item in found])),
         (Column(f"{100 * search.confidence:g}% interval"), [_interval(item) for item in found]),
-        (Column("verdict", "left"), [_verdict(item) for item in found]),
+        (Column("verdict", "left"), [_verdict(item) if told else NOTHING for item in found]),
     ]
     band = f", band of {search.width} rows" if search.width and search.width > 1 else ""
     return Table.of(f"Predictor search, whole model{band}", columns)
@@ -113,15 +136,20 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
     order = sorted(range(len(scopes)), key=lambda at: -energies[at])
     shown = [scopes[at] for at in order[:MOST_TENSORS]]
     likely = [scope.best or scope.least for scope in shown]
+    unsure = bounds.unsure
+    intervals = [
+        _interval(item) if item and scope.name not in unsure else NOTHING
+        for scope, item in zip(shown, likely, strict=True)
+    ]
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("tensor", "left", shrinks=True), [str(scope.name) for scope in shown]),
-        (Column("predicted by", "left"), [_named(scope) for scope in shown]),
+        (Column("predicted by", "left"), [NOTHING if s.name in unsure else _named(s) for s in shown]),
         (Column("kappa", "decimal"), numbers([item.kappa if item else None for item in likely])),
         (Column("held out", "decimal"), numbers([item.held_out if item else None for item in likely])),
-        (Column("interval", dim=True, yields=3), [_interval(item) if item else NOTHING for item in likely]),
+        (Column("interval", dim=True, yields=3), intervals),
     ]
     rest = len(scopes) - len(shown)
-    silent = sum(scope.decided and scope.best is None for scope in scopes)
+    silent = sum(scope.decided and scope.best is None and scope.name not in unsure for scope in scopes)
     notes = [f"{count(rest)} more in --format json"] if rest else []
     if silent:
         notes.append(f"nothing predicts {count(silent)} of {count(len(scopes))} (kappa: the least found)")
@@ -140,9 +168,14 @@ def _short(spec: str) -> str:
     if name == "lags":
         weights = argument.count(",") + 1
         return f"{counted(weights, 'lag')}" if weights > 1 else f"lags:{float(argument):.4g}"
-    if spec in ("ema:0.0", "mean:1"):
+    if spec in ONE_STEP:
         return f"{spec.removesuffix('.0')} (one-step)"
     return spec or NOTHING
+
+
+def _hint(spec: str) -> str:
+    """Where the row names the family."""
+    return "one-step" if spec in ONE_STEP else _short(spec)
 
 
 def _series(bounds: Bounds) -> tuple[Series, ...]:
@@ -154,11 +187,13 @@ def _series(bounds: Bounds) -> tuple[Series, ...]:
         float(b / z) if z > 0 else float("nan")
         for b, z in zip(anytime.bounds[anytime.hint], zero, strict=True)
     )
-    hint = _short(anytime.hint)
-    title = f"Regret bound with {hint}, of that without hints, at every step"
+    title = f"Regret bound with {_hint(anytime.hint)}, of that without hints"
     if anytime.pays_from is not None and anytime.pays_from < bounds.analysis.run.rows:
         step = int(bounds.analysis.steps.step[anytime.pays_from])
-        title = f"Regret bound with {hint}, of that without hints: it pays from step {count(step)} on"
+        pays = "it pays" if bounds.stride == 1 else "from logged row to row it pays"
+        title = f"{title}: {pays} from step {count(step)} on"
+    else:
+        title = f"{title}, {'at every step' if anytime.predicts else 'in hindsight'}"
     return (Series(title, ratios),)
 
 
@@ -167,22 +202,40 @@ def _words(bounds: Bounds) -> list[str]:
     search = bounds.analysis.search
     if search is not None and search.total.found:
         best = search.total.best
-        if best is not None:
+        if bounds.anytime.predicts is None:
+            words.append("Too few rows carry the energy to tell prediction from noise.")
+        elif best is not None:
             left = _percent(best.held_out)
             words.append(
                 f"{_short(best.predictor)} predicts the whole model: {left} of energy left, held out."
             )
-        elif search.total.decided:
-            words.append("Nothing predicts the whole model beyond noise: hints are not sure to help.")
         else:
-            words.append("Too few rows to tell prediction from noise.")
+            words.append("Nothing predicts the whole model beyond noise: hints are not sure to help.")
     elif search is not None and search.total.why:
         words.append(f"No predictors: {search.total.why}.")
     meeting = meeting_ranks(bounds.meeting)
     if meeting:
         words.append(f"Rank-r increments meet {meeting}.")
-    words.append("Gradients are stochastic, as logged; docs/guarantees.md has what bounds assume.")
+    spectrum = bounds.analysis.total.spectrum
+    middle = spectrum.rank[len(spectrum.rank) // 2] if spectrum is not None and spectrum.rank else None
+    if middle is not None and middle.rank is not None and middle.reference is not None:
+        words.append(
+            f"r*({middle.epsilon:g}) is {count(middle.rank)}; noise with these norms would have "
+            f"{count(middle.reference)}."
+        )
+    words.append(f"{_conditions(bounds)}; docs/guarantees.md has what bounds assume.")
     return words
+
+
+def _conditions(bounds: Bounds) -> str:
+    """What the log says of how its gradients came about."""
+    told = "Full-batch, as the log says" if bounds.full_batch else "Taken as minibatches"
+    if bounds.stride > 1:
+        told += f", {bounds.stride} steps apart"
+    adaptive = bounds.adaptive_optimizer
+    if adaptive and adaptive not in bounds.row("stationarity").why:
+        told += f"; {adaptive} rescales gradients: no bound is of its own steps"
+    return told
 
 
 def _percent(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """Guarantees at every prefix of n = 1 .. N rows: when hints start to pay, and what each bound was by then.
 
 Each formula is that of its row in `regret`, `stationarity` and `variation`, over rows 0 .. n - 1. Hints are
-those that leave least over all rows; sums run on, largest values are of the rows so far.
+those of `hints`; sums run on, largest values are of the rows so far.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..results.result import Analysis
 from .guarantee import Anytime, listed_and_found, no_series
+from .hints import Hint
 from .regret import largest_residuals
 from .stationarity import stationarity_curves
 from .variation import variation_curves
@@ -21,31 +22,41 @@ Doubles = NDArray[np.float64]
 
 
 def anytime(
-    analysis: Analysis, radius: float, smoothness: float | None, lr: float | None, floor: float
+    analysis: Analysis,
+    hint: Hint | None,
+    radius: float,
+    smoothness: float | None,
+    lr: float | None,
+    floor: float,
 ) -> Anytime:
     """The bounds of listed and of found predictors, and the other guarantees. Arguments as of `bounds`.
+
+    hint : of `bounds_hint`
 
     NaN where a bound is beyond float64.
     """
     steps = analysis.steps
     if no_series(analysis):
-        return Anytime({}, None, None)
+        return Anytime({}, None, None, None)
     residuals = {"zero": steps.grad_norm**2, **listed_and_found(analysis)}
     path_lengths = {spec: np.cumsum(values) for spec, values in residuals.items()}
-    hint = min(path_lengths, key=lambda spec: float(path_lengths[spec][-1]))
+    followed, predicts = (None, None) if hint is None else (hint.predictor, hint.predicts)
+    if followed is not None and path_lengths[followed][-1] >= path_lengths["zero"][-1]:
+        followed = None
     pays = None
-    if hint != "zero":
-        behind = np.flatnonzero(path_lengths[hint] >= path_lengths["zero"])
-        pays = int(behind[-1]) + 1 if behind.size else 0
+    if followed is not None and predicts:
+        behind = np.flatnonzero(path_lengths[followed] >= path_lengths["zero"])
+        pays = int(behind[-1]) + 1 if behind.size else 1  # row 0 is foretold by nobody
     return Anytime(
         {spec: _within_float64(radius * np.sqrt(2 * values)) for spec, values in path_lengths.items()},
-        None if hint == "zero" else hint,
+        followed,
+        predicts,
         pays,
         {
             name: _within_float64(values)
             for name, values in (
                 ("regret[aggregate]", _aggregated(analysis, path_lengths, radius)),
-                *stationarity_curves(analysis, smoothness, lr, floor).items(),
+                *stationarity_curves(analysis, hint, smoothness, lr, floor).items(),
                 *variation_curves(analysis).items(),
             )
         },

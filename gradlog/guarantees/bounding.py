@@ -17,6 +17,7 @@ from ..progress import Progress
 from ..results.result import Analysis, Settings
 from .anytime import anytime
 from .guarantee import Bounds, Guarantee
+from .hints import bounds_hint
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import regret_rows
 from .stationarity import stationarity_rows
@@ -36,7 +37,7 @@ def bounds(
     lr: float | None = None,
     floor: float = 0.0,
 ) -> Bounds:
-    """The guarantees that an analysis gives, from `analyze(run, search=True)` or from `read_analyses`.
+    """The guarantees that an analysis gives, best from `analyze(run, search=True)`, or from `read_analyses`.
 
     Parameters
     ----------
@@ -50,11 +51,12 @@ def bounds(
     check_bounds(radius, smoothness, lr, floor)
     # Energies may be as large as float64 has them, and what is made of them larger.
     with np.errstate(over="ignore"):
+        hint = bounds_hint(analysis)
         curve = residual_curve(analysis.total.spectrum)
         rows = (
             *regret_rows(analysis, radius),
             rank_row(analysis, radius),
-            *stationarity_rows(analysis, smoothness, lr, floor),
+            *stationarity_rows(analysis, hint, smoothness, lr, floor),
             *variation_rows(analysis),
         )
         return Bounds(
@@ -64,7 +66,7 @@ def bounds(
             lr=lr,
             floor=floor,
             rows=tuple(map(_within_float64, rows)),
-            anytime=anytime(analysis, radius, smoothness, lr, floor),
+            anytime=anytime(analysis, hint, radius, smoothness, lr, floor),
             residual=curve,
             meeting=meeting_ranks(analysis, curve),
         )

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis, LogWarning
+from ..results.training import adaptive_optimizer, full_batch
+from ..runs.strides import STRIDED, stride_of, stride_warnings
+from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS
 
-LOGGED = "g_t are the logged, stochastic gradients: the guarantee speaks of that sequence"
+SpeaksOf = Literal["logged", "along m_t", "hindsight"]
+"""Whose path: the logged gradients, as a sequence that stands; a run that moves along m_t, which was not
+logged; the logged gradients, with what only their end tells."""
 HINDSIGHT = "the predictor is chosen in hindsight"
 ZERO_ALONE = "no predictor but zero was measured: give --predictor"
 
@@ -22,7 +28,10 @@ class Guarantee:
 
     name : stable; hint : spec of the predictor that it is about, "" where there is none
     formula : of `value`; worst_formula : of `worst`, the same without what this run shows
-    value, worst, ratio : None where `why` says why there is none; ratio : value / worst
+    value, worst, ratio : None where `why` says why there is none, and `worst` where without this run there is
+    no bound; ratio : value / worst
+    in_expectation : over minibatches, not of each run
+    vacuous : it says nothing: gradients of these norms are never beyond it
     """
 
     name: str
@@ -33,6 +42,9 @@ class Guarantee:
     value: float | None
     worst: float | None
     why: str = ""
+    speaks_of: SpeaksOf = "logged"
+    in_expectation: bool = False
+    vacuous: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -66,14 +78,17 @@ class Anytime:
     """Regret bounds at every prefix of n = 1 .. N rows.
 
     bounds : by predictor (N,), R sqrt(2 P_n); `zero` is without hints
-    hint : the predictor with the least path length over all rows; pays_from : the first row from which on its
-    bound stays below the one without hints; None where it doesn't
+    hint : the best predictor that beats no hint beyond noise, else the one with the least path length over
+    all rows; None where none leaves less than no hint
+    predicts : whether any predictor beats no hint beyond noise; None where rows are too few to tell
+    pays_from : where it predicts, the first row from which on its bound stays below the one without hints
     guarantees : (N,) the other rows of `Bounds`, by name, each over the rows so far; NaN where there is no
     value yet. Ranks of prefixes are not known, so that "regret[rank r]" has none
     """
 
     bounds: Mapping[str, NDArray[np.float64]]
     hint: str | None
+    predicts: bool | None
     pays_from: int | None
     guarantees: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -94,8 +109,34 @@ class Bounds:
 
     @property
     def warnings(self) -> tuple[LogWarning, ...]:
-        """Those of the analysis."""
-        return self.analysis.warnings
+        """Those of the analysis, and of a stride that results of earlier versions don't tell."""
+        held = self.analysis.warnings
+        told = any(warning.code == STRIDED for warning in held)
+        return held if told else (*held, *stride_warnings(self.analysis.steps.step))
+
+    @property
+    def unsure(self) -> frozenset[str]:
+        """Tensors of which too few rows carry the energy for an interval or a verdict."""
+        return frozenset(
+            tensor.name
+            for tensor in self.analysis.tensors
+            if tensor.effective_rows is not None and tensor.effective_rows < LEAST_EFFECTIVE_ROWS
+        )
+
+    @property
+    def stride(self) -> int:
+        """Training steps from a row to the next."""
+        return stride_of(self.analysis.steps.step)
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether the log says that gradients are of all examples."""
+        return full_batch(self.analysis.run.attributes)
+
+    @property
+    def adaptive_optimizer(self) -> str:
+        """The log's optimizer where it moves along rescaled gradients, else ""."""
+        return adaptive_optimizer(self.analysis.run.attributes)
 
     def row(self, name: str) -> Guarantee:
         """The guarantee of that name. Raises KeyError."""
@@ -117,6 +158,12 @@ def no_series(analysis: Analysis) -> str:
     steps = analysis.steps
     listed = {p.predictor for p in analysis.total.predictors} - {"zero"}
     return "" if steps.grad_norm.size and listed <= steps.path_length.keys() else NO_SERIES
+
+
+def logged_gradients(analysis: Analysis) -> str:
+    """The assumption on g_t of what speaks of the logged gradients."""
+    batch = "full-batch as the log says" if full_batch(analysis.run.attributes) else "of minibatches"
+    return f"g_t are the logged gradients, {batch}: it speaks of that sequence"
 
 
 def listed_and_found(analysis: Analysis) -> dict[str, NDArray[np.float64]]:

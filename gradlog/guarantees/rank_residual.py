@@ -17,7 +17,8 @@ import numpy as np
 
 from ..results.reasons import NO_SERIES
 from ..results.result import Analysis, SpectrumResult
-from .guarantee import LOGGED, Guarantee, MeetingRank, ResidualCurve, no_best
+from .guarantee import Guarantee, MeetingRank, ResidualCurve, logged_gradients, no_best
+from .regret import beyond_standing_still
 
 
 def residual_curve(spectrum: SpectrumResult | None) -> ResidualCurve | None:
@@ -57,7 +58,10 @@ def meeting_ranks(analysis: Analysis, curve: ResidualCurve | None) -> tuple[Meet
 
 def rank_row(analysis: Analysis, radius: float) -> Guarantee:
     """The regret bound that the best rank-r increments would have, r = r* of the middle epsilon."""
-    assumptions = ("the best r directions of the increments, known in hindsight", LOGGED)
+    assumptions = (
+        "the best r directions of the increments, known in hindsight: no predictor of the past has them",
+        logged_gradients(analysis),
+    )
     spectrum, steps = analysis.total.spectrum, analysis.steps
     ranks = () if spectrum is None else spectrum.rank
     why = ""
@@ -73,7 +77,9 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
         why = "the sketch is too small to tell the rank"
     name, formula = "regret[rank r]", "R sqrt(2 (|g_0|^2 + sum_{i>r} sigma_i^2))"
     if why or spectrum is None:
-        return Guarantee(name, "", formula, "R sqrt(2 E)", assumptions, None, None, why)
+        return Guarantee(
+            name, "", formula, "R sqrt(2 E)", assumptions, None, None, why, speaks_of="hindsight"
+        )
     middle = ranks[len(ranks) // 2]
     # At the upper bound of r* at most epsilon of the energy is left, whatever the method.
     left = middle.epsilon * spectrum.energy
@@ -83,4 +89,7 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
     value = radius * math.sqrt(2 * (first + left))
     worst = radius * math.sqrt(2 * analysis.total.energy)
     hint = f"rank {middle.upper}"
-    return Guarantee(name, hint, formula, "R sqrt(2 E)", assumptions, value, worst)
+    return Guarantee(
+        name, hint, formula, "R sqrt(2 E)", assumptions, value, worst, speaks_of="hindsight",
+        vacuous=beyond_standing_still(analysis, radius, value),
+    )  # fmt: skip

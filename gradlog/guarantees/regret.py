@@ -22,10 +22,13 @@ exponential weights (rate 1/(2 r^2)) that plays their weighted mean therefore ha
     P(aggregate) <= min_k P(m^k) + 2 r^2 ln K,   r = max over t >= 1 and k of ||g_t - m_t^k||
 
 (at t = 0 all predictions are 0). The rate takes r in hindsight, as eta takes P.
+
+Who never moves from x_0 has a regret of at most R sqrt(2) sum ||g_t||: a bound above that says nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -34,13 +37,12 @@ from numpy.typing import NDArray
 from ..results.reasons import NO_SERIES
 from ..results.result import Analysis
 from ..results.search_result import FAMILIES, PredictorSearch
-from .guarantee import HINDSIGHT, LOGGED, Guarantee, no_best, no_series
+from .guarantee import HINDSIGHT, Guarantee, SpeaksOf, logged_gradients, no_best, no_series
 
 CONVEX = (
     "convex losses, g_t their subgradients at the points played",
     "1-strongly convex mirror map (Euclidean norm), D(x*, x_0) <= R^2",
     "step size eta = R sqrt(2 / P), known in hindsight",
-    LOGGED,
 )
 FAMILY_WORDS = {
     "ema": "best average",
@@ -55,21 +57,27 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
     """No hints, the listed predictors, each family in hindsight, and the price of not knowing which."""
     total, rows = analysis.total, analysis.run.rows
     without = radius * math.sqrt(2 * total.energy)
-    largest = float(np.max(analysis.steps.grad_norm)) if analysis.steps.grad_norm.size else None
-    found = [
-        Guarantee(
-            "regret[no hints]", "zero", "R sqrt(2 E)", "R G sqrt(2 N)", CONVEX, without,
-            None if largest is None else radius * largest * math.sqrt(2 * rows),
-            NO_SERIES if largest is None else "",
-        )
-    ]  # fmt: skip
+    norms = analysis.steps.grad_norm
+    convex = (*CONVEX, logged_gradients(analysis))
 
-    def row(name: str, hint: str, path_length: float | None, why: str = "") -> Guarantee:
+    def row(
+        name: str, hint: str, path_length: float | None, why: str = "", speaks_of: SpeaksOf = "hindsight"
+    ) -> Guarantee:
         value = None if path_length is None else radius * math.sqrt(2 * path_length)
         return Guarantee(
-            f"regret[{name}]", hint, "R sqrt(2 P)", "R sqrt(2 E)", (*CONVEX, HINDSIGHT), value, without, why
-        )
+            f"regret[{name}]", hint, "R sqrt(2 P)", "R sqrt(2 E)",
+            (*convex, HINDSIGHT) if speaks_of == "hindsight" else convex,
+            value, without, why, speaks_of, vacuous=beyond_standing_still(analysis, radius, value),
+        )  # fmt: skip
 
+    found = [
+        dataclasses.replace(
+            row("no hints", "zero", total.energy, "" if norms.size else NO_SERIES, "logged"),
+            formula="R sqrt(2 E)",
+            worst_formula="R G sqrt(2 N)",
+            worst=radius * float(norms.max()) * math.sqrt(2 * rows) if norms.size else None,
+        )
+    ]
     best = total.best
     if best is None:
         found.append(row("best listed", "", None, no_best(analysis)))
@@ -85,27 +93,35 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
             why = search.total.why or _not_searched(family, search)
         words = FAMILY_WORDS[family]
         found.append(row(words, item.predictor if item else "", item.path_length if item else None, why))
-    found.append(_aggregated(analysis, radius, without))
+    formula = f"R sqrt(2 (min P + 2 r^2 ln {len(total.predictors)}))"
+    known = "exponential weights over the listed predictors, rate 1 / (2 r^2)"
+    aggregate = row("aggregate", "listed", *_aggregated(analysis), "logged")
+    found.append(dataclasses.replace(aggregate, formula=formula, assumptions=(*convex, known)))
     return found
+
+
+def beyond_standing_still(analysis: Analysis, radius: float, value: float | None) -> bool:
+    """Whether a regret bound is no less than what never moving from x_0 has at most."""
+    norms = analysis.steps.grad_norm
+    if not value or not norms.size:
+        return False
+    return value >= radius * math.sqrt(2) * float(norms.sum()) * (1 - 1e-12)
+
+
+def _aggregated(analysis: Analysis) -> tuple[float | None, str]:
+    """min P + 2 r^2 ln K of the listed predictors, or why there is none."""
+    why = no_best(analysis) or no_series(analysis)
+    if why:
+        return None, why
+    total = analysis.total
+    largest = float(largest_residuals(analysis)[-1])
+    return min(p.path_length for p in total.predictors) + 2 * largest * math.log(len(total.predictors)), ""
 
 
 def _not_searched(family: str, search: PredictorSearch) -> str:
     if family in ("mean", "lags") and search.total.of("mean") is None:
         return "memory holds averages alone: give more --memory"
     return "one average alone is as good" if family == "mixture" else "too few rows"
-
-
-def _aggregated(analysis: Analysis, radius: float, without: float) -> Guarantee:
-    total = analysis.total
-    count = len(total.predictors)
-    value, why = None, no_best(analysis) or no_series(analysis)
-    if not why:
-        largest = float(largest_residuals(analysis)[-1])
-        least = min(p.path_length for p in total.predictors)
-        value = radius * math.sqrt(2 * (least + 2 * largest * math.log(count)))
-    assumptions = (*CONVEX, "exponential weights over the listed predictors, rate 1 / (2 r^2)")
-    formula = f"R sqrt(2 (min P + 2 r^2 ln {count}))"
-    return Guarantee("regret[aggregate]", "listed", formula, "R sqrt(2 E)", assumptions, value, without, why)
 
 
 def largest_residuals(analysis: Analysis) -> NDArray[np.float64]:

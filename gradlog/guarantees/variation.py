@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.result import Analysis
-from .guarantee import LOGGED, Guarantee, no_series
+from .guarantee import Guarantee, logged_gradients, no_series
 
 FORMULAS = (
     ("variation[gradual]", "sum |g_t - g_t-1|^2", "4 G^2 (N - 1)"),
@@ -42,13 +42,14 @@ def variation_rows(analysis: Analysis) -> list[Guarantee]:
         why = "one-step is not among the predictors"
     elif not why and rows < 2:
         why = "one row: there are no increments"
+    said = (logged_gradients(analysis),)
     if why or squares is None:
-        return [Guarantee(n, "", f, w, (LOGGED,), None, None, why) for n, f, w in FORMULAS]
+        return [Guarantee(n, "", f, w, said, None, None, why) for n, f, w in FORMULAS]
     norms = np.sqrt(squares[1:])
     most = 2 * float(steps.grad_norm.max())
     values = (float(squares[1:].sum()), float(norms.max()), float(norms.sum()))
     worst = (most * most * (rows - 1), most, most * (rows - 1))
     return [
-        Guarantee(name, "", formula, of_worst, (LOGGED,), value, limit)
+        Guarantee(name, "", formula, of_worst, said, value, limit)
         for (name, formula, of_worst), value, limit in zip(FORMULAS, values, worst, strict=True)
     ]
