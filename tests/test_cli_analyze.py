@@ -40,7 +40,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     broken = tensors(20)
     broken["layer.bias"][13, 2] = np.nan
     paths = {
-        "noise": write_store(folder / "noise.zarr", tensors(40), step=range(0, 400, 10)),
+        "noise": write_store(folder / "noise.zarr", tensors(40), step=range(351, 391)),
         "short": write_store(folder / "short.zarr", tensors(25)),
         "nan": write_store(folder / "nan.zarr", broken),
         "ragged": write_store(

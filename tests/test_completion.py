@@ -69,7 +69,7 @@ def values(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], l
         ("gradmf completion ", ["bash", "fish", "zsh"]),
         ("gradmf analyze --epsilon 0.0", ["0.05", "0.01"]),
         ("gradmf no-such-command x", []),
-        ("gradmf analyze --fail-if eff", ["effective_rank"]),
+        ("gradmf analyze --fail-if eff", ["effective_rank", "effective_rows"]),
         ("gradmf analyze --fail-if 'rank[0.0", ["rank[0.05]", "rank[0.01]"]),
         ("gradmf compare a b --epsilon 0.2 --fail-if 'rank", ["rank[0.2]"]),
         (

@@ -115,7 +115,7 @@ def test_the_step_axis_may_stand_anywhere(
         {"w": (tuple(names), stored), "step": (("step",), np.arange(ROWS) * 10)},
         zarr_format,
     )
-    analysis = analyzed(path, {"w": values})
+    analysis = analyzed(path, {"w": values}, "steps-strided")
     assert analysis.steps.step.tolist() == list(range(0, 10 * ROWS, 10))
     assert "axis 'step'" in gradlog.describe(path).step_axis
 
@@ -160,7 +160,7 @@ def test_the_coordinate_of_the_axis_holds_the_steps(tmp_path: Path) -> None:
     path = with_axes(
         tmp_path / "run.zarr", {"w": (("param", "iteration"), values.T), "iteration": (("iteration",), steps)}
     )
-    assert analyzed(path, {"w": values}).steps.step.tolist() == steps.tolist()
+    assert analyzed(path, {"w": values}, "steps-strided").steps.step.tolist() == steps.tolist()
 
 
 def test_axes_of_other_names_are_told(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_whole_steps_that_are_stored_as_floats(tmp_path: Path, marked: bool, dty
     else:
         foreign_store(path, tensors)
     add_array(zarr.open_group(path, mode="r+"), "step", 100.0 * np.arange(8).astype(dtype), overwrite=True)
-    assert analyzed(path, tensors).steps.step.tolist() == list(range(0, 800, 100))
+    assert analyzed(path, tensors, "steps-strided").steps.step.tolist() == list(range(0, 800, 100))
 
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, 1e300])

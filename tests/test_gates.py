@@ -248,6 +248,7 @@ def judged(analysis: gradlog.Analysis, text: str) -> tuple[gradlog.Violation, ..
 
 def test_every_quantity_is_the_one_of_the_result() -> None:
     analysis = made_analysis()
+    analysis = dataclasses.replace(analysis, total=dataclasses.replace(analysis.total, effective_rows=33.5))
     spectrum = analysis.total.spectrum
     assert spectrum is not None
     [predictor] = [p for p in analysis.total.predictors if p.predictor == "one-step"]
@@ -257,7 +258,7 @@ def test_every_quantity_is_the_one_of_the_result() -> None:
         "scale[one-step]": predictor.scale, "path_length[one-step]": predictor.path_length,
         "rank[0.05]": rank.rank, "residual[0.05]": rank.residual, "effective_rank": spectrum.effective_rank,
         "stable_rank": spectrum.stable_rank, "participation_ratio": spectrum.participation_ratio,
-        "increment_energy": spectrum.energy, "energy": analysis.total.energy,
+        "increment_energy": spectrum.energy, "energy": analysis.total.energy, "effective_rows": 33.5,
         "grad_norm": math.sqrt(analysis.total.energy / analysis.run.rows),
         "kappa[best]": min(p.kappa for p in analysis.total.predictors if p.predictor != "zero"),
     }  # fmt: skip

@@ -356,7 +356,7 @@ def test_a_changed_array_is_told_with_its_file(stepped: list[Path], change: str)
         write_members(file, held)
     assert kinds == {
         "path_lengths/series.npy", "path_lengths/totals.npy", "tensor_steps", "spectrum/squares",
-        "spectrum/gram", "spectrum/total.npy", "step.npy",
+        "spectrum/gram", "spectrum/total.npy", "step.npy", "energies/rows", "energies/columns",
     }  # fmt: skip
     assert text(gradlog.merge_parts(stepped)) == good
 

@@ -42,30 +42,42 @@ NAMES = (
 )
 
 
-def made_spectrum(energy: float, rank: int, width: int = 0) -> SpectrumResult:
+def made_spectrum(energy: float, rank: int, width: int = 0, noise: int | None = None) -> SpectrumResult:
     """Ranks around `rank`, with bounds `width` apart."""
     ranks = tuple(
-        RankResult(e, rank + i, rank + i, rank + i + width, e * energy * 0.93)
+        RankResult(e, rank + i, rank + i, rank + i + width, e * energy * 0.93, noise)
         for i, e in enumerate(Settings().epsilons)
     )
     method, confidence = ("sketch", 0.95) if width else ("exact", 1.0)
     projection = Projection(1024, 7) if width else None
     return SpectrumResult(
-        method, confidence, energy, ranks, 8.314159, 123.456, 45.25, np.array([3.0, 2.0, 1.0]), (), projection
-    )
+        method, confidence, energy, ranks, 8.314159, 123.456, 45.25, np.array([3.0, 2.0, 1.0]),
+        projection=projection,
+    )  # fmt: skip
 
 
-def made_scope(energy: float, kappas: tuple[float, ...] = KAPPAS, rank: int = 12, width: int = 0) -> Any:
-    """Fields of a scope."""
+def made_scope(
+    energy: float,
+    kappas: tuple[float, ...] = KAPPAS,
+    rank: int = 12,
+    width: int = 0,
+    noise: int | None = None,
+) -> Any:
+    """Fields of a scope. noise : r* of noise, where it is known"""
     return {
         "energy": energy,
         "predictors": tuple(
             PredictorResult(
-                name, kappa * energy, kappa, min(kappa, 1.0) * 0.98, None if name == "zero" else -0.1234
+                name,
+                kappa * energy,
+                kappa,
+                min(kappa, 1.0) * 0.98,
+                None if name == "zero" else -0.1234,
+                1.9 if noise else None,
             )
             for name, kappa in zip(PREDICTORS, kappas, strict=True)
         ),
-        "spectrum": made_spectrum(2 * energy, rank, width),
+        "spectrum": made_spectrum(2 * energy, rank, width, noise),
     }
 
 
@@ -77,6 +89,7 @@ def made_analysis(
     rows: int = 512,
     rank: int = 12,
     width: int = 0,
+    noise: int | None = None,
 ) -> Analysis:
     """An analysis with numbers of everyday sizes."""
     energies = [10.0 * (position + 1) for position in range(len(names))]
@@ -86,7 +99,7 @@ def made_analysis(
             parameters=int(np.prod(shape)),
             name=name,
             shape=shape,
-            **made_scope(energy, kappas, rank, width),
+            **made_scope(energy, kappas, rank, width, noise),
         )
         for name, shape, energy in zip(names, shapes, energies, strict=True)
     )
@@ -100,7 +113,7 @@ def made_analysis(
         "0.1.0",
         RunInfo(path, rows, parameters, len(names), ("float32",), {"model": "mlp"}),
         Settings(),
-        ScopeResult(parameters=parameters, **made_scope(sum(energies), kappas, rank, width)),
+        ScopeResult(parameters=parameters, **made_scope(sum(energies), kappas, rank, width, noise)),
         tensors,
         steps,
         (),
@@ -291,14 +304,32 @@ def test_words_follow_the_numbers(one_step: float, best: float, said: str) -> No
 @pytest.mark.parametrize(
     ("rank", "rows", "said"),
     [
-        (9, 512, "10 of 511 possible directions hold 95% of the increments' energy: gradients change in few"),
-        (150, 512, "gradients change in some directions more than in others"),
-        (400, 512, "gradients change in many directions"),
+        (
+            9,
+            512,
+            "10 of 511 possible directions hold 95% of the increments' energy, far fewer than the 400 of",
+        ),
+        (250, 512, "energy, fewer than the 400 of noise with these norms."),
+        (380, 512, "energy, about as many as the 400 of noise with these norms."),
+        (450, 512, "energy, more than the 400 of noise with these norms: slow change takes many, too."),
         (2, 6, "of so few this says little"),
     ],
 )
 def test_words_on_rank_follow_the_numbers(rank: int, rows: int, said: str) -> None:
-    assert said in drawn(made_analysis(rank=rank, rows=rows))
+    assert said in drawn(made_analysis(rank=rank, rows=rows, noise=400))
+
+
+def test_noise_stands_beside_kappas_and_ranks_where_it_is_known() -> None:
+    known, unknown = drawn(made_analysis(noise=400)), drawn(made_analysis())
+    assert known.count("noise ") >= 4
+    assert " noise " not in unknown.partition("Hardly")[0]
+    [line] = [line for line in known.splitlines() if line.startswith("one-step")]
+    assert line.split()[:4] == ["one-step", "294.3", "1.962", "1.900"]
+    [line] = [line for line in known.splitlines() if line.startswith("0.05 ")]
+    assert line.split()[:3] == ["0.05", "13", "400"]
+    narrow = drawn(made_analysis(noise=400), Terminal(width=90))
+    tensors = narrow.partition("Tensors by share")[2].splitlines()[1]
+    assert tensors.split() == ["tensor", "share", "best", "kappa", "noise", "r*(0.05)", "noise"]
 
 
 def test_names_cannot_break_the_layout_or_command_the_terminal() -> None:

@@ -295,8 +295,8 @@ def test_what_serves_nothing_is_said(store: Path, capsys: pytest.CaptureFixture[
         with pytest.raises(gradlog.UsageError, match=word):
             gradlog.analyze(store, gradlog.Settings(**options))  # type: ignore[arg-type]
     for options, word in (({"sketch_dim": 64}, "--sketch-dim"), ({"seed": 3}, "--seed")):
-        [warning] = gradlog.analyze(store, gradlog.Settings(**options)).warnings  # type: ignore[arg-type]
-        assert warning.code == "sketch-unused"
+        warning, strided = gradlog.analyze(store, gradlog.Settings(**options)).warnings  # type: ignore[arg-type]
+        assert (warning.code, strided.code) == ("sketch-unused", "steps-strided")
         assert f"no sketch is made, and {word} serves nothing" in warning.message
     assert main(["analyze", str(store), "-q", "--seed", "3"]) == 0
     assert "no sketch is made" in capsys.readouterr().err

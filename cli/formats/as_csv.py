@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradmf.gradlog import TensorResult
 from gradmf.gradlog.results.quantities import BY_EPSILON, BY_PREDICTOR, BY_ROWS, QUANTITIES, ROWS, spelled
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         TensorDescription,
     )
     from gradmf.gradlog.results.quantities import Quantity
+
+    from .rendering import Page, Views
 
 Value = str | int | float | None
 
@@ -54,7 +56,8 @@ ADVICE_COLUMNS = (
 
 
 BOUNDS_COLUMNS = (
-    "run", "guarantee", "hint", "formula", "value", "worst_formula", "worst", "ratio", "assumptions", "why",
+    "run", "guarantee", "hint", "formula", "value", "worst_formula", "worst", "ratio", "speaks_of",
+    "in_expectation", "vacuous", "assumptions", "why",
 )  # fmt: skip
 
 
@@ -113,6 +116,12 @@ def _columns_of(
             yield spelled(f"{quantity.name}{suffix}", argument), partial(end, at=at)
     for name in quantity.beside:
         yield name, partial(beside, name=name)
+
+
+def write_csv(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
+    """The rows of all results, below one header."""
+    assert views.rows is not None
+    return views.rows(results, page.columns)
 
 
 def write_analyses(analyses: Iterable[Analysis], columns: Sequence[str] = ()) -> Iterator[str]:
@@ -219,6 +228,9 @@ def write_bounds(found: Iterable[Bounds], columns: Sequence[str] = ()) -> Iterat
                 "worst_formula": row.worst_formula,
                 "worst": row.worst,
                 "ratio": row.ratio,
+                "speaks_of": row.speaks_of,
+                "in_expectation": str(row.in_expectation).lower(),
+                "vacuous": str(row.vacuous).lower(),
                 "assumptions": "; ".join(row.assumptions),
                 "why": row.why or None,
             }

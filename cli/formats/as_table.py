@@ -108,10 +108,9 @@ def _series(series: Series, terminal: Terminal) -> Block:
     drawn = draw_sparkline(series.values, width, BLOCKS if terminal.unicode else ASCII)
     if drawn is None:
         return []
-    title = Text(series.title, "bold")
     return [
         Text(""),
-        title,
+        *(Text(line, "bold") for line in _wrap(series.title, terminal)),
         Text(drawn.text, "cyan"),
         *(Text(line, "dim") for line in _wrap(drawn.caption(series.each), terminal)),
     ]

@@ -28,7 +28,7 @@ FORMATS = {
     "table": Format("as_table.write_tables", takes="reports"),
     "json": Format("as_json.write_document", takes="documents"),
     "jsonl": Format("as_json.write_lines", takes="documents"),
-    "csv": Format("rendering.write_csv", takes="rows"),
+    "csv": Format("as_csv.write_csv", takes="rows"),
     "markdown": Format("as_markdown.write_markdown", takes="reports"),
 }
 """What --format offers, the default first. A writer is imported when its format is asked for."""
@@ -76,12 +76,6 @@ def render(results: Iterable[_R], views: Views[_R], format: str, page: Page) -> 
     module, _, function = FORMATS[format].writer.partition(".")
     writer = cast("Writer", getattr(importlib.import_module(f".{module}", __package__), function))
     return writer(results, views, page)
-
-
-def write_csv(results: Iterable[Any], views: Views[Any], page: Page) -> Iterator[str]:
-    """The rows of all results, below one header."""
-    assert views.rows is not None
-    return views.rows(results, page.columns)
 
 
 def apart(texts: Iterable[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
+from ..formats.rendering import FORMATS
 from .values import name_list
 
 HELP = "help"
@@ -23,9 +24,10 @@ def chosen_columns(asked: Sequence[str], known: Sequence[str], format: str) -> t
     if tuple(asked) == (HELP,):
         click.echo("\n".join(known))
         raise click.exceptions.Exit(0)
-    if asked and format != "csv":
+    if asked and FORMATS[format].takes != "rows":
+        able = " or ".join(name for name, other in FORMATS.items() if other.takes == "rows")
         raise click.UsageError(
-            f"--columns goes with --format csv, not with {format}.", click.get_current_context()
+            f"--columns goes with --format {able}, not with {format}.", click.get_current_context()
         )
     chosen = [name for word in asked for name in _matching(word, known)]
     return tuple(dict.fromkeys(chosen)) or tuple(known)

@@ -111,9 +111,10 @@ def _place(finding: Finding, rule: Rule) -> str:
         if math.isfinite(reading.lower) and _is_count(rule):
             return f"{name} is at least {count(int(reading.lower))}"
         return f"{name} has no value"
-    if isinstance(rule.condition, str) or rule.condition.kind != "value":
+    if isinstance(rule.condition, str) or not rule.condition.of_run:
         return f"{name} {_changed(finding, rule, rule.condition)}"
-    return f"{name} {_is(reading, rule)}"
+    noise = "" if finding.noise is None else f" and noise has {_figure(finding.noise, rule.condition)}"
+    return f"{name} {_is(reading, rule)}{noise}"
 
 
 def _is(reading: Reading, rule: Rule) -> str:

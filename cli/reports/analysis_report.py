@@ -88,6 +88,7 @@ def _path_lengths(analysis: Analysis) -> Table:
         (Column("predictor", "left"), [result.predictor for result in results]),
         (Column("P", "decimal"), numbers([result.path_length for result in results])),
         (Column("kappa", "decimal"), numbers([result.kappa for result in results])),
+        *_noise(numbers([result.reference for result in results]), yields=1),
         (
             Column("scaled kappa", "decimal", yields=2),
             numbers([result.scaled_kappa for result in results]),
@@ -95,10 +96,10 @@ def _path_lengths(analysis: Analysis) -> Table:
         (Column("at c", "decimal", dim=True, yields=3), numbers([result.scale for result in results])),
         (Column("", "left"), ["best" if result is best else "" for result in results]),
     ]
-    note = f"gradient energy {significant(analysis.total.energy)}"
+    note = f"gradient energy {significant(analysis.total.energy)}{_carried(analysis)}"
     if analysis.total.energy_error is not None:
         errors = (
-            (4, [result.scaled_kappa_error for result in results], 2),
+            (-2, [result.scaled_kappa_error for result in results], 2),
             (3, [result.kappa_error for result in results], 0),
             (2, [result.path_length_error for result in results], 0),
         )
@@ -116,6 +117,11 @@ def _path_lengths(analysis: Analysis) -> Table:
     )
 
 
+def _carried(analysis: Analysis) -> str:
+    rows = analysis.total.effective_rows
+    return f", carried by {significant(rows)} of {counted(analysis.run.rows, 'row')}" if rows else ""
+
+
 def _error(value: float | None) -> str:
     """Two significant digits."""
     if value is None or not 99.5 <= value < 1e7:
@@ -130,6 +136,7 @@ def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("epsilon", "left"), [f"{rank.epsilon:g}" for rank in ranks]),
         (Column("r*"), [rank_interval(rank) if increments else NOTHING for rank in ranks]),
+        *_noise([_reference(rank.reference) for rank in ranks], yields=1, counts=True),
         (Column("of N-1", "decimal"), [_share_of_ranks(rank, increments) for rank in ranks]),
         (Column("residual", "decimal"), numbers([rank.residual if increments else None for rank in ranks])),
         (
@@ -140,6 +147,17 @@ def _ranks(analysis: Analysis, spectrum: SpectrumResult) -> Table:
     dimensions = ", ".join(f"{name.replace('_', ' ')} {_dimension(spectrum, name)}" for name in COUNTS)
     title = f"Predictable rank of {counted(increments, 'increment')}"
     return Table.of(title, columns, note=f"{_method(spectrum)}: {dimensions}")
+
+
+def _noise(values: list[str], *, yields: int, counts: bool = False) -> list[tuple[Column, list[str]]]:
+    """What noise has in place of the figures of the column before; early results don't know."""
+    known = any(value != NOTHING for value in values)
+    column = Column("noise", "right" if counts else "decimal", yields=yields)
+    return [(column, values)] if known else []
+
+
+def _reference(rank: int | None) -> str:
+    return NOTHING if rank is None else count(rank)
 
 
 def _share_of_ranks(rank: RankResult, increments: int) -> str:
@@ -180,14 +198,15 @@ def _tensors(analysis: Analysis) -> Table:
     columns: list[tuple[Column, list[str]]] = [
         (Column("tensor", "left", shrinks=True), [tensor.name for tensor in tensors]),
         (
-            Column("shape", "left", dim=True, yields=1),
+            Column("shape", "left", dim=True, yields=2),
             [extents(tensor.shape) or "scalar" for tensor in tensors],
         ),
-        (Column("parameters", dim=True, yields=1), [count(tensor.parameters) for tensor in tensors]),
+        (Column("parameters", dim=True, yields=2), [count(tensor.parameters) for tensor in tensors]),
         (Column("share", "decimal"), [percent(t.energy / total if t.energy else None) for t in tensors]),
         (Column("best", "left"), [NOTHING if b is None else b.predictor for b in best]),
         (Column("kappa", "decimal"), numbers([None if b is None else b.kappa for b in best])),
         *_kappa_errors(analysis, best),
+        *_noise(numbers([None if b is None else b.reference for b in best]), yields=1),
         (
             Column("scaled", "decimal", yields=3),
             numbers([None if b is None else b.scaled_kappa for b in best]),
@@ -198,6 +217,9 @@ def _tensors(analysis: Analysis) -> Table:
         for position, rank in enumerate(analysis.total.spectrum.rank):
             column = Column(f"r*({rank.epsilon:g})", yields=0 if rank.epsilon == middle else 2)
             columns.append((column, [_tensor_rank(t, position, several_rows) for t in tensors]))
+            if rank.epsilon == middle:
+                references = [t.spectrum.rank[position].reference if t.spectrum else None for t in tensors]
+                columns += _noise([_reference(value) for value in references], yields=1, counts=True)
         stable = [_dimension(t.spectrum, COUNTS[0]) if t.spectrum and t.energy else NOTHING for t in tensors]
         columns.append((Column("stable rank", "decimal", dim=True, yields=4), stable))
     if analysis.total.subspace is not None:

@@ -31,6 +31,8 @@ def _on_best(best: PredictorResult, kappa: float) -> str:
     if kappa >= 1:
         return "No predictor tried beats predicting nothing (kappa 1)"
     leaves = f"{best.predictor} leaves {percent(kappa)} of the gradient energy"
+    if best.reference is not None:
+        leaves += f", where noise with these norms would leave {percent(best.reference)}"
     if kappa < 0.05:
         return f"Near-perfect tracking: {leaves}"
     if kappa < 0.5:
@@ -45,12 +47,13 @@ def _on_one_step(one_step: PredictorResult | None, best: PredictorResult) -> str
     if one_step is None or one_step.kappa is None or (one_step is best and one_step.kappa < 0.9):
         return ""
     shown = f"; one-step kappa {significant(one_step.kappa)}"
-    if one_step.kappa > 2.2:
-        return f"{shown} is above the 2 of independent noise: gradients tend to turn back"
-    if one_step.kappa >= 1.8:
-        return f"{shown} is about what independent noise gives (2)"
+    noise = 2.0 if one_step.reference is None else one_step.reference
+    if one_step.kappa > 1.1 * noise:
+        return f"{shown} is above the {significant(noise)} of noise: gradients tend to turn back"
+    if one_step.kappa >= 0.9 * noise:
+        return f"{shown} is about what noise gives ({significant(noise)})"
     if one_step.kappa > 1.1:
-        return f"{shown} lies between predicting nothing (1) and independent noise (2)"
+        return f"{shown} lies between predicting nothing (1) and noise ({significant(noise)})"
     if one_step.kappa >= 0.9:
         return f"{shown} is near 1: the last gradient says little about the next"
     return ""
@@ -71,8 +74,15 @@ def _on_rank(analysis: Analysis, spectrum: SpectrumResult) -> str:
         return f"{held}; of so few this says little."
     if rank.rank is None:
         return f"{held}; how many, this sketch cannot tell."
-    if rank.upper <= 0.1 * possible:
-        return f"{held}: gradients change in few directions."
-    if rank.upper <= 0.5 * possible:
-        return f"{held}: gradients change in some directions more than in others."
-    return f"{held}: gradients change in many directions, as noise does."
+    if rank.reference is None:
+        return f"{held}."
+    if rank.upper <= 0.5 * rank.reference:
+        return f"{held}, far fewer than the {count(rank.reference)} of noise with these norms."
+    if rank.upper <= 0.9 * rank.reference:
+        return f"{held}, fewer than the {count(rank.reference)} of noise with these norms."
+    if rank.lower >= 1.1 * rank.reference:
+        return (
+            f"{held}, more than the {count(rank.reference)} of noise with these norms: slow change takes "
+            "many, too."
+        )
+    return f"{held}, about as many as the {count(rank.reference)} of noise with these norms."

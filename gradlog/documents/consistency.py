@@ -276,7 +276,7 @@ def _check_tensor_steps(analysis: Analysis, specs: set[str]) -> None:
 
 def _check_search(analysis: Analysis) -> None:
     search, rows = analysis.search, analysis.run.rows
-    for name, values in analysis.series.items():
+    for name, values in (analysis.series or {}).items():
         _need(values.shape == (rows,), f"its series {name!r} is not {rows} values")
     if search is None:
         return

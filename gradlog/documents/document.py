@@ -50,6 +50,7 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
         document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
     if analysis.search is not None:
         document["search"] = _search(analysis.search)
+    if analysis.series is not None and (steps or analysis.search is not None):
         document["series"] = dict(analysis.series)
     if analysis.measures:
         document["measures"] = dict(analysis.measures)
@@ -124,9 +125,13 @@ def bounds_document(bounds: Bounds, *, curves: bool = True) -> dict[str, Any]:
         ],
         "meeting_rank": [dataclasses.asdict(item) for item in bounds.meeting],
         "hint": bounds.anytime.hint,
+        "predicts": bounds.anytime.predicts,
         "pays_from": bounds.anytime.pays_from,
+        "stride": bounds.stride,
+        "full_batch": bounds.full_batch,
+        "adaptive_optimizer": bounds.adaptive_optimizer or None,
         "search": None if analysis.search is None else _search(analysis.search),
-        "warnings": [dataclasses.asdict(warning) for warning in analysis.warnings],
+        "warnings": [dataclasses.asdict(warning) for warning in bounds.warnings],
     }
     if document["search"]:
         document["search"]["total"].pop("path_length", None)

@@ -153,7 +153,7 @@ def _analysis(document: Fields) -> Analysis:
             _tensor_steps(document.inner("tensor_steps"), tensors) if document.has("tensor_steps") else None
         ),
         search=_search(document.inner("search")) if document.has("search") else None,
-        series=document.doubles_by_name("series", nulls=True),
+        series=document.doubles_by_name("series", nulls=True) if document.has("series") else None,
     )
 
 

@@ -4,7 +4,7 @@
     quantity  = name | name "[" argument "]"           the names of the CSV columns
     condition = operator limit | operator change | "worse" | "better" | "higher" | "lower" | "changed"
     operator  = ">" | ">=" | "<" | "<=" | "==" | "!="
-    limit     = number | "(-" number ")"
+    limit     = number | "(-" number ")" | [ number ] "noise"      so many times what independent noise has
     change    = "+" number | "-" number, either with "%" or without: against the baseline
     pattern   = a glob on tensor names, up to the end; without it the rule is about the whole model
 
@@ -39,6 +39,7 @@ from ..results.quantities import (
 from ..results.result import Settings
 
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
+NOISE = "noise"
 VERDICTS = (WORSE, BETTER, HIGHER, LOWER, "changed")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _OPERATOR_LIKE = re.compile(r"[=<>!~≤≥≠]+")
@@ -58,13 +59,24 @@ class RuleError(UsageError):
 
 @dataclass(frozen=True)
 class Limit:
-    """What a quantity is compared with. kind : "value", or "difference" or "percent" to the baseline."""
+    """What a quantity is compared with.
+
+    kind : "value"; "noise", a multiple of what independent noise of the same norms has; or "difference" or
+    "percent" to the baseline
+    """
 
     operator: str
     number: float
     kind: str = "value"
 
+    @property
+    def of_run(self) -> bool:
+        """Whether it is about a run alone, without its baseline."""
+        return self.kind in ("value", NOISE)
+
     def __str__(self) -> str:
+        if self.kind == NOISE:
+            return f"{self.operator} {'' if self.number == 1 else f'{_plain(self.number)} '}{NOISE}"
         if self.kind == "value":
             shown = _plain(abs(self.number))
             return f"{self.operator} {f'(-{shown})' if math.copysign(1, self.number) < 0 else shown}"
@@ -219,7 +231,7 @@ class _Parser:
             hint = f" (did you mean {meant}?)" if meant else ""
             self._fail(f"a comparison is missing here{hint}; {self._conditions()}", start)
         self._skip_spaces()
-        return self._limit(operator)
+        return self._limit(operator, quantity, argument)
 
     def _verdict(self, quantity: Quantity, argument: str, word: str, start: int) -> str:
         name = quantity.name
@@ -237,8 +249,10 @@ class _Parser:
             self._fail(f"{spelled(name, argument)} is {quantity.of_zero:g} in every run", start)
         return word
 
-    def _limit(self, operator: str) -> Limit:
+    def _limit(self, operator: str, quantity: Quantity, argument: str) -> Limit:
         start = self._at
+        if self._takes_noise(quantity, argument):
+            return Limit(operator, 1.0, NOISE)
         if self._take(re.compile(r"\(\s*-\s*")):
             number = -self._number()
             if self._take(re.compile(r"\s*\)")) is None:
@@ -250,10 +264,22 @@ class _Parser:
             if self._text.startswith("%", self._at):
                 self._needs_baseline("a percentage, a change,", start)
                 self._fail("a percentage needs a sign: +5% is a change against the baseline", start)
-            return Limit(operator, number)
+            self._skip_spaces()
+            return Limit(operator, number, NOISE if self._takes_noise(quantity, argument) else "value")
         self._needs_baseline(f"'{sign}', a change,", start)
         number = self._number() * (1 if sign == "+" else -1)
         return Limit(operator, number, "percent" if self._take(re.compile(r"\s*%")) else "difference")
+
+    def _takes_noise(self, quantity: Quantity, argument: str) -> bool:
+        start = self._at
+        if self._take(re.compile(rf"{NOISE}\b")) is None:
+            return False
+        if not quantity.reference:
+            able = ", ".join(name for name, other in self._quantities.items() if other.reference)
+            self._fail(f"nothing is known of {quantity.name} in noise ({able} have a reference)", start)
+        if argument == "zero" and quantity.of_zero is not None:
+            self._fail(f"{spelled(quantity.name, argument)} is {quantity.of_zero:g} in every run", start)
+        return True
 
     def _number(self) -> float:
         start, word = self._at, self._take(_NUMBER)
@@ -279,7 +305,7 @@ class _Parser:
 
     def _conditions(self) -> str:
         words = f", or {', '.join(VERDICTS)}" if self._known.baseline else ""
-        return f"write one of {' '.join(OPERATORS)} and a number{words}"
+        return f"write one of {' '.join(OPERATORS)} and a number or {NOISE}{words}"
 
     def _needs_baseline(self, what: str, start: int) -> None:
         if not self._known.baseline:

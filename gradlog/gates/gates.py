@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..results.quantities import BETTER, HIGHER, LOWER, NO_NUMBER, QUANTITIES, WORSE, Reading
+from ..results.quantities import BETTER, HIGHER, LOWER, NO_FIGURE, NO_NUMBER, QUANTITIES, WORSE, Reading
 from ..results.result import Analysis, ScopeResult, TensorResult
-from .gate_rule import Limit, Rule
+from .gate_rule import NOISE, Limit, Rule
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Finding:
     reading : the quantity, or its change where the rule is about that
     certain : False where the rule cannot be decided
     before, after : the quantity in the baseline and in the run, where the rule is about its change
+    noise : what independent noise has, where the rule is about a multiple of that
     """
 
     tensor: str | None
@@ -30,6 +31,7 @@ class Finding:
     certain: bool
     before: float | None = None
     after: float | None = None
+    noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,24 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
         return Violation(analysis.run.path, rule, (), tuple(tensor.name for tensor in analysis.tensors))
     findings = []
     for scope in scopes:
-        reading = read_quantity(scope, rule, analysis.run.rows)
-        holds = compare(reading, rule.condition)
+        reading, limit, noise = read_quantity(scope, rule, analysis.run.rows), rule.condition, None
+        if limit.kind == NOISE:
+            noise = _noise(scope, rule, analysis.run.rows)
+            limit = Limit(limit.operator, limit.number * noise if noise is not None else math.nan)
+            if noise is None and reading.value is not None:
+                reading = Reading.nothing(NO_FIGURE)
+        holds = None if math.isnan(limit.number) else compare(reading, limit)
         if holds is not False:
             name = scope.name if isinstance(scope, TensorResult) else None
-            findings.append(Finding(name, reading, certain=holds is True))
+            findings.append(Finding(name, reading, certain=holds is True, noise=noise))
     if not findings:
         return None
     return Violation(analysis.run.path, rule, worst_first(findings, rule))
+
+
+def _noise(scope: ScopeResult, rule: Rule, rows: int) -> float | None:
+    """What independent noise has in place of the rule's quantity."""
+    return QUANTITIES[QUANTITIES[rule.quantity].reference].figure(scope, rule.argument, rows)
 
 
 def scopes_of(analysis: Analysis, pattern: str | None) -> Sequence[ScopeResult]:

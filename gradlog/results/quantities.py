@@ -132,6 +132,7 @@ class Quantity:
     beside : fields of the section that columns show behind it
     column, in_rules, compared : whether CSV has it, whether rules can be about it, whether compare has it
     by_steps : whether comparisons have an interval for it, from how it varies from step to step
+    reference : name of the quantity that independent noise has in its place; "" where that is not known
     told : its place where names are listed for rules, and in comparisons
     """
 
@@ -154,6 +155,7 @@ class Quantity:
     in_rules: bool = True
     compared: bool = False
     by_steps: bool = False
+    reference: str = ""
     told: int = 100
 
     def __post_init__(self) -> None:
@@ -344,7 +346,7 @@ def _estimated(spectrum: SpectrumResult) -> str:
     return f"the {spectrum.method} method estimates it; --rank exact computes it, or hold a rank[] to a limit"
 
 
-def soft_count(name: str, told: int, *, compared: bool = False) -> Quantity:
+def soft_count(name: str, told: int, **known: Any) -> Quantity:
     """How many directions a spectrum amounts to, by some measure: a field of `SpectrumResult`, at least 1.
 
     Exact, or within the spectrum's `count_bounds`; where there are none, an estimate in 1 .. min(N - 1, D).
@@ -369,13 +371,18 @@ def soft_count(name: str, told: int, *, compared: bool = False) -> Quantity:
         return Reading(value, *ends, "" if ends[0] == ends[1] else _advice(spectrum))
 
     stored = Stored(name, always=True)
-    return Quantity(name, SPECTRUM, stored, read=read, bounds=bounds, least=1.0, compared=compared, told=told)
+    return Quantity(name, SPECTRUM, stored, read=read, bounds=bounds, least=1.0, told=told, **known)
 
 
 def _of_predictor(name: str, told: int, *, null: bool = True, **known: Any) -> Quantity:
     """A figure of a predictor, with its standard error."""
     stored = Stored(name, null=null, always=True, error=f"{name}_error")
     return Quantity(name, PREDICTOR, stored, told=told, **{"missing": _no_figure_of_predictor, **known})
+
+
+def _reference(name: str, section: Section, field: str = "reference", *, whole: bool = False) -> Quantity:
+    """What independent noise of the same norms has in place of a figure."""
+    return Quantity(f"{name}_reference", section, Stored(field), least=0.0, whole=whole, in_rules=False)
 
 
 def _of_search(name: str, *, null: bool = False, ends: Sequence[str] = (), least: float = 0.0) -> Quantity:
@@ -403,24 +410,31 @@ for _quantity in (
     ),
     _of_predictor("path_length", 4, null=False, unit=SQUARES, least=0.0, compared=True, by_steps=True),
     _of_predictor(
-        "kappa", 1, least=0.0, better=LOWER, of_zero=1.0, of_best=True, compared=True, by_steps=True
+        "kappa", 1, least=0.0, better=LOWER, of_zero=1.0, of_best=True, compared=True, by_steps=True,
+        reference="kappa_reference",
     ),
     _of_predictor(
         "scaled_kappa", 2, least=0.0, most=1.0, better=LOWER, of_zero=1.0, compared=True, by_steps=True
     ),
     _of_predictor("scale", 3, missing=_no_scale),
+    _reference("kappa", PREDICTOR),
     Quantity(
         "increment_energy", SPECTRUM, Stored("energy", null=False, always=True), read=_read_increment_energy,
         unit=SQUARES, least=0.0, beside=("method", "confidence"), told=10,
     ),
     Quantity(
         "rank", RANK, Stored("rank", always=True, ends=("lower", "upper")), read=_read_rank,
-        bounds=_ends_of_rank, least=0.0, whole=True, compared=True, told=5,
+        bounds=_ends_of_rank, least=0.0, whole=True, compared=True, reference="rank_reference", told=5,
     ),
     Quantity("residual", RANK, Stored("residual"), read=_read_residual, unit=SQUARES, least=0.0, told=6),
-    soft_count("stable_rank", 8),
-    soft_count("effective_rank", 7, compared=True),
+    _reference("rank", RANK, whole=True),
+    soft_count("stable_rank", 8, reference="stable_rank_reference"),
+    soft_count("effective_rank", 7, compared=True, reference="effective_rank_reference"),
     soft_count("participation_ratio", 9),
+    _reference("stable_rank", SPECTRUM, "stable_rank_reference"),
+    _reference("effective_rank", SPECTRUM, "effective_rank_reference"),
+    Quantity("effective_rows", SCOPE, Stored("effective_rows"), least=0.0, told=13),
+    Quantity("effective_parameters", SCOPE, Stored("effective_parameters"), least=0.0, in_rules=False),
     _of_subspace("fraction", 1.0),
     _of_subspace("overlap", 1.0),
     _of_subspace("directions", math.inf, whole=True),

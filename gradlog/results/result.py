@@ -29,6 +29,8 @@ class PredictorResult:
     kappa : P(m) / sum_t ||g_t||^2, >= 0; None when all gradients are 0
     scaled_kappa : min over real c of sum_t ||g_t - c m_t||^2 / sum_t ||g_t||^2, in [0, 1]; None likewise
     scale : the c that attains it; None when all gradients or all predictions are 0
+    reference : kappa that independent noise of the same norms has, as of `statistics.noise_reference`; None
+    when all gradients are 0, and in documents of an early gradmf
     *_error : standard errors of these where they are estimates from a sketch, None elsewhere
     """
 
@@ -37,6 +39,7 @@ class PredictorResult:
     kappa: float | None
     scaled_kappa: float | None
     scale: float | None
+    reference: float | None = None
     path_length_error: float | None = None
     kappa_error: float | None = None
     scaled_kappa_error: float | None = None
@@ -52,6 +55,8 @@ class RankResult:
     lower, upper : bounds on r*; equal to `rank` when the method is exact
     residual : sum_{i>rank} sigma_i^2, the least path length over rank-r increment predictors; None where rank
     is None or only bounded, and where it is not known: early documents of results lack it
+    reference : r* that independent noise of the same norms has over as many parameters; None when there are
+    no increments, and in early documents
     """
 
     epsilon: float
@@ -59,6 +64,7 @@ class RankResult:
     lower: int
     upper: int
     residual: float | None
+    reference: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class SpectrumResult:
     singular_values : float64, descending; all min(N - 1, D) of them when the method is exact
     growth : r* of the first rows, at up to 200 points, where the method gives it on the way
     projection : by which a sketch was made
+    stable_rank_reference, effective_rank_reference : of independent noise, as of `RankResult.reference`
     count_bounds : certain (lower, upper) of stable_rank, effective_rank and participation_ratio, where the
     method has them
     """
@@ -93,6 +100,8 @@ class SpectrumResult:
     effective_rank: float | None
     participation_ratio: float | None
     singular_values: NDArray[np.float64]
+    stable_rank_reference: float | None = None
+    effective_rank_reference: float | None = None
     growth: tuple[GrowthPoint, ...] = ()
     projection: Projection | None = None
     count_bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -151,6 +160,10 @@ class ScopeResult:
     """One scope: a tensor or the whole model.
 
     energy : sum_t ||g_t||^2; subspace : where it was asked for
+    effective_rows : rows that carry it, (sum_t e_t)^2 / sum_t e_t^2 with e_t = ||g_t||^2; 0 when it is 0
+    effective_parameters : parameters that carry it, by the same formula from each one's energy over all rows;
+    all where these are many beside the rows
+    each None in documents of an early gradmf
     energy_error : standard error of the energy where a sketch estimates it; infinite where it is not known
     """
 
@@ -160,6 +173,8 @@ class ScopeResult:
     spectrum: SpectrumResult | None
     subspace: SubspaceResult | None = field(default=None, kw_only=True)
     energy_error: float | None = field(default=None, kw_only=True)
+    effective_rows: float | None = field(default=None, kw_only=True)
+    effective_parameters: float | None = field(default=None, kw_only=True)
 
     @property
     def estimated(self) -> bool:
@@ -291,7 +306,8 @@ class Analysis:
     """The result of `analyze`: the whole model, its tensors in the log's order, and the steps.
 
     tensor_steps : the same for each tensor, where asked for
-    search : the best predictors of each family, where asked for; series : with it, loss and lr as logged
+    search : the best predictors of each family, where asked for
+    series : loss and lr of each row, as logged; None where it is not known what the log has
     measures : results of further measures, by name, as plain values
     """
 
@@ -305,5 +321,5 @@ class Analysis:
     cost: Cost
     tensor_steps: TensorSteps | None = None
     search: PredictorSearch | None = None
-    series: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    series: Mapping[str, NDArray[np.float64]] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)

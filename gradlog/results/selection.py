@@ -27,12 +27,17 @@ class Scope:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was selected of a log. step : (N,) int64, training step of each row that entered the analysis"""
+    """What was selected of a log.
+
+    step : (N,) int64, training step of each row that entered the analysis
+    series : (N,) float64 each, its loss and lr by name; None where they are not known
+    """
 
     path: str
     attributes: Mapping[str, Any]
     tensors: Sequence[Scope]
     step: NDArray[np.int64]
+    series: Mapping[str, NDArray[np.float64]] | None = None
 
     @property
     def parameters(self) -> int:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ...kernels.pass_layout import ENERGY
 from ..errors import DataError
+from ..measures.noise.energies import NAME as ENERGIES
+from ..measures.noise.energies import lots
 from ..measures.path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..measures.path_lengths.tensor_steps import NAME as TENSOR_STEPS
 from ..measures.search import NAME as SEARCH
@@ -30,8 +33,11 @@ from ..results.result import (
 )
 from ..results.selection import Selection
 from ..version import __version__
+from .references import with_references
+from .strides import stride_warnings
 
 if TYPE_CHECKING:
+    from ..measures.noise.energies import EnergySums
     from ..measures.path_lengths.path_length import PathLengthTotals
     from ..measures.path_lengths.path_lengths import PathLengthSums
     from ..measures.spectra.spectrum import Spectra, Spectrum
@@ -54,6 +60,8 @@ def assemble(
     spectra: Spectra | None = results.get(SPECTRUM)
     subspaces: SubspacesOfScopes | None = results.get(SUBSPACES)
     path, step = selection.path, selection.step
+    energies: EnergySums = results[ENERGIES]
+    groups = [energies.groups(number, tensor.parameters) for number, tensor in enumerate(selection.tensors)]
     scopes = []
     for number, (tensor, totals) in enumerate(zip(selection.tensors, sums.totals, strict=True)):
         spectrum = None if spectra is None else spectra.tensors[number]
@@ -65,7 +73,14 @@ def assemble(
         totals.merge_groups(each)
     of_total = None if spectra is None else spectra.total, None if subspaces is None else subspaces.total
     total = _scope(path, None, selection.parameters, totals, *of_total, listed)
-    warnings = [*warnings, *beyond_sketch(total, scopes, int(step.size))]
+    together = np.concatenate([g[0] for g in groups]), np.concatenate([g[1] for g in groups])
+    [total] = with_references([total], sums.series.sums[None, :, ENERGY], [together])
+    scopes = [
+        scope
+        for lot in lots(len(scopes), step.size)
+        for scope in with_references(scopes[lot], energies.of_rows(lot), groups[lot])
+    ]
+    warnings = [*warnings, *stride_warnings(step), *beyond_sketch(total, scopes, int(step.size))]
     steps = _listed(sums.series.steps(step), listed)
     warnings += _zero_end(steps, settings, warnings)
     tensor_steps: TensorSteps | None = results.get(TENSOR_STEPS)
@@ -87,6 +102,7 @@ def assemble(
         cost=cost,
         tensor_steps=None if tensor_steps is None else _listed(tensor_steps, listed),
         search=results.get(SEARCH),
+        series=selection.series,
         measures={name: results[name] for name in settings.measures},
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..engine.measure import Measure, PassContext
 from ..engine.one_pass import WorkPool, start_all
@@ -99,11 +100,23 @@ def _difference(part: PartFile, first: PartFile) -> str:
         return "made of other tensors"
     if not np.array_equal(mine.step, other.step) or mine.attributes != other.attributes:
         return "made when the run had other training steps or attributes"
+    if not _same_series(mine.series, other.series):
+        return "made when the run had other losses or rates"
     if (part.plan, part.method, part.span, part.strips) != (
         first.plan, first.method, first.span, first.strips,
     ):  # fmt: skip
         return "split by another plan: give all parts the same --memory"
     return ""
+
+
+def _same_series(
+    mine: Mapping[str, NDArray[np.float64]] | None, other: Mapping[str, NDArray[np.float64]] | None
+) -> bool:
+    if mine is None or other is None:
+        return mine is other
+    return mine.keys() == other.keys() and all(
+        np.array_equal(values, other[name], equal_nan=True) for name, values in mine.items()
+    )
 
 
 def _merged(parts: Sequence[PartFile]) -> Analysis:

@@ -2,6 +2,7 @@
 
     part.json               what was analyzed, and how: the header
     step.npy                (N,) int64
+    series/NAME.npy         (N,) float64, loss and lr of the log
     MEASURE/ARRAY.npy       the state of each measure, float64: see `Accumulator.state` of each; of symmetric
                             matrices the lower triangle, row by row, and the sum of its squares
 
@@ -45,6 +46,7 @@ GRAM_ERROR = 1e-3
 SQUARES_ERROR = 1e-12
 """Relative: BLAS of another machine may add up in another order."""
 STEP = "step"
+SERIES = "series"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that a file depends on what it says only."""
 
@@ -61,6 +63,7 @@ def _write(partial: PartialAnalysis, stream: IO[bytes]) -> None:
         for measure, state in partial.states.items()
         for name, array in state.items()
     }
+    arrays |= {f"{SERIES}/{name}": values for name, values in (partial.selection.series or {}).items()}
     header = {**_header(partial), "arrays": [STEP, *arrays]}
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo(PART_HEADER, _DATE), json.dumps(header, indent=1))
@@ -84,6 +87,7 @@ def _header(partial: PartialAnalysis) -> dict[str, Any]:
             "rows": int(read.step.size),
             "tensors": [dataclasses.asdict(tensor) for tensor in read.tensors],
             "attributes": dict(read.attributes),
+            "series": None if read.series is None else list(read.series),
         },
         "settings": dataclasses.asdict(partial.settings),
         "method": partial.method,
@@ -275,7 +279,12 @@ class PartFile:
         if len({tensor.name for tensor in tensors}) < len(tensors):
             raise ValueError("a tensor stands there twice")
         step = self._array(STEP, (run.count("rows", least=1),), "<i8").astype(np.int64, copy=False)
-        return Selection(run.text("path"), run.free("attributes"), tensors, step)
+        series = (
+            {name: self._array(f"{SERIES}/{name}", step.shape, "<f8") for name in run.texts("series")}
+            if run.has("series")
+            else None
+        )
+        return Selection(run.text("path"), run.free("attributes"), tensors, step, series)
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         with self._open(name) as (member, found, kind):

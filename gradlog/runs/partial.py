@@ -17,7 +17,7 @@ from ..results.selection import Selection
 from ..sizes import DEFAULT_MEMORY
 from ..version import __version__
 from .preparation import prepare
-from .prepared_pass import nonfinite_text, take_pass
+from .prepared_pass import nonfinite_text, take_pass, with_series
 from .wanted import Wanted
 
 
@@ -77,6 +77,7 @@ def analyze_part(
             "--rows, or analyze in one run"
         )
     tensors, strips, held = range(len(ready.tensors)), ready.part.strips, ready.plan.strips
+    selection, told = with_series(ready, selection, ready.keep)
     return PartialAnalysis(
         version=__version__,
         part=part,
@@ -89,6 +90,6 @@ def analyze_part(
         held=[held[tensor] for tensor in tensors],
         tensor_steps=tensor_steps,
         states=gathered.states,
-        warnings=ready.warnings,
+        warnings=(*ready.warnings, *told),
         cost=ready.cost(),
     )

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ..engine.blocks import BlockReader
 from ..errors import DataError
-from ..logs.log import sketch_of
 from ..logs.series import LOSSES, RATES, series_of_rows
 from ..logs.store import codec_pipeline
 from ..progress import Progress
 from ..results.result import Analysis, LogWarning
+from ..results.selection import Selection
 from .assembly import assemble
 from .preparation import Preparation
 
@@ -33,11 +33,29 @@ def run_analysis(
     with codec_pipeline(ready.workers), ready.scratch or contextlib.nullcontext():
         gathered, keep = _gather(ready, warnings, progress)
     cost = ready.cost(passes=1 if keep is ready.keep else 2)
-    analysis = assemble(ready.selection(keep), ready.settings, gathered.results, warnings, cost)
-    if ready.wanted.search or sketch_of(ready.log) is not None:
-        series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
-        analysis = replace(analysis, series=series)
+    selection, told = with_series(ready, ready.selection(keep), keep)
+    analysis = assemble(selection, ready.settings, gathered.results, [*warnings, *told], cost)
     return analysis, gathered, keep
+
+
+def with_series(
+    ready: Preparation, selection: Selection, keep: NDArray[np.bool_] | None
+) -> tuple[Selection, list[LogWarning]]:
+    """The selection with the log's loss and lr, or without damaged ones and the warning that says so.
+
+    keep : of the rows that were prepared, as of `Preparation.selection`
+
+    Raises DataError for damaged ones where a search goes with them.
+    """
+    try:
+        series = series_of_rows(ready.log, (*LOSSES, *RATES), ready.plan.rows, keep)
+    except DataError as error:
+        if ready.wanted.search:
+            raise
+        # No other figure follows from them.
+        told = LogWarning("series-unreadable", str(error).removeprefix(f"{ready.log.path}: "))
+        return selection, [told]
+    return replace(selection, series=series), []
 
 
 def _gather(

@@ -10,6 +10,7 @@ from ..engine.plan import Way
 from ..errors import UsageError
 from ..logs.log import Tensor
 from ..measures.incremental.incremental_spectra import IncrementalRank
+from ..measures.noise.energies import Energies
 from ..measures.path_lengths.path_lengths import PathLengths
 from ..measures.path_lengths.tensor_steps import StepsOfTensors
 from ..measures.registry import registered_measure
@@ -118,7 +119,7 @@ class Asked:
 
 def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: bool) -> list[Measure]:
     """Those that parts have too. specs : of the predictors"""
-    found: list[Measure] = [PathLengths(tuple(specs))]
+    found: list[Measure] = [PathLengths(tuple(specs)), Energies(spread=settings.rank != "none")]
     if tensor_steps:
         found.append(StepsOfTensors(tuple(specs)))
     return [*found, *map(registered_measure, settings.measures)]

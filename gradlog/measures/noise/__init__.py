@@ -1,0 +1,1 @@
+"""How energy is spread over rows and parameters: what independent noise of the same norms is made of."""
