@@ -162,8 +162,9 @@ def _reference(rank: int | None) -> str:
 
 def _share_of_ranks(rank: RankResult, increments: int) -> str:
     """r* as a share of all increments, or from where to where it may lie."""
+    increments = max(1, increments)
     if rank.rank is None or rank.residual is not None:
-        return percent(_share(rank.rank, max(1, increments)))
+        return percent(_share(rank.rank, increments))
     least, most = percent(rank.lower / increments), percent(rank.upper / increments)
     return most if least == most else f"{least.rstrip('%')}-{most}"
 

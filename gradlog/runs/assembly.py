@@ -75,11 +75,8 @@ def assemble(
     total = _scope(path, None, selection.parameters, totals, *of_total, listed)
     together = np.concatenate([g[0] for g in groups]), np.concatenate([g[1] for g in groups])
     [total] = with_references([total], sums.series.sums[None, :, ENERGY], [together])
-    scopes = [
-        scope
-        for lot in lots(len(scopes), step.size)
-        for scope in with_references(scopes[lot], energies.of_rows(lot), groups[lot])
-    ]
+    for lot in lots(len(scopes), step.size):  # those without references are gone, lot by lot
+        scopes[lot] = with_references(scopes[lot], energies.of_rows(lot), groups[lot])
     warnings = [*warnings, *stride_warnings(step), *beyond_sketch(total, scopes, int(step.size))]
     steps = _listed(sums.series.steps(step), listed)
     warnings += _zero_end(steps, settings, warnings)

@@ -23,6 +23,10 @@ Doubles = NDArray[np.float64]
 NAME = "energies"
 MOST_VALUES = 1 << 20
 """Energies that are kept of all tensors: 8 MB. Where there are more, neighbouring rows share one."""
+SOME = 256
+"""Tensors that results are finished of at once."""
+GROUP_BYTES = 3000
+"""Of the groups of a tensor, and of the copies on the way."""
 LEAST_BINS = 1024
 """So many bins of rows a tensor has, or a row each."""
 LARGEST = 1 << 16
@@ -42,7 +46,8 @@ class Energies(Measure):
 
     def kept_bytes(self, shape: PassShape) -> int:
         """As of `Measure`."""
-        return 8 * len(shape.tensors) * (min(shape.rows, 1 + _most_bins(len(shape.tensors))) + 1)
+        bins = min(shape.rows, 1 + _most_bins(len(shape.tensors)))
+        return len(shape.tensors) * (8 * bins + GROUP_BYTES)
 
     def column_bytes(self, shape: PassShape) -> int:
         """As of `Measure`: the energy of a parameter so far."""
@@ -194,8 +199,8 @@ class EnergySums(Accumulator[RowEnergies | ColumnEnergies]):
 
 
 def lots(tensors: int, rows: int) -> Iterator[slice]:
-    """Tensors whose energies are spread out over all rows at once, at most MOST_VALUES in all, or one."""
-    size = max(1, MOST_VALUES // max(1, rows))
+    """Tensors whose energies are spread out over all rows at once: some, at most MOST_VALUES, or one."""
+    size = max(1, min(SOME, MOST_VALUES // max(1, rows)))
     return (slice(first, min(first + size, tensors)) for first in range(0, tensors, size))
 
 
