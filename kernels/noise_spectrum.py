@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_function import WITHOUT_JIT, c_function
+from .noise_layout import SCRATCH
 
 Doubles = NDArray[np.float64]
-
-SCRATCH_ENTRIES = 8 * (160 + 64 + 1)
 
 
 def noise_spectrum(
@@ -41,14 +40,14 @@ def noise_spectrum(
     count = float(parameters.sum())
     columns = np.ascontiguousarray([parameters / count, shares / parameters * (count / shares.sum())])
     cut = np.array(epsilons, dtype=np.float64)
-    results, scratch = np.zeros(2 + cut.size), np.zeros(SCRATCH_ENTRIES)
+    results, scratch = np.zeros(2 + cut.size), np.zeros(SCRATCH)
     held = np.ascontiguousarray(energies, dtype=np.float64)
     if held.ndim != 1 or held.size < 2 or not np.isfinite(columns).all():
         raise ValueError(f"{held.shape} rows of {parameters} parameters that share {shares}")
     if WITHOUT_JIT:
         from .noise_spectrum_jit import noise_figures
 
-        noise_figures(held, columns, count, cut, results, scratch.reshape(8, -1))
+        noise_figures(held, columns, count, cut, results, scratch)
     else:
         compile_noise_spectrum()(
             held.ctypes.data, held.size, columns.ctypes.data, columns.shape[1], count,
@@ -59,7 +58,7 @@ def noise_spectrum(
 
 def compile_noise_spectrum() -> Any:
     """The C function, from the cache or compiled: once for all processes."""
-    return c_function("noise_spectrum", np.dtype(np.float64), _ARGUMENTS, ())
+    return c_function("noise_spectrum", np.dtype(np.float64), _ARGUMENTS, ("noise_layout",))
 
 
 _POINTER, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import kernel
+from .noise_layout import COARSE, FINE, SCRATCH
 
 Doubles = NDArray[np.float64]
 
 LANES = 64
 """Thresholds that are counted at a time."""
-COARSE = 64
-"""Thresholds that find out where the energy lies."""
-FINE, FEWEST = 160, 64
-"""Thresholds between which eigenvalues are taken to lie evenly: about one for each, of few."""
+FEWEST = 64
+"""Of FINE thresholds, for few eigenvalues."""
 NODES = 48
 """Values that stand for the eigenvalues where parameters are few, at most."""
 EVEN_NODES = 26
@@ -140,11 +139,18 @@ def _bins(energies: Doubles, scratch: Doubles) -> int:
 
 
 @kernel
-def _of_bins(thresholds: Doubles, above: Doubles, bins: int, epsilons: Doubles, results: Doubles) -> None:
-    """Ranks and counts of eigenvalues that lie evenly between thresholds."""
+def _energy(thresholds: Doubles, above: Doubles, bins: int) -> float:
+    """Sum of eigenvalues that lie evenly between thresholds."""
     total = 0.0
     for j in range(1, bins):
         total += (above[j] - above[j - 1]) * (thresholds[j] + thresholds[j - 1]) / 2
+    return total
+
+
+@kernel
+def _of_bins(thresholds: Doubles, above: Doubles, bins: int, epsilons: Doubles, results: Doubles) -> None:
+    """Ranks and counts of eigenvalues that lie evenly between thresholds."""
+    total = _energy(thresholds, above, bins)
     entropy = 0.0
     for k in range(epsilons.size):
         results[RANKS + k] = above[bins - 1]
@@ -175,9 +181,7 @@ def _of_bins(thresholds: Doubles, above: Doubles, bins: int, epsilons: Doubles, 
 @kernel
 def _nodes(thresholds: Doubles, above: Doubles, bins: int, values: Doubles, weights: Doubles) -> int:
     """Few values with the share of the eigenvalues that each stands for, from the largest on; how many."""
-    total = 0.0
-    for j in range(1, bins):
-        total += (above[j] - above[j - 1]) * (thresholds[j] + thresholds[j - 1]) / 2
+    total = _energy(thresholds, above, bins)
     found = 0
     inside = energy = held = 0.0
     wanted = total / EVEN_NODES
@@ -266,21 +270,39 @@ def _solve(
 
 
 @kernel
+def _unevenness(columns: Doubles) -> float:
+    """Mean square of the energies of parameters, whose mean is 1."""
+    found = 0.0
+    for g in range(columns.shape[1]):
+        found += columns[0, g] * columns[1, g] * columns[1, g]
+    return found
+
+
+@kernel
+def _moments(values: Doubles, weights: Doubles, columns: Doubles, aspect: float) -> tuple[float, float]:
+    """Mean of the eigenvalues, and of their squares."""
+    mean = square = 0.0
+    for j in range(values.size):
+        mean += weights[j] * values[j]
+        square += weights[j] * values[j] * values[j]
+    return mean, square + aspect * mean * mean * _unevenness(columns)
+
+
+@kernel
 def _above(
-    x: float, top: float, values: Doubles, weights: Doubles, columns: Doubles, aspect: float
+    x: float,
+    top: float,
+    moments: tuple[float, float],
+    values: Doubles,
+    weights: Doubles,
+    columns: Doubles,
+    aspect: float,
 ) -> tuple[float, float]:
     """Share of the eigenvalues above x, and their sum over all, from the transform along a line through x.
 
     (1/pi) int_0^inf Re 1 / (l - x - iy) dy is half the sign of l - x.
     """
-    mean = square = 0.0
-    for j in range(values.size):
-        mean += weights[j] * values[j]
-        square += weights[j] * values[j] * values[j]
-    unevenness = 0.0
-    for g in range(columns.shape[1]):
-        unevenness += columns[0, g] * columns[1, g] * columns[1, g]
-    square += aspect * mean * mean * unevenness
+    mean, square = moments
     y = HIGHEST * top
     size = x * x + y * y
     real, imaginary = -aspect * mean * x / size, aspect * mean * y / size
@@ -333,24 +355,23 @@ def _of_few_parameters(
     results: Doubles,
 ) -> None:
     """Ranks and counts where parameters are so few that eigenvalues spread."""
-    mean = largest = 0.0
-    for j in range(values.size):
-        mean += weights[j] * values[j]
+    aspect = count / parameters
+    moments = _moments(values, weights, columns, aspect)
+    mean, largest = moments[0], 0.0
     for g in range(columns.shape[1]):
         largest = max(largest, columns[1, g])
-    aspect = count / parameters
     most = min(1.0, parameters / count)
     top = min(count * mean, values[0] * largest * (1 + math.sqrt(aspect)) ** 2)
     single = 0.5 / count
     x, number, energy = top, 0.0, 0.0
     while number < single:
         x *= 0.5
-        number, energy = _above(x, top, values, weights, columns, aspect)
+        number, energy = _above(x, top, moments, values, weights, columns, aspect)
     # The largest is where half an eigenvalue lies above.
     low, high = x, 2 * x
     for _ in range(6):
         middle = math.sqrt(low * high)
-        if _above(middle, top, values, weights, columns, aspect)[0] < single:
+        if _above(middle, top, moments, values, weights, columns, aspect)[0] < single:
             high = middle
         else:
             low = middle
@@ -360,7 +381,7 @@ def _of_few_parameters(
     found = 2
     while found < POINTS // 2 and table[2, found - 1] < 0.998 * mean:
         x *= 0.5
-        number, energy = _above(x, top, values, weights, columns, aspect)
+        number, energy = _above(x, top, moments, values, weights, columns, aspect)
         _insert(found, found, x, min(number, most), min(energy, mean), table)
         found += 1
     _insert(found, found, 0.0, most, mean, table)
@@ -373,7 +394,7 @@ def _of_few_parameters(
         if widest == 0:
             break
         x = math.sqrt(table[0, widest] * table[0, widest - 1])
-        number, energy = _above(x, top, values, weights, columns, aspect)
+        number, energy = _above(x, top, moments, values, weights, columns, aspect)
         _insert(widest, found, x, number, energy, table)
         found += 1
     entropy = 0.0
@@ -394,7 +415,7 @@ def _of_few_parameters(
         high, low = table[0, j - 1], table[0, j]
         for _ in range(2 if low > 0 else 0):
             x = math.sqrt(high * low)
-            number, energy = _above(x, top, values, weights, columns, aspect)
+            number, energy = _above(x, top, moments, values, weights, columns, aspect)
             number, energy = min(max(number, n_high), n_low), min(max(energy, e_high), e_low)
             if energy < wanted:
                 high, n_high, e_high = x, number, energy
@@ -417,16 +438,13 @@ def noise_figures(
     """As of `noise_spectrum.noise_spectrum`.
 
     columns : (2, G), shares of the parameters, and energy of each, whose mean is 1
-    scratch : (8, FINE + COARSE + 1) float64
+    scratch : SCRATCH float64
     """
     bins = _bins(energies, scratch)
     thresholds, above = scratch[0], scratch[1]
     _of_bins(thresholds, above, bins, epsilons, results)
     count = above[bins - 1]
-    unevenness = 0.0
-    for g in range(columns.shape[1]):
-        unevenness += columns[0, g] * columns[1, g] * columns[1, g]
-    if count * unevenness > NEGLIGIBLE_ASPECT * parameters:
+    if count * _unevenness(columns) > NEGLIGIBLE_ASPECT * parameters:
         nodes = _nodes(thresholds, above, bins, scratch[2], scratch[3])
         _of_few_parameters(
             scratch[2, :nodes], scratch[3, :nodes], columns, count, parameters, epsilons, scratch[4:], results
@@ -452,7 +470,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
             parameters,
             carray(epsilons, (count,)),
             carray(results, (2 + count,)),
-            carray(scratch, (8, FINE + COARSE + 1)),
+            carray(scratch, SCRATCH),
         )
 
     return entry.native_name, entry.inspect_llvm()

@@ -15,7 +15,7 @@ from ..results.result import Analysis, ScopeResult, TensorResult
 from ..results.samples import MatrixSpectra, matrix_shape
 from ..results.search_result import ScopeSearch
 from ..runs.strides import stride_of
-from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS, effective_rows
+from ..statistics.noise_reference import FEW_CARRY, LEAST_EFFECTIVE_ROWS, effective_rows
 from .intervals import RunBootstrap
 
 Doubles = NDArray[np.float64]
@@ -48,10 +48,10 @@ class ScopeSteps:
         """Why nothing can be said of how figures vary; "" where enough rows carry the energy."""
         carry = self.result.effective_rows
         if carry is None:
-            carry = float(effective_rows(self.energy))
+            carry = float(effective_rows(self.energy, self.rows))
         if carry >= LEAST_EFFECTIVE_ROWS or carry == 0:
             return ""
-        return f"fewer than {LEAST_EFFECTIVE_ROWS:g} rows carry the energy: nothing tells how figures vary"
+        return f"{FEW_CARRY}: nothing tells how figures vary"
 
     def memory_bins(self, spec: str) -> float:
         """Twice the bins that a predictor looks back on: rows that far apart still hang together."""

@@ -337,9 +337,15 @@ def _summed(
         return _without_interval(subject, baseline, value, why)
     interval = _ratio_change(found.lower), _ratio_change(found.upper)
     change = dataclasses.replace(_change(subject, baseline, value), interval=interval, basis=STEPS, p=found.p)
-    lower_word, higher_word = quantity.verdicts
-    word = lower_word if value < baseline else higher_word
-    return dataclasses.replace(change, verdict=word if change.beyond_noise else NO_CHANGE)
+    return dataclasses.replace(change, verdict=verdict_alone(change, quantity))
+
+
+def verdict_alone(change: Change, quantity: Quantity) -> str:
+    """What the interval of one figure says, whatever others there are."""
+    lower, higher = quantity.verdicts
+    if not change.beyond_noise:
+        return NO_CHANGE
+    return higher if (change.relative or 0.0) > 0 else lower
 
 
 def _without_interval(subject: str, baseline: float | None, value: float | None, why: str) -> Change:

@@ -14,7 +14,7 @@ from ..results.quantities import BEST, BETTER, HIGHER, LOWER, QUANTITIES, WORSE,
 from ..results.reasons import ALL_ZERO
 from ..results.result import ScopeResult, Settings
 from ..statistics.multiple_testing import holm
-from .comparison import NO_CHANGE, Change, Comparison, ScopeComparison
+from .comparison import NO_CHANGE, Change, Comparison, ScopeComparison, verdict_alone
 
 JUDGED = tuple(quantity.name for quantity in of_comparisons() if quantity.by_steps)
 """Quantities that a comparison has a verdict on: those with an interval."""
@@ -78,8 +78,7 @@ def _called_among_many(changes: Sequence[Change | None], rule: Rule, level: floa
     judged = [(at, each, each.p) for at, each in enumerate(changes) if each and each.p is not None]
     called = holm(np.array([p for _, _, p in judged]), level).tolist()
     for (at, each, _), kept in zip(judged, called, strict=True):
-        sure = kept and each.beyond_noise
-        word = QUANTITIES[rule.quantity].verdicts[(each.relative or 0.0) > 0] if sure else NO_CHANGE
+        word = verdict_alone(each, QUANTITIES[rule.quantity]) if kept else NO_CHANGE
         found[at] = dataclasses.replace(each, verdict=word)
     return found
 

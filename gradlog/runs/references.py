@@ -37,6 +37,7 @@ def with_references(
         of_each = pool.map if len(scopes) > FEW else map
         spectra = list(of_each(_spectrum, scopes, energies, groups))
     for number, scope in enumerate(scopes):
+        # Of thousands of tensors `dataclasses.replace` would show.
         predictors = [
             PredictorResult(**(vars(p) | {"reference": None if math.isnan(kappa) else kappa}))
             for p, kappa in zip(scope.predictors, kappas[number].tolist(), strict=True)

@@ -23,20 +23,22 @@ Doubles = NDArray[np.float64]
 
 LEAST_EFFECTIVE_ROWS = 20.0
 """Where fewer rows carry the energy, nothing is said of how a figure may vary."""
+FEW_CARRY = f"fewer than {LEAST_EFFECTIVE_ROWS:g} rows carry the energy"
 MOST_GROUPS = 32
 """Groups of parameters of the same energy that a spectrum is worked out for."""
 FILTERED_AT_ONCE = 64
 """Rows that a product of matrices takes in the place of a loop."""
 
 
-def effective_rows(energies: Doubles) -> Doubles:
+def effective_rows(energies: Doubles, widths: Doubles | NDArray[np.int64] | int = 1) -> Doubles:
     """Rows that carry the energy, (sum e_t)^2 / sum e_t^2, in 1 .. N; 0 where there is none (Kish 1965).
 
     energies : (..., N) float64, e_t = ||g_t||^2; the result has their other axes
+    widths : (N,), where rows are taken together: how many, which share their energy evenly
     """
     largest = energies.max(axis=-1, keepdims=True, initial=0.0)
     scaled = np.divide(energies, largest, out=np.zeros_like(energies), where=largest > 0)
-    squares = np.square(scaled).sum(axis=-1)
+    squares = (np.square(scaled) / widths).sum(axis=-1)
     return np.asarray(
         np.divide(scaled.sum(axis=-1) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
     )

@@ -18,6 +18,16 @@ def bin_edges(rows: int, most: int = MOST_BINS) -> NDArray[np.int64]:
     return np.append(np.insert(np.arange(1, rows, width, dtype=np.int64), 0, 0), rows)
 
 
+def bins_of_rows(edges: NDArray[np.int64], start: int, stop: int) -> tuple[int, NDArray[np.int64] | None]:
+    """The first bin of rows start .. stop - 1, and where among them each bin starts; None where a row is one.
+
+    edges : (bins + 1,), as of `bin_edges`; start < stop
+    """
+    first = int(np.searchsorted(edges, start, side="right")) - 1
+    last = int(np.searchsorted(edges, stop, side="left"))
+    return first, None if last - first == stop - start else np.maximum(edges[first:last] - start, 0)
+
+
 def bin_width(rows: int, most: int = MOST_BINS) -> int:
     """Rows of each bin but the first and the last."""
     return max(1, -(-(rows - 1) // most))

@@ -17,7 +17,7 @@ from ..results.result import Analysis, PredictorResult, ScopeResult
 from .block_bootstrap import student
 from .long_run_variance import LEAST_BINS, LEAST_FREEDOM, long_run_variance
 from .multiple_testing import student_p
-from .noise_reference import LEAST_EFFECTIVE_ROWS, effective_rows
+from .noise_reference import FEW_CARRY, LEAST_EFFECTIVE_ROWS, effective_rows
 from .retiming import Retiming, retiming
 from .step_bins import MOST_BINS, bin_edges
 from .step_sums import (
@@ -40,7 +40,6 @@ LEAST_LEVEL_ROWS = 500
 """Norms of a run stay high or low for tens of rows (GARCH of persistence 0.98: 50): ten times that."""
 OUTSIDE = 0.1
 """Share of a run's rows that may lie beyond the training steps of the one that it is aligned with."""
-FEW_CARRY = f"fewer than {LEAST_EFFECTIVE_ROWS:g} rows carry the energy"
 LEVELS_STAY = f"norms stay high or low for long, and take {LEAST_LEVEL_ROWS} rows"
 NO_LOGARITHM = "it is 0 or beyond float64"
 _WORDS = {PATH_LENGTH: "path_length", KAPPA: "kappa", SCALED_KAPPA: "scaled_kappa"}
@@ -211,7 +210,7 @@ class StepIntervals:
                 lags[FIGURES + 3 * p : FIGURES + 3 * p + 3] = memory_rows(spec, int(edges[-1])) / width
         effective = scope.results[side].effective_rows
         if effective is None:
-            effective = float(effective_rows(sums.bins[:, ENERGY])) * width
+            effective = float(effective_rows(sums.bins[:, ENERGY], np.maximum(np.diff(edges)[1:], 1)))
         first = _of_first_row(sums, len(self._specs), edges)
         best = scope.best[side]
         if None in scope.best or best is None:

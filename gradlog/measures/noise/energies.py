@@ -14,7 +14,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
-from ...statistics.step_bins import bin_edges
+from ...statistics.step_bins import bin_edges, bins_of_rows
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..path_lengths.path_lengths import add_up, check_complete, part_totals
 
@@ -116,13 +116,12 @@ class EnergySums(Accumulator[RowEnergies | ColumnEnergies]):
         start, stop = tile.start, tile.start + tile.rows
         if stop == start:
             return None
-        first = int(np.searchsorted(self.edges, start, side="right")) - 1
-        last = int(np.searchsorted(self.edges, stop, side="left"))
+        first, starts = bins_of_rows(self.edges, start, stop)
         found: dict[int, Doubles] = {}
         for strip, sums in zip(tile.strips, tile.sums, strict=True):
             energies = sums[:, ENERGY]
-            if last - first < stop - start:
-                energies = np.add.reduceat(energies, np.maximum(self.edges[first:last] - start, 0))
+            if starts is not None:
+                energies = np.add.reduceat(energies, starts)
             found[strip.tensor] = found.get(strip.tensor, 0.0) + energies
         return RowEnergies(first, found)
 
@@ -219,8 +218,11 @@ def _column_energies(values: NDArray[np.floating[Any]]) -> Doubles:
 def _by_octave(energies: Doubles) -> Doubles:
     """(G, 3) as of `ColumnEnergies`, of those that are greater than 0."""
     there = energies[energies > 0]
-    octaves, which = np.unique(np.frexp(there)[1], return_inverse=True)
-    return np.stack([octaves, np.bincount(which), np.bincount(which, there)], axis=1, dtype=np.float64)
+    octaves = np.frexp(there)[1]
+    least = int(octaves.min(initial=0))
+    numbers, sums = np.bincount(octaves - least), np.bincount(octaves - least, there)
+    held = np.flatnonzero(numbers)
+    return np.stack([held + least, numbers[held], sums[held]], axis=1, dtype=np.float64)
 
 
 def _are_groups(groups: Doubles) -> bool:

@@ -14,7 +14,7 @@ from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
 from ...results.result import TensorSteps
-from ...statistics.step_bins import bin_edges, tensor_series_bytes
+from ...statistics.step_bins import bin_edges, bins_of_rows, tensor_series_bytes
 from .path_lengths import NAME as PATH_LENGTHS
 from .path_lengths import add_up, check_complete, part_totals
 
@@ -63,13 +63,12 @@ class TensorSeries(Accumulator[BinnedSums]):
         start, stop = tile.start, tile.start + tile.rows
         if stop == start:
             return None
-        first = int(np.searchsorted(self._edges, start, side="right")) - 1
-        last = int(np.searchsorted(self._edges, stop, side="left"))
+        first, starts = bins_of_rows(self._edges, start, stop)
         found = []
         for strip, sums in zip(tile.strips, tile.sums, strict=True):
             wanted = sums[:, self._columns]
-            if last - first < stop - start:
-                wanted = np.add.reduceat(wanted, np.maximum(self._edges[first:last] - start, 0), axis=0)
+            if starts is not None:
+                wanted = np.add.reduceat(wanted, starts, axis=0)
             found.append((strip.tensor, wanted))
         return BinnedSums(first, found)
 
