@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import warnings
 import zipfile
@@ -105,8 +106,12 @@ def zip_store(source: Path, target: Path) -> Path:
 
 
 def chunk_files(path: Path, tensor: str) -> list[Path]:
-    """The chunk objects of a tensor of a v3 folder store, in the order of their names."""
-    return sorted(place for place in (path / tensor / "c").rglob("*") if place.is_file())
+    """The chunk objects of a tensor of a v3 folder store, in the order of their coordinates."""
+    places = [*(path / tensor).glob("c.*"), *(path / tensor / "c").rglob("*")]
+    files = [place for place in places if place.is_file()]
+    return sorted(
+        files, key=lambda place: [int(n) for n in re.findall(r"\d+", str(place.relative_to(path / tensor)))]
+    )
 
 
 def flip(place: Path, at: int) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, chunk_files, network, walk
 from zarr.codecs import ZstdCodec
-from zarr.storage import LocalStore
 
 from conftest import assert_analysis
 from gradmf import gradlog
+from gradmf.gradlog.logs import object_file
 
 ROWS = 23
 
@@ -259,15 +257,15 @@ class Crash(Exception):  # noqa: N818
 def crash_after(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Writes to the store that still succeed; the next one, and all after it, do not happen."""
     left = {"writes": 1 << 30}
-    original = LocalStore.set
+    original = object_file.put_object
 
-    async def counted(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
+    def counted(path: str, *arguments: Any) -> None:
         if left["writes"] <= 0:
-            raise Crash(key)
+            raise Crash(path)
         left["writes"] -= 1
-        await original(self, key, *arguments, **options)
+        original(path, *arguments)
 
-    monkeypatch.setattr(LocalStore, "set", counted)
+    monkeypatch.setattr(object_file, "put_object", counted)
     return left
 
 
@@ -558,16 +556,16 @@ def files(path: Path) -> dict[str, bytes]:
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Writes until the disk is full, and how many fail then, before there is space again."""
     left = {"writes": 1 << 30, "failures": 0}
-    original = LocalStore.set
+    original = object_file._write
 
-    async def limited(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
+    def limited(*arguments: Any) -> None:
         left["writes"] -= 1
         if left["writes"] < 0 < left["failures"]:
             left["failures"] -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        await original(self, key, *arguments, **options)
+        original(*arguments)
 
-    monkeypatch.setattr(LocalStore, "set", limited)
+    monkeypatch.setattr(object_file, "_write", limited)
     return left
 
 
@@ -648,29 +646,6 @@ def test_closing_on_a_full_disk(tmp_path: Path, full_disk: dict[str, int]) -> No
     assert "run.zarr: its last rows could not be written either" in caught.value.__notes__[0]
     writer.close()
     assert stored(tmp_path / "run.zarr", "step").tolist() == [0]
-
-
-def test_a_write_that_comes_late_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zarr goes on with the other chunks of a batch when one fails; the row comes again with other values."""
-    original = LocalStore.set
-    slow = True
-
-    async def uneven(self: LocalStore, key: str, *arguments: Any, **options: Any) -> None:
-        if slow and "/c/" in key:
-            if "/c/0/0" in key:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            await asyncio.sleep(0.3)
-        await original(self, key, *arguments, **options)
-
-    with gradlog.create_log(tmp_path / "run.zarr", chunk_rows=2, chunk_bytes=8) as writer:
-        writer.append(0, {"w": np.zeros(20)})
-        monkeypatch.setattr(LocalStore, "set", uneven)
-        with pytest.raises(OSError, match=r"Input/output error.*run\.zarr"):
-            writer.append(1, {"w": np.full(20, 1.0)})
-        slow = False
-        writer.append(1, {"w": np.full(20, 2.0)})
-    time.sleep(0.5)
-    assert stored(tmp_path / "run.zarr", "grads/w")[1].tolist() == [2.0] * 20
 
 
 def noted(path: Path, name: str) -> Any:

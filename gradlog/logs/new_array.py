@@ -23,12 +23,12 @@ def new_array(
     codecs: Sequence[Any],
     *,
     attributes: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
+    flat: bool = False,
 ) -> zarr.Array[Any]:
     """An array of Zarr v3 without a chunk, and the groups above it.
 
     name : path below the root, "" for the root; axes : their names; codecs : behind the bytes
-    overwrite : take the place of what is there
+    flat : chunks lie in the array's own folder, and no folder has to be made for one
     """
     return zarr.create_array(
         store,
@@ -41,5 +41,5 @@ def new_array(
         attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
         zarr_format=3,
-        overwrite=overwrite,
+        chunk_key_encoding={"name": "default", "separator": "." if flat else "/"},
     )

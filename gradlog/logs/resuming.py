@@ -1,4 +1,4 @@
-"""Go on with a log that the writer left: cut what is not committed, and take up its unfinished chunk.
+"""Go on with a log that the writer left: cut what is not committed, and take up its unfinished chunks.
 
 Wherever a kill falls, a log is left that reads and that can be resumed: `step` becomes shorter first, the
 other arrays after it, and chunks go when no array reaches them.
@@ -7,6 +7,7 @@ other arrays after it, and chunks go when no array reaches them.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,31 +17,30 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore
 
 from ..errors import DataError, UsageError, first_line
-from .atomic_store import PARTIAL, AtomicStore, writing
 from .log import FORMAT_VERSION, GRADS, STEP
+from .object_file import PARTIAL, LogFolder, naming
 from .root_keys import is_zarr_node
 from .row_ranges import clipped, read_ranges
 from .row_values import BFLOAT16
-from .stored_array import CHUNKS, METADATA, StoredArray
+from .stored_array import METADATA, StoredArray, open_stored
+
+_CHUNK = re.compile(r"c(?:[./](\d+))?(?:[./]\d+)*")
+"""Key of a chunk, or the folder of some, and its number along the step axis."""
 
 
 @dataclass(frozen=True)
 class StoredRows:
     """The committed rows of a log, behind which a writer goes on.
 
-    arrays : tensors and series by their paths; first : the first row of the unfinished chunk, whose `held`
-    rows the arrays hold; last_step : of the last row
+    arrays : tensors and series by their paths, each with the rows of its unfinished chunk; rows : committed
+    last_step : of the last row
     """
 
     arrays: dict[str, StoredArray]
     step: StoredArray
-    first: int
-    held: int
+    rows: int
     last_step: int
 
 
@@ -52,59 +52,72 @@ def is_blank(path: Path) -> bool:
 
 
 def resume_log(
-    path: Path, attributes: Mapping[str, Any], chunk_rows: int | None, after_step: int | None
+    folder: LogFolder,
+    attributes: Mapping[str, Any],
+    declared: Mapping[str, Any],
+    chunk_rows: int | None,
+    after_step: int | None,
 ) -> StoredRows | None:
     """Cut what isn't committed, and rows past training step `after_step`; None where no row is left.
 
-    Then all arrays are removed, for the next row to begin the log anew. `attributes` are put over the stored.
+    Then all arrays are removed, for the next row to begin the log anew. `attributes` are put over the stored;
+    what is `declared` has to be what the log says.
 
     Raises UsageError for what this writer didn't write, and DataError for a log that is damaged; both leave
     it as it was.
     """
+    path = folder.root
     root = _read_root(path)
-    with writing(path, path) as store:
+    _check_declared(path, root["attributes"]["gradlog"], declared)
+    with naming(path):
         step = _open_array(path, STEP) if (path / STEP / METADATA).exists() else None
         if step is None:
             _check_nothing_is_lost(path)
-        rows = None if step is None else _cut_rows(path, store, step, chunk_rows, after_step)
+        rows = None if step is None else _cut_rows(folder, step, chunk_rows, after_step)
         if rows is None:
-            _remove_arrays(path, store, step)
-        _write_root(store, root, attributes)
+            _remove_arrays(folder, step)
+        _write_root(folder, root, attributes)
         for place in path.glob(f"{METADATA}*{PARTIAL}"):
             _remove(place)
-        for folder in (path / GRADS, path / STEP, *_series(path)):
-            _remove_partial(folder)
+        for below in (path / GRADS, path / STEP, *_series(path)):
+            _remove_partial(below)
+        folder.settle()
     return rows
 
 
 def _cut_rows(
-    path: Path, store: AtomicStore, step: StoredArray, chunk_rows: int | None, after_step: int | None
+    folder: LogFolder, opened: _Opened, chunk_rows: int | None, after_step: int | None
 ) -> StoredRows | None:
+    path, step = folder.root, opened.stored
     if step.length == 0:
         return None
-    steps = _read(path, store, step, 0, step.length)
+    steps = _read(path, opened, 0, step.length)
     past = np.flatnonzero(steps > after_step) if after_step is not None else np.empty(0, np.intp)
     keep = int(past[0]) if past.size else step.length
     arrays = {name: _open_array(path, name) for name in _array_names(path)}
-    _check_arrays(path, arrays, step, steps[:keep])
+    _check_arrays(path, arrays, steps[:keep])
     if keep == 0:
         return None
-    height = step.chunks[0]
-    if chunk_rows is not None and chunk_rows != height:
-        raise UsageError(f"{path}: its chunks hold {height} rows, not {chunk_rows}: leave chunk_rows out")
-    first = keep - keep % height
-    for array in (*arrays.values(), step):
+    for name, each in arrays.items():
+        height = each.stored.height
+        if chunk_rows not in (None, height) and name.startswith(f"{GRADS}/"):
+            raise UsageError(f"{path}: its chunks hold {height} rows, not {chunk_rows}: leave chunk_rows out")
+    for each in (*arrays.values(), opened):
+        stored = each.stored
+        first = keep - keep % stored.height
         hint = f"; after_step below {steps[first]} cuts them" if first < keep else ""
-        array.rows[: keep - first] = _read(path, store, array, first, keep, hint)
-        for begin, last in clipped(array.gaps, keep):
-            array.absent[max(0, begin - first) : max(0, last + 1 - first)] = True
-    for array in (step, *arrays.values()):
-        gaps = clipped(array.gaps, keep)
-        if (array.length, array.gaps) != (keep, gaps):
-            array.end_at(store, keep, gaps)
-    for array in (*arrays.values(), step):
-        _remove_chunks(path / array.name, -(-keep // height))
-    return StoredRows(arrays, step, first, keep - first, int(steps[keep - 1]))
+        if first < keep:
+            stored.rows[: keep - first] = _read(path, each, first, keep, hint)
+    for each in (opened, *arrays.values()):
+        stored = each.stored
+        gaps = clipped(stored.gaps, keep)
+        if (stored.length, stored.gaps) != (keep, gaps):
+            stored.end_at(folder, keep, gaps)
+            folder.settle()  # `step` before the others
+    for each in (*arrays.values(), opened):
+        _remove_chunks(path / each.stored.name, -(-keep // each.stored.height))
+    written = {name: each.stored for name, each in arrays.items()}
+    return StoredRows(written, step, keep, int(steps[keep - 1]))
 
 
 def _read_root(path: Path) -> dict[str, Any]:
@@ -134,14 +147,22 @@ def _read_root(path: Path) -> dict[str, Any]:
     return document
 
 
-def _write_root(store: AtomicStore, root: dict[str, Any], attributes: Mapping[str, Any]) -> None:
+def _check_declared(path: Path, stored: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
+    for key, value in declared.items():
+        if stored.get(key) != value:
+            raise UsageError(
+                f"{path}: its `gradlog` says {key} {stored.get(key)!r:.60}, and what goes on with it "
+                f"{value!r:.60}: choose another path"
+            )
+
+
+def _write_root(folder: LogFolder, root: dict[str, Any], attributes: Mapping[str, Any]) -> None:
     stored = root["attributes"]
     merged = {**stored, **attributes, "gradlog": stored["gradlog"]}
     # Consolidated metadata would tell Zarr of the lengths that arrays once had.
     if merged != stored or root.get("consolidated_metadata") is not None:
         document = {key: value for key, value in root.items() if key != "consolidated_metadata"}
-        data = json.dumps(document | {"attributes": merged}, indent=2).encode()
-        sync(store.set(METADATA, default_buffer_prototype().buffer.from_bytes(data)))
+        folder.put(METADATA, (json.dumps(document | {"attributes": merged}, indent=2).encode(),))
 
 
 def _array_names(path: Path) -> list[str]:
@@ -161,7 +182,7 @@ def _array_names(path: Path) -> list[str]:
                 raise _without_metadata(path, name)
 
     for place in path.iterdir():
-        if (place / CHUNKS).is_dir() and not (place / METADATA).exists():
+        if place.is_dir() and not (place / METADATA).exists() and any(map(_is_chunk, place.iterdir())):
             raise _without_metadata(path, place.name)
     found = list(tensors(path / GRADS)) if (path / GRADS).is_dir() else []
     return found + [place.name for place in _series(path)]
@@ -195,11 +216,18 @@ def _document(folder: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _open_array(path: Path, name: str) -> StoredArray:
-    """An array with an empty chunk in memory."""
+@dataclass(frozen=True)
+class _Opened:
+    """An array with an empty chunk in memory, and as zarr-python reads it."""
+
+    stored: StoredArray
+    array: zarr.Array[Any]
+
+
+def _open_array(path: Path, name: str) -> _Opened:
     try:
-        array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
-        chunks, sharded = tuple(array.chunks), array.shards is not None
+        array, document = open_stored(path, name)
+        sharded = array.shards is not None
         gaps, merged = read_ranges(array.attrs)
     except Exception as error:
         raise DataError(f"{path}: the metadata of '{name}' cannot be read: {first_line(error)}") from error
@@ -209,53 +237,42 @@ def _open_array(path: Path, name: str) -> StoredArray:
     allowed = ("float16", "float32", "float64", BFLOAT16) if name.startswith(f"{GRADS}/") else ("float64",)
     if dtype not in (("int64",) if name == STEP else allowed) or array.ndim == 0:
         raise _foreign(path, name, f"is {dtype}{list(array.shape)}")
-    if sharded or array.metadata.encode_chunk_key((0, 1)) != f"{CHUNKS}/0/1" or not array.dtype.isnative:
+    known = array.metadata.encode_chunk_key((0, 1)) in ("c/0/1", "c.0.1")
+    if sharded or not known or not array.dtype.isnative:
         raise _foreign(path, name, "is laid out in another way")
-    rows = np.zeros((chunks[0], *array.shape[1:]), array.dtype)
-    absent = np.zeros(chunks[0], np.bool_)
-    return StoredArray(name, array.metadata, chunks, dtype, rows, absent, gaps, merged)
+    stored = StoredArray.of(name, document, array, dtype)
+    stored.gaps, stored.merged = gaps, merged
+    return _Opened(stored, array)
 
 
 def _foreign(path: Path, name: str, what: str) -> UsageError:
     return UsageError(f"{path}: '{name}' {what}: only what create_log wrote is resumed; choose another path")
 
 
-def _check_arrays(
-    path: Path, arrays: Mapping[str, StoredArray], step: StoredArray, steps: NDArray[np.int64]
-) -> None:
+def _check_arrays(path: Path, arrays: Mapping[str, _Opened], steps: NDArray[np.int64]) -> None:
     """steps : training steps of the rows that are kept"""
     if not any(name.startswith(f"{GRADS}/") for name in arrays):
         raise DataError(f"{path}: no gradient arrays: the group `{GRADS}` is missing or empty")
-    for array in arrays.values():
-        if array.chunks[0] != step.chunks[0]:
-            raise _foreign(
-                path, array.name, f"has chunks of {array.chunks[0]} rows, and `step` of {step.chunks[0]}"
-            )
-        if array.length < steps.size:
-            cure = (
-                f"after_step={steps[array.length - 1]} cuts those it lacks"
-                if array.length
-                else "choose another path"
-            )
+    for each in arrays.values():
+        length = each.stored.length
+        if length < steps.size:
+            cure = f"after_step={steps[length - 1]} cuts those it lacks" if length else "choose another path"
             raise DataError(
-                f"{path}: '{array.title}' has {array.length} rows and `step` says {steps.size}: {cure}"
+                f"{path}: '{each.stored.title}' has {length} rows and `step` says {steps.size}: {cure}"
             )
 
 
-def _read(
-    path: Path, store: AtomicStore, array: StoredArray, first: int, stop: int, hint: str = ""
-) -> NDArray[Any]:
+def _read(path: Path, opened: _Opened, first: int, stop: int, hint: str = "") -> NDArray[Any]:
     """(stop - first, *shape) rows, none of them made up for a chunk that is absent."""
-    if first == stop:
-        return array.rows[:0]
+    stored = opened.stored
     try:
-        for band in range(first // array.chunks[0], -(-stop // array.chunks[0])):
-            if absent := [key for key in array.chunk_keys(band) if not (path / key).exists()]:
-                raise DataError(f"chunk {absent[0]} is absent")
-        return array.read(store, first, stop)
+        bands = range(first // stored.height, -(-stop // stored.height))
+        if absent := [key for key in stored.chunk_keys(bands) if not (path / key).exists()]:
+            raise DataError(f"chunk {absent[0]} is absent")
+        return np.asarray(opened.array[first:stop])
     except Exception as error:
         raise DataError(
-            f"{path}: rows {first} to {stop - 1} of '{array.title}' cannot be read, so there is no going on "
+            f"{path}: rows {first} to {stop - 1} of '{stored.title}' cannot be read, so there is no going on "
             f"behind them: {first_line(error).rstrip('.')}{hint}"
         ) from error
 
@@ -271,16 +288,18 @@ def _check_nothing_is_lost(path: Path) -> None:
             )
 
 
-def _remove_arrays(path: Path, store: AtomicStore, step: StoredArray | None) -> None:
+def _remove_arrays(folder: LogFolder, step: _Opened | None) -> None:
     """`step`, which says that there are no rows, goes last."""
-    if step is not None and step.length:
-        step.end_at(store, 0, ())
+    path = folder.root
+    if step is not None and step.stored.length:
+        step.stored.end_at(folder, 0, ())
+        folder.settle()
     removed = path / STEP / f"removed{PARTIAL}"  # where no reader looks for arrays
     shutil.rmtree(removed, ignore_errors=True)
     removed.mkdir(parents=True)
-    for folder in (path / GRADS, *_series(path)):
-        if folder.exists():
-            folder.rename(removed / folder.name)
+    for below in (path / GRADS, *_series(path)):
+        if below.exists():
+            below.rename(removed / below.name)
     shutil.rmtree(removed)
     _remove_chunks(path / STEP, 0)
     (path / STEP / METADATA).unlink(missing_ok=True)
@@ -289,22 +308,27 @@ def _remove_arrays(path: Path, store: AtomicStore, step: StoredArray | None) -> 
 
 def _remove_chunks(folder: Path, bands: int) -> None:
     """Of the array in a folder, remove the chunks behind the first `bands` along the step axis."""
-    if not (folder / CHUNKS).is_dir():
-        return
-    for place in (folder / CHUNKS).iterdir():
-        if place.name.endswith(PARTIAL) or (place.name.isdigit() and int(place.name) >= bands):
+    for place in [*folder.glob("c.*"), *folder.glob("c/*")]:
+        number = _CHUNK.fullmatch(place.relative_to(folder).as_posix())
+        if place.name.endswith(PARTIAL) or (number and number[1] and int(number[1]) >= bands):
             _remove(place)
         elif place.is_dir() and place.name == str(bands - 1):
             for partial in place.rglob(f"*{PARTIAL}"):
                 _remove(partial)
 
 
+def _is_chunk(place: Path) -> bool:
+    """Whether what lies in the folder of an array is a chunk, or the folder of all."""
+    return _CHUNK.fullmatch(place.name) is not None
+
+
 def _remove_partial(folder: Path) -> None:
-    """Remove what a kill left unfinished below a folder, but for chunks."""
+    """Remove what a kill left unfinished below a folder, but for folders of chunks."""
+    is_array = _document(folder).get("node_type") == "array"
     for place in folder.iterdir() if folder.is_dir() else ():
         if place.name.endswith(PARTIAL):
             _remove(place)
-        elif place.is_dir() and place.name != CHUNKS:
+        elif place.is_dir() and not is_array:
             _remove_partial(place)
 
 

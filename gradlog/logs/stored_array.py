@@ -1,12 +1,14 @@
-"""One array of a log that is being written: its metadata in the store, and its unfinished chunk in memory."""
+"""One array of a log that is being written: its metadata, and the rows of its unfinished chunk."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +16,68 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import LocalStore, MemoryStore
 
 from ..errors import UsageError
-from .atomic_store import PARTIAL, AtomicStore, writing
+from .chunk_encoding import Encoder, chunk_encoder, encoder_of
 from .log import GRADS, STEP
 from .new_array import new_array
+from .object_file import PARTIAL, LogFolder, naming
 from .row_ranges import MOST_RANGES, Ranges, clipped, extended, merged, noted
 from .row_values import BFLOAT16
 from .store import plain_array
+from .stored_chunks import chunk_keys
 from .whole_file import whole_folder
 
 METADATA = "zarr.json"
-CHUNKS = "c"
 LATE = f"late{PARTIAL}"
 """Below `step`, where no reader looks for arrays: a tensor that is being made."""
+MOST_PADDING = 0.02
+"""Of the entries stored, those that fill up the last chunk along an axis of a tensor."""
 
 
 @dataclass
 class StoredArray:
     """An array (rows, *shape) of a log, and the rows of its unfinished chunk.
 
-    name : path below the root; metadata : as in the store; chunks : shape of a chunk
+    A chunk is written as soon as it is full. It counts once `commit` has made the array longer.
+
+    name : path below the root; document : its metadata, as JSON has it
     dtype : "float32", "bfloat16", ... of the values
-    rows : (chunk rows, *shape) the unfinished chunk; absent : (chunk rows,) bool, rows without a value
-    gaps : absent rows up to the last that was written; merged : `gaps` holds others between them too
+    chunks : shape of a chunk; key : of a chunk's coordinates; encode : a chunk as it is stored
+    rows : (chunk rows, *shape) the unfinished chunk; without a row where a chunk holds one
+    absent : rows without a value since the last commit; gaps : those before
+    merged : `gaps` holds others between them too
     """
 
     name: str
-    metadata: Any
-    chunks: tuple[int, ...]
+    document: dict[str, Any]
     dtype: str
+    chunks: tuple[int, ...]
+    key: Callable[[tuple[int, ...]], str]
+    encode: Encoder
     rows: NDArray[Any]
-    absent: NDArray[np.bool_]
+    absent: set[int] = field(default_factory=set)
     gaps: Ranges = ()
     merged: bool = False
+    _text: str | None = None  # of the metadata, but for the length
+
+    @classmethod
+    def of(cls, name: str, document: dict[str, Any], array: zarr.Array[Any], dtype: str) -> StoredArray:
+        """array : of that metadata, as zarr-python opens it"""
+        chunks = tuple(array.chunks)
+        rows = unfinished(chunks[0], array.shape[1:], array.dtype)
+        return cls(name, document, dtype, chunks, chunk_keys(array), chunk_encoder(array), rows)
 
     @property
     def title(self) -> str:
         """Its name in messages."""
         return self.name.removeprefix(f"{GRADS}/")
+
+    @property
+    def height(self) -> int:
+        """Rows of a chunk."""
+        return self.chunks[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,112 +87,217 @@ class StoredArray:
     @property
     def length(self) -> int:
         """Rows that the store says there are."""
-        return int(self.metadata.shape[0])
+        return int(self.document["shape"][0])
 
-    def take(self, at: int, value: NDArray[Any] | None) -> None:
-        """Keep a value, or zeros for None, as row `at` of the unfinished chunk."""
+    def take(self, folder: LogFolder, row: int, value: NDArray[Any] | None) -> None:
+        """Keep a value, or zeros for None, as a row behind the last; a chunk that it fills is written.
+
+        Raises OSError as `LogFolder.put`; the row may then be given again.
+        """
+        if value is None:
+            self.absent.add(row)
+        else:
+            self.absent.discard(row)
+        if self.height == 1:
+            whole = np.zeros(self.shape, self.rows.dtype) if value is None else value
+            self._write(folder, row, whole[None])
+            return
+        at = row % self.height
         self.rows[at] = 0 if value is None else value
-        self.absent[at] = value is None
+        if at == self.height - 1:
+            self._write(folder, row // self.height, self.rows)
 
-    def write(self, store: AtomicStore, first: int, held: int) -> None:
-        """Write the unfinished chunk, whose first row is `first`; the array ends behind its `held` rows."""
-        self.rows[held:] = 0
-        bottom = first + self.rows.shape[0]
-        # By zarr-python, whatever pipeline is set: zarrs leaves chunks of zeros out. The chunk is written
-        # whole, and so is never read and mended.
-        ahead = self._array(store, bottom)
-        ahead[first:bottom] = self.rows
-        gaps = extended(clipped(self.gaps, first), (first + np.flatnonzero(self.absent[:held])).tolist())
+    def commit(self, folder: LogFolder, before: int, rows: int) -> None:
+        """Make the array `rows` rows long, of which `before` counted already. Raises OSError."""
+        if held := rows % self.height:
+            self.rows[held:] = 0
+            self._write(folder, rows // self.height, self.rows)
+        gaps = extended(clipped(self.gaps, before), sorted(self.absent))
         if len(gaps) > MOST_RANGES:
             gaps, self.merged = merged(gaps), True
-        # The array becomes longer only once its chunk is there: a kill leaves no row of zeros.
-        self.end_at(store, first + held, gaps)
+        # The array becomes longer only once its chunks are there: a kill leaves no row of zeros.
+        self.end_at(folder, rows, gaps)
 
-    def end_at(self, store: AtomicStore, length: int, gaps: Ranges) -> None:
+    def end_at(self, folder: LogFolder, length: int, gaps: Ranges) -> None:
         """Store the metadata of an array of that length, `gaps` its absent rows."""
-        attributes = noted(self.metadata.attributes, gaps, self.merged)
-        metadata = self.metadata.update_shape((length, *self.shape)).update_attributes(attributes)
-        document = metadata.to_buffer_dict(default_buffer_prototype())[METADATA]
-        sync(store.set(f"{self.name}/{METADATA}".lstrip("/"), document))
-        self.metadata, self.gaps = metadata, gaps
+        if gaps != self.gaps or self._text is None:
+            attributes = noted(self.document.get("attributes", {}), gaps, self.merged)
+            document = self.document | {"shape": [_LENGTH, *self.shape], "attributes": attributes}
+            text = json.dumps(document, indent=2).replace(f'"{_LENGTH}"', _LENGTH, 1)
+        else:
+            document, text = self.document, self._text
+        head, _, tail = text.partition(_LENGTH)
+        folder.put(f"{self.name}/{METADATA}".lstrip("/"), (f"{head}{length}{tail}".encode(),))
+        self.document = document | {"shape": [length, *self.shape]}
+        self.gaps, self._text = gaps, text
 
-    def read(self, store: AtomicStore, first: int, stop: int) -> NDArray[Any]:
-        """(stop - first, *shape) stored rows."""
-        return np.asarray(self._array(store, self.length)[first:stop])
+    def chunk_keys(self, bands: Iterable[int]) -> Iterator[str]:
+        """Keys below the root of all chunks of those numbers along the step axis."""
+        for band in bands:
+            for place in itertools.product(*map(range, self._counts)):
+                yield f"{self.name}/{self.key((band, *place))}"
 
-    def chunk_keys(self, band: int) -> Iterator[str]:
-        """Keys of the chunks of the rows that chunk number `band` along the step axis holds."""
-        counts = (-(-extent // size) for extent, size in zip(self.shape, self.chunks[1:], strict=True))
-        for place in itertools.product(*map(range, counts)):
-            yield f"{self.name}/{self.metadata.encode_chunk_key((band, *place))}"
+    def fill(self, folder: LogFolder, before: int) -> None:
+        """Write chunks of zeros for the rows below `before`, all of them absent, and commit them."""
+        zeros = self.encode(np.zeros(self.chunks, self.rows.dtype))
+        for key in self.chunk_keys(range(-(-before // self.height))):
+            folder.put(key.lstrip("/"), zeros)
+        self.rows[:] = 0
+        self.end_at(folder, before, ((0, before - 1),) if before else ())
 
-    def _array(self, store: AtomicStore, length: int) -> zarr.Array[Any]:
-        metadata = self.metadata.update_shape((length, *self.shape))
-        return plain_array(zarr.Array(zarr.AsyncArray(metadata, StorePath(store, self.name))))
+    @property
+    def _counts(self) -> list[int]:
+        return [-(-extent // size) for extent, size in zip(self.shape, self.chunks[1:], strict=True)]
+
+    def _write(self, folder: LogFolder, band: int, values: NDArray[Any]) -> None:
+        """Write chunk number `band` along the step axis. values : (chunk rows, *shape)"""
+        for place in itertools.product(*map(range, self._counts)):
+            corner = tuple(
+                slice(at * size, (at + 1) * size) for at, size in zip(place, self.chunks[1:], strict=True)
+            )
+            piece = values[:, *corner]
+            if piece.shape == self.chunks:
+                chunk = np.ascontiguousarray(piece)
+            else:
+                chunk = np.zeros(self.chunks, values.dtype)
+                chunk[tuple(map(slice, piece.shape))] = piece
+            folder.put(f"{self.name}/{self.key((band, *place))}".lstrip("/"), self.encode(chunk))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays are laid out. rows : in a chunk; chunk_bytes : aimed at; codecs : behind the bytes"""
+    """How arrays are laid out. chunk_bytes : aimed at; codecs : behind the bytes"""
 
-    rows: int
     chunk_bytes: int
     codecs: Sequence[Any]
 
-    def create(self, store: AtomicStore, name: str, value: NDArray[Any], dtype: str) -> StoredArray:
-        """An array without rows, in the place of any of that name. value : one row; name "" : the root"""
-        entries = self.chunk_bytes // (self.rows * value.itemsize)
-        chunks = (self.rows, *_chunk_shape(value.shape, entries))
-        axes = [STEP, *(f"dim_{axis}" for axis in range(value.ndim))]
-        marks = {"gradlog": {"dtype": dtype}} if dtype == BFLOAT16 else {}
-        shape = (0, *value.shape)
-        array = new_array(
-            store, name, shape, chunks, value.dtype, axes, self.codecs, attributes=marks, overwrite=True
-        )
-        rows = np.zeros((self.rows, *value.shape), value.dtype)
-        return StoredArray(name, array.metadata, chunks, dtype, rows, np.zeros(self.rows, np.bool_))
+    def create(
+        self,
+        folder: LogFolder,
+        name: str,
+        height: int,
+        value: NDArray[Any],
+        dtype: str,
+        box: dict[str, Any] | None = None,
+    ) -> StoredArray:
+        """An array without rows, in the place of any of that name.
+
+        height : rows of a chunk; value : one row; name "" : the root; box : what its `gradlog` says too
+        """
+        entries = self.chunk_bytes // (height * value.itemsize)
+        chunks = (height, *even_chunks(value.shape, entries))
+        mark = {**({"dtype": dtype} if dtype == BFLOAT16 else {}), **(box or {})}
+        template, encode = self.template(value.ndim, value.dtype)
+        document = template | {
+            "shape": [0, *value.shape],
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+            "attributes": {"gradlog": mark} if mark else {},
+        }
+        rows = unfinished(height, value.shape, value.dtype)
+        made = StoredArray(name, document, dtype, chunks, flat_key, encode(chunks), rows)
+        for key in self.groups_above(name):
+            if not (folder.root / key).exists():
+                folder.put(key, (GROUP_DOCUMENT,))
+        if (folder.root / name).exists():
+            shutil.rmtree(folder.root / name)
+        made.end_at(folder, 0, ())
+        return made
 
     def create_behind(
-        self, log: Path, name: str, value: NDArray[Any], dtype: str, before: int
+        self,
+        folder: LogFolder,
+        name: str,
+        height: int,
+        value: NDArray[Any],
+        dtype: str,
+        before: int,
+        box: dict[str, Any] | None = None,
     ) -> StoredArray:
         """A tensor `name` of the log whose `before` rows so far, all zeros, are absent.
 
         It is made where no reader looks, and moved to its place in one step. Costs the bytes of those rows on
-        disk; one chunk along the step axis is encoded, and its bytes are copied.
+        disk.
         """
+        log = folder.root
         target, staging = log / name, log / STEP / LATE
         if target.exists():
             raise UsageError(f"{target}: something is there that the log doesn't know: move it away")
         shutil.rmtree(staging, ignore_errors=True)
-        with whole_folder(target, staging):
-            with writing(staging, log) as store:
-                array = self.create(store, "", value, dtype)
-                array.absent[:] = True
-                if before:
-                    array.write(store, 0, min(before, self.rows))
-                    array.end_at(store, before, ((0, before - 1),))
-                for band in range(1, -(-before // self.rows)):
-                    _copy(staging / CHUNKS / "0", staging / CHUNKS / str(band))
-            with writing(log, log) as store:
-                parent = target.parent.relative_to(log).as_posix()
-                zarr.open_group(store, path=parent, mode="a", zarr_format=3)
+        with naming(log), whole_folder(target, staging):
+            inside = LogFolder(staging, folder.durable)
+            array = self.create(inside, "", height, value, dtype, box)
+            array.fill(inside, before)
+            inside.settle()
+            for key in self.groups_above(name):
+                if not (log / key).exists():
+                    folder.put(key, (GROUP_DOCUMENT,))
+            target.parent.mkdir(parents=True, exist_ok=True)
         array.name = name
         return array
 
+    @functools.cached_property
+    def _templates(self) -> dict[tuple[int, str], tuple[dict[str, Any], Callable[..., Encoder]]]:
+        return {}
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
+    def template(
+        self, ndim: int, dtype: np.dtype[Any]
+    ) -> tuple[dict[str, Any], Callable[[tuple[int, ...]], Encoder]]:
+        """The metadata that zarr-python makes, and what encodes chunks of a shape.
+
+        It takes milliseconds, so one is made of each kind.
+        """
+        known = self._templates.get((ndim, dtype.str))
+        if known is None:
+            axes = [STEP, *(f"dim_{axis}" for axis in range(ndim))]
+            ones = (1,) * (ndim + 1)
+            array = new_array(MemoryStore(), "", ones, ones, dtype, axes, self.codecs, flat=True)
+            text = array.metadata.to_buffer_dict(default_buffer_prototype())[METADATA].to_bytes()
+            known = self._templates[(ndim, dtype.str)] = (json.loads(text), encoder_of(array))
+        return known
+
+    @staticmethod
+    def groups_above(name: str) -> Iterator[str]:
+        """Keys of the metadata of the groups that an array lies in, without the root's."""
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            yield "/".join((*parts[:depth], METADATA))
 
 
-def _chunk_shape(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:
-    """A chunk of at most about `entries` entries, whole along the last axes."""
+GROUP_DOCUMENT = json.dumps({"attributes": {}, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
+
+
+_LENGTH = "ROWS"
+"""Stands where the length of an array does."""
+
+
+def flat_key(coordinates: tuple[int, ...]) -> str:
+    return "c." + ".".join(map(str, coordinates))
+
+
+def unfinished(height: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(chunk rows, *shape) for the rows of a chunk that is not full; of one row there is none."""
+    return np.zeros((height if height > 1 else 0, *shape), dtype)
+
+
+def open_stored(path: Path, name: str) -> tuple[zarr.Array[Any], dict[str, Any]]:
+    """An array of a log on disk, and its metadata as JSON has it. Raises whatever zarr-python raises."""
+    document: dict[str, Any] = json.loads((path / name / METADATA).read_bytes())
+    array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
+    return plain_array(array), document
+
+
+def even_chunks(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:
+    """A chunk of at most about `entries` entries, whole along the last axes.
+
+    Chunks divide the axis that they cut with at most `MOST_PADDING` entries beyond its end.
+    """
     chunk = list(shape)
-    for axis in range(len(shape)):
-        rest = math.prod(chunk[axis + 1 :])
+    for axis, extent in enumerate(shape):
+        rest = math.prod(shape[axis + 1 :])
         if math.prod(chunk) <= max(1, entries):
             break
-        chunk[axis] = max(1, entries // max(1, rest))
+        pieces = -(-extent // max(1, entries // rest))
+        while pieces * -(-extent // pieces) > (1 + MOST_PADDING) * extent:
+            pieces += 1
+        chunk[axis] = -(-extent // pieces)
     return tuple(max(1, size) for size in chunk)

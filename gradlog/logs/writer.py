@@ -1,7 +1,8 @@
-"""Write a gradient log of format 1, synchronously: tensors first, `step` last."""
+"""Write a gradient log of format 1: chunks of tensors as their rows come, `step` last."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,23 +11,25 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import Crc32cCodec
 
 from ..errors import UsageError
 from ..naming import shown
-from .atomic_store import PARTIAL, writing
 from .log import FORMAT_VERSION, GRADS, STEP
 from .new_array import CHUNK_BYTES
+from .object_file import PARTIAL, LogFolder, naming
 from .resuming import StoredRows, is_blank, resume_log
 from .root_keys import is_zarr_node
-from .row_values import check_names, gradient, json_attributes, scalar, whole_step
-from .stored_array import Layout, StoredArray
+from .row_values import BFLOAT16, check_names, gradient, json_attributes, scalar, whole_step
+from .stored_array import METADATA, Layout, StoredArray
+from .writer_lock import WriterLock
 
-BUFFER_BYTES = 256 << 20
-MOST_CHUNK_ROWS = 256
-"""A longer chunk would mostly be padding in a short log of small tensors."""
+FLUSH_EVERY = 16
+GATHERED_BYTES = 64 << 20
+"""Held in memory of small tensors whose rows are gathered into one chunk; of large rows half a row is."""
+SERIES_ROWS = 4096
+"""Rows of a chunk of `step` and of series, 32 KiB."""
 
 Missing = Literal["fail", "zero"]
 _Row = dict[str, tuple[NDArray[Any], str]]
@@ -43,17 +46,25 @@ def create_log(
     resume: bool = False,
     after_step: int | None = None,
     missing: Missing = "fail",
+    flush_every: int | None = None,
+    fsync: bool = False,
+    declared: Mapping[str, Any] | None = None,
+    boxes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> LogWriter:
     """Create a gradient log of format 1 at `path`, or go on with one; returns its writer, a context manager.
+
+    Rows of large tensors are written as they come, each row as chunks of its own. Those of small tensors are
+    gathered in memory (at most 64 MiB, or half a row) into chunks of `flush_every` rows. No chunk of a
+    gradient is written again once its rows were committed, but for one that `flush` or `close` wrote
+    unfinished: that is replaced whole by one with the same rows and more.
 
     Parameters
     ----------
     path : folder to create, or with `resume` to go on with
     attributes : free metadata (model, optimizer, ...), anything that JSON holds; a log that is resumed keeps
         its own, and those of the same name get the new value
-    chunk_rows : rows in a chunk, and rows kept in memory before they are written; by default as many as
-        `chunk_bytes` holds of the largest tensor, between 16 and 256, within 256 MiB for all tensors of the
-        first row; a log that is resumed keeps its own
+    chunk_rows : rows in a chunk of every tensor, all held in memory before they are written; by default one
+        for large tensors and `flush_every` for small ones; a log that is resumed keeps its own
     chunk_bytes : size of a chunk aimed at
     compressors : Zarr codecs put before the checksum; none by default, since gradients hardly shrink
     overwrite : replace the Zarr store at `path`; anything else there is left alone
@@ -64,14 +75,20 @@ def create_log(
         steps are cut first, for good
     missing : "fail" refuses a row without the gradient of a tensor that earlier rows have, or with that of
         one that they lack. "zero" stores zeros for the one, and opens the other with zeros for all rows
-        before, which writes as many bytes at once, and holds one more chunk in memory; None counts as
-        missing. Rows filled so are noted in the tensor's array, as the attribute
-        {"gradlog": {"absent_rows": [[first, last], ...]}}
+        before, which writes as many bytes at once; None counts as missing. Rows filled so are noted in the
+        tensor's array, as the attribute {"gradlog": {"absent_rows": [[first, last], ...]}}
+    flush_every : rows are committed whenever so many are not, and so many at most are lost by a kill; 16 by
+        default, and `chunk_rows` where that is given
+    fsync : rows count as committed once they are on the disk, so that not even a machine that stops loses
+        them; each commit then waits for the disk
+    declared : what the root's attribute `gradlog` says beside the version, such as the rank of one of several
+        processes that each write a part; a log that is resumed has to say the same
+    boxes : by name of a tensor, what the attribute `gradlog` of its array says
 
     Raises
     ------
     UsageError : something is at `path` and neither `overwrite` nor `resume` is set, or it is no Zarr store,
-        or no log that can be resumed; an option or attribute is none
+        or no log that can be resumed; somebody else is writing it; an option or attribute is none
     DataError : the log to resume is damaged
     OSError : the system refuses to write
     """
@@ -79,6 +96,8 @@ def create_log(
     try:
         if (chunk_rows is not None and chunk_rows < 1) or chunk_bytes < 1:
             raise UsageError("chunk_rows and chunk_bytes must be at least 1")
+        if flush_every is not None and flush_every < 1:
+            raise UsageError("flush_every must be at least 1")
         if overwrite and resume:
             raise UsageError("overwrite replaces a log and resume keeps it: choose one")
         if after_step is not None and not resume:
@@ -87,19 +106,31 @@ def create_log(
             raise UsageError(f"missing is 'fail' or 'zero', not {missing!r:.40}")
         last_kept = None if after_step is None else whole_step("after_step", after_step)
         stored = json_attributes(attributes or {})
+        marks = {name: json_attributes(box) for name, box in (boxes or {}).items()}
+        mark = {"version": FORMAT_VERSION, **json_attributes(declared or {})}
     except UsageError as error:
         raise UsageError(f"{place}: {error}") from None
     codecs = tuple(compressors) if isinstance(compressors, (list, tuple)) else (compressors,)
-    rows = None
-    if resume and not is_blank(place):
-        rows = resume_log(place, stored, chunk_rows, last_kept)
-    else:
-        _begin(place, stored, overwrite, resume)
-    return LogWriter(place, chunk_rows, chunk_bytes, (*codecs, Crc32cCodec()), missing, rows)
+    folder = LogFolder(place, fsync)
+    begins = not resume or is_blank(place)
+    if begins:
+        _make_place(place, overwrite, resume)
+    lock = WriterLock(place)
+    try:
+        rows = None
+        if begins:
+            _begin(folder, {**stored, "gradlog": mark})
+        else:
+            rows = resume_log(folder, stored, mark, chunk_rows, last_kept)
+    except BaseException:
+        lock.release()
+        raise
+    layout = Layout(chunk_bytes, (*codecs, Crc32cCodec()))
+    return LogWriter(folder, lock, layout, chunk_rows, flush_every, missing, marks, rows)
 
 
-def _begin(path: Path, attributes: Mapping[str, Any], overwrite: bool, resume: bool) -> None:
-    """Make the group of a log without rows."""
+def _make_place(path: Path, overwrite: bool, resume: bool) -> None:
+    """An empty folder, but for what a kill left."""
     if path.exists() and not resume:
         if not overwrite:
             raise UsageError(f"{path}: already there; choose another path, resume or overwrite it")
@@ -107,13 +138,20 @@ def _begin(path: Path, attributes: Mapping[str, Any], overwrite: bool, resume: b
             raise UsageError(
                 f"{path}: not a Zarr store, so not overwritten; remove it or choose another path"
             )
+        if path.is_dir():
+            WriterLock(path).release()  # nobody is writing it
         shutil.rmtree(path)
-    elif path.exists():
-        for place in path.glob(f"*{PARTIAL}"):
-            place.unlink()
-    with writing(path, path) as store:
-        marked = {**attributes, "gradlog": {"version": FORMAT_VERSION}}
-        zarr.create_group(store, zarr_format=3, attributes=marked)
+    with naming(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def _begin(folder: LogFolder, attributes: Mapping[str, Any]) -> None:
+    """Make the group of a log without rows."""
+    for place in folder.root.glob(f"*{PARTIAL}"):
+        place.unlink()
+    group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    with naming(folder.root):
+        folder.put(METADATA, (json.dumps(group, indent=2).encode(),))
 
 
 def _is_store(path: Path) -> bool:
@@ -131,33 +169,50 @@ class LogWriter:
 
     def __init__(
         self,
-        path: Path,
+        folder: LogFolder,
+        lock: WriterLock,
+        layout: Layout,
         chunk_rows: int | None,
-        chunk_bytes: int,
-        codecs: tuple[Any, ...],
+        flush_every: int | None,
         missing: Missing,
+        boxes: Mapping[str, dict[str, Any]],
         stored: StoredRows | None,
     ) -> None:
-        self.path = path
+        self.path = folder.root
+        self._folder = folder
+        self._lock = lock
+        self._layout = layout
         self._chunk_rows = chunk_rows
-        self._chunk_bytes = chunk_bytes
-        self._codecs = codecs
+        self._flush_every = flush_every or chunk_rows or FLUSH_EVERY
         self._missing = missing
+        self._boxes = boxes
+        self._room = GATHERED_BYTES  # for rows of small tensors
         self._arrays: dict[str, StoredArray] = {}
+        self._tensors: dict[str, StoredArray] = {}  # of them, by names
+        self._series: set[str] = set()
         self._step: StoredArray | None = None
-        self._first = 0  # row of the log that the unfinished chunk begins with
-        self._held = 0
-        self._saved = 0  # of the rows held, those that are in the store as they are here
+        self._rows = 0
+        self._committed = 0
         self._last_step: int | None = None
+        self._cut = stored is not None  # chunks may hold rows that were cut
         self._open = True
         if stored is not None:
-            self._arrays, self._step = stored.arrays, stored.step
-            self._first, self._held, self._last_step = stored.first, stored.held, stored.last_step
+            self._keep(stored.arrays)
+            self._step = stored.step
+            self._rows = self._committed = stored.rows
+            self._last_step = stored.last_step
+            tall = max(array.height for array in self._tensors.values())
+            self._flush_every = flush_every or (tall if tall > 1 else FLUSH_EVERY)
 
     @property
     def rows(self) -> int:
-        """Rows of the log, those included that are held in memory."""
-        return self._first + self._held
+        """Rows of the log, those included that are not committed yet."""
+        return self._rows
+
+    @property
+    def committed(self) -> int:
+        """Rows that a reader finds, and a kill leaves."""
+        return self._committed
 
     @property
     def last_step(self) -> int | None:
@@ -181,7 +236,7 @@ class LogWriter:
         Raises
         ------
         UsageError : the row doesn't match, or a value is none of the above
-        OSError : the chunk that this row fills cannot be written
+        OSError : a chunk that this row fills cannot be written
         In both cases the row was not added: append it again once the cause is gone.
         """
         if not self._open:
@@ -190,45 +245,49 @@ class LogWriter:
             number, row = self._checked(step, gradients, series)
         except UsageError as error:
             raise UsageError(f"{self.path}: row {self.rows}: {error}") from None
-        if self._step is None:
-            self._create(row)
-        assert self._step is not None
-        if self._held == self._step.rows.shape[0]:  # an interrupt fell into the last flush
-            self.flush()
-        for name in sorted(row.keys() - self._arrays.keys()):
-            self._open_late(name, *row[name])
-        for name, array in self._arrays.items():
-            array.take(self._held, row[name][0] if name in row else None)
-        self._step.take(self._held, np.asarray(number, np.int64))
+        with naming(self.path):
+            if self._step is None:
+                self._create(row)
+            assert self._step is not None
+            if self._rows - self._committed >= self._flush_every:  # an interrupt fell into the last commit
+                self.flush()
+            for name in sorted(row.keys() - self._arrays.keys()):
+                self._open_late(name, *row[name])
+            for name, array in self._arrays.items():
+                array.take(self._folder, self._rows, row[name][0] if name in row else None)
+            self._step.take(self._folder, self._rows, np.asarray(number, np.int64))
         before = self._last_step
-        self._held, self._last_step = self._held + 1, number
-        if self._held == self._step.rows.shape[0]:
+        self._rows, self._last_step = self._rows + 1, number
+        if self._rows % self._flush_every == 0:
             try:
                 self.flush()
             except Exception:
-                self._held, self._last_step = self._held - 1, before
+                self._rows, self._last_step = self._rows - 1, before
                 raise
 
     def flush(self) -> None:
-        """Write the rows held in memory and commit them.
+        """Commit all rows appended so far.
 
         Raises OSError when they cannot be written; they are held on, and the next call writes them.
         """
-        if self._step is None or self._held == self._saved:
+        if self._step is None or (self._rows == self._committed and not self._cut):
             return
-        with writing(self.path, self.path) as store:
-            for array in (*self._arrays.values(), self._step):
-                array.write(store, self._first, self._held)
-        if self._held == self._step.rows.shape[0]:
-            self._first, self._held, self._saved = self._first + self._held, 0, 0
-        else:  # they stay held, and the unfinished chunk is written whole again with what follows
-            self._saved = self._held
+        with naming(self.path):
+            for array in self._arrays.values():
+                array.commit(self._folder, self._committed, self._rows)
+            self._folder.settle()
+            self._step.commit(self._folder, self._committed, self._rows)
+            self._folder.settle()
+        self._committed, self._cut = self._rows, False
+        for array in self._arrays.values():
+            array.absent.clear()
 
     def close(self) -> None:
         """Write and commit what is held, and end the log. Raises as `flush`; the log then stays open."""
         if self._open:
             self.flush()
             self._open = False
+            self._lock.release()
 
     def __enter__(self) -> LogWriter:
         return self
@@ -253,23 +312,45 @@ class LogWriter:
                 f"training step {number} comes after {self._last_step}, and steps must grow; to go on from a "
                 "checkpoint at step S, resume the log: create_log(..., resume=True, after_step=S)"
             )
+        row = self._known_row(gradients)
+        if row is None:
+            row = self._checked_row(gradients, series)
+        elif series.keys() != self._series:
+            check_names((), series)
+        if self._step is not None and series.keys() != self._series:
+            told, named = self._series, series.keys()
+            for odd, how in ((told - named, "this one lacks"), (named - told, "those before lack")):
+                if odd:
+                    raise UsageError(f"every row needs the same series, and {how} {_listed(odd)}")
+        row |= {name: (scalar(name, value), "float64") for name, value in series.items()}
+        return number, row
+
+    def _known_row(self, gradients: Mapping[str, ArrayLike | None]) -> _Row | None:
+        """The row, where it has all tensors of those before, as they are stored; None for any other."""
+        if self._step is None or gradients.keys() != self._tensors.keys():
+            return None
+        row = {}
+        for name, array in self._tensors.items():
+            value = gradients[name]
+            if (
+                type(value) is not np.ndarray
+                or value.dtype is not array.rows.dtype
+                or value.shape != array.shape
+                or array.dtype == BFLOAT16
+            ):
+                return None
+            row[array.name] = (value, array.dtype)
+        return row
+
+    def _checked_row(self, gradients: Mapping[str, ArrayLike | None], series: Mapping[str, float]) -> _Row:
         given = {name: value for name, value in gradients.items() if value is not None}
         row = {f"{GRADS}/{name}": gradient(name, value) for name, value in given.items()}
         if not given and (self._missing == "zero" or not gradients):
             raise UsageError("a row needs the gradient of at least one tensor")
-        known = {array.title for name, array in self._arrays.items() if name.startswith(f"{GRADS}/")}
+        known = set(self._tensors)
         if self._missing == "fail":
             self._refuse_gaps(known, set(gradients), set(given))
         check_names(known | set(given), series)
-        if self._step is not None:
-            told = {name for name in self._arrays if not name.startswith(f"{GRADS}/")}
-            for odd, how in (
-                (told - set(series), "this one lacks"),
-                (set(series) - told, "those before lack"),
-            ):
-                if odd:
-                    raise UsageError(f"every row needs the same series, and {how} {_listed(odd)}")
-        row |= {name: (scalar(name, value), "float64") for name, value in series.items()}
         for name in row.keys() & self._arrays.keys():
             (value, dtype), array = row[name], self._arrays[name]
             if (value.shape, dtype) != (array.shape, array.dtype):
@@ -277,7 +358,7 @@ class LogWriter:
                     f"'{array.title}' is {dtype}{list(value.shape)}, in the rows before it is "
                     f"{array.dtype}{list(array.shape)}"
                 )
-        return number, row
+        return row
 
     def _refuse_gaps(self, known: set[str], named: set[str], given: set[str]) -> None:
         """known : tensors of the rows before; named : of this row; given : those of them that are not None"""
@@ -294,20 +375,49 @@ class LogWriter:
 
     def _create(self, row: _Row) -> None:
         tensors = {name: value for name, (value, _) in row.items() if name.startswith(f"{GRADS}/")}
-        row_bytes = sum(value.nbytes for value in tensors.values())
-        largest = max(value.nbytes for value in tensors.values())
-        by_size = min(max(16, self._chunk_bytes // largest), BUFFER_BYTES // row_bytes, MOST_CHUNK_ROWS)
-        layout = Layout(self._chunk_rows or max(1, by_size), self._chunk_bytes, self._codecs)
-        with writing(self.path, self.path) as store:
-            arrays = {name: layout.create(store, name, *value) for name, value in row.items()}
-            step = layout.create(store, STEP, np.zeros((), np.int64), "int64")
-        self._arrays, self._step = arrays, step
+        sizes = {name: value.nbytes for name, value in tensors.items()}
+        self._room = max(GATHERED_BYTES, sum(sizes.values()) // 2)
+        heights = self._heights(sizes)
+        arrays = {}
+        for name, (value, dtype) in row.items():
+            height = heights.get(name, self._chunk_rows or SERIES_ROWS)
+            arrays[name] = self._new(name, height, value, dtype)
+        step = np.zeros((), np.int64)
+        self._step = self._new(STEP, self._chunk_rows or SERIES_ROWS, step, "int64")
+        self._keep(arrays)
+
+    def _keep(self, arrays: Mapping[str, StoredArray]) -> None:
+        for name, array in arrays.items():
+            self._arrays[name] = array
+            if name.startswith(f"{GRADS}/"):
+                self._tensors[array.title] = array
+            else:
+                self._series.add(name)
+
+    def _new(self, name: str, height: int, value: NDArray[Any], dtype: str) -> StoredArray:
+        box = self._boxes.get(name.removeprefix(f"{GRADS}/"))
+        return self._layout.create(self._folder, name, height, value, dtype, box)
+
+    def _heights(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Rows of a chunk of new tensors. sizes : bytes of a row"""
+        if self._chunk_rows is not None:
+            return dict.fromkeys(sizes, self._chunk_rows)
+        heights = dict.fromkeys(sizes, 1)
+        for name in sorted(sizes, key=lambda name: (sizes[name], name)):
+            gathered = self._flush_every * sizes[name]
+            if gathered > min(self._room, self._layout.chunk_bytes):
+                break
+            self._room -= gathered
+            heights[name] = self._flush_every
+        return heights
 
     def _open_late(self, name: str, value: NDArray[Any], dtype: str) -> None:
         """A tensor that earlier rows lack: it is in the log from here on, whatever becomes of this row."""
-        assert self._step is not None
-        layout = Layout(self._step.rows.shape[0], self._chunk_bytes, self._codecs)
-        self._arrays[name] = layout.create_behind(self.path, name, value, dtype, self.rows)
+        height = self._heights({name: value.nbytes})[name]
+        box = self._boxes.get(name.removeprefix(f"{GRADS}/"))
+        array = self._layout.create_behind(self._folder, name, height, value, dtype, self._rows, box)
+        array.absent.update(range(self._committed, self._rows))
+        self._keep({name: array})
 
 
 def _listed(names: set[str]) -> str:
