@@ -439,7 +439,10 @@ def gradients(step, seed):
     row["expert/0"] = rng.standard_normal(5) if step % 3 else None
     return row | ({"late": rng.standard_normal((2, 2))} if step >= 6 else {})
 
-def train(path, stop, after=None, seeds=(0, 0), split=0, kill_at=0, ready=None, **_):
+# In "mixed", "w" and "late" have a chunk a row, and the others are gathered.
+LAYOUTS = {"tall": {"chunk_rows": 4}, "mixed": {"flush_every": 4}}
+
+def train(path, stop, after=None, seeds=(0, 0), split=0, kill_at=0, ready=None, layout="tall", **_):
     seen = 0
     def count(event, arguments):
         nonlocal seen
@@ -449,7 +452,7 @@ def train(path, stop, after=None, seeds=(0, 0), split=0, kill_at=0, ready=None, 
                 os.kill(os.getpid(), signal.SIGKILL)
     if kill_at:
         sys.addaudithook(count)
-    options = {"resume": True, "missing": "zero", "chunk_rows": 4, "chunk_bytes": 200}
+    options = {"resume": True, "missing": "zero", "chunk_bytes": 100} | LAYOUTS[layout]
     with gradlog.create_log(path, after_step=after, **options) as log:
         first = 0 if log.last_step is None else log.last_step + 1
         for step in range(first, stop):
@@ -538,34 +541,39 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
 
 
 @needs_fork
-@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.slow)])
-def test_kills_at_any_time(tmp_path: Path, trainer: Trainer, kills: int) -> None:
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", ["tall", "mixed"])
+def test_kills_at_any_time(tmp_path: Path, trainer: Trainer, kills: int, layout: str) -> None:
     rng = np.random.default_rng(kills)
     path, rows = tmp_path / "run.zarr", 0
     for _ in range(kills):
-        assert not trainer.train(path, 10**6, kill_after=float(rng.uniform(0, 0.03)))
+        assert not trainer.train(path, 10**6, kill_after=float(rng.uniform(0, 0.03)), layout=layout)
         found = trainer.check(path, (0, 0), 0)
         assert found >= rows, "committed rows were lost"
+        assert not found or gradlog.analyze(path).run.rows == found
         rows = found
     assert rows > 3 * kills
     stop = rows + 5
-    assert trainer.train(path, stop)
-    assert trainer.train(tmp_path / "whole.zarr", stop)
+    assert trainer.train(path, stop, layout=layout)
+    assert trainer.train(tmp_path / "whole.zarr", stop, layout=layout)
     assert trainer.check(path, (0, 0), 0) == stop
     assert files(path) == files(tmp_path / "whole.zarr")
 
 
 @needs_fork
 @pytest.mark.parametrize("every", [31, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", ["tall", "mixed"])
 @pytest.mark.parametrize("scene", ["begin", "restart", "restart at a chunk", "from nothing"])
-def test_kills_at_every_change_to_a_file(tmp_path: Path, trainer: Trainer, every: int, scene: str) -> None:
+def test_kills_at_every_change_to_a_file(
+    tmp_path: Path, trainer: Trainer, every: int, scene: str, layout: str
+) -> None:
     """A log is begun, or training restarts from a checkpoint and logs other rows: the same after any kill."""
     after = {"begin": None, "restart": 5, "restart at a chunk": 3, "from nothing": -1}[scene]
     base, whole = tmp_path / "base.zarr", tmp_path / "whole.zarr"
     split = -1 if after is None else after
     if after is not None:
-        assert trainer.train(base, 10)
-    new = {"seeds": (0, 1), "split": split}
+        assert trainer.train(base, 10, layout=layout)
+    new = {"seeds": (0, 1), "split": split, "layout": layout}
     assert trainer.train(whole, 12, **new)
     expected = files(whole)
     survived = False
