@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := sample_logs/mlp-gd.zarr
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-all test-lowest test-newest lint bench clean
+.PHONY: demo test test-all test-extras test-lowest test-newest lint bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/gradmf analyze $(RUN)
@@ -14,13 +14,20 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or not slow) and not extras"
+	@$(MAKE) --no-print-directory test-extras
+	build/extras/bin/python -m pytest $(PARALLEL) -m "extras and slow"
 	@$(MAKE) --no-print-directory test-lowest
 	@$(MAKE) --no-print-directory test-newest
+
+# Tests against the libraries that people train with: PyTorch, transformers, Lightning, JAX, and what they save.
+test-extras: build/extras/.installed $(VENV)/.installed
+	build/extras/bin/python -m pytest $(PARALLEL) -m "extras and not slow"
 
 # The lowest versions that pyproject.toml allows, without zarrs.
 test-lowest: build/lowest/.installed $(VENV)/.installed
 	build/lowest/bin/python -m pytest $(PARALLEL)
+	build/lowest/bin/python -m pytest $(PARALLEL) -m slow tests/test_resume.py
 
 # The newest Python and the newest versions, with zarrs where there is a wheel of it.
 test-newest: build/newest/.installed $(VENV)/.installed
@@ -44,6 +51,12 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.installed
 	@$(BIN)/python -m pip install -qq --editable '.[zarrs,dev]'
+	@touch $@
+
+build/extras/.installed: pyproject.toml
+	@echo "setting up build/extras with $(PYTHON)" >&2
+	@$(PYTHON) -m venv build/extras
+	@build/extras/bin/python -m pip install -qq --editable '.[zarrs,test,test-extras]'
 	@touch $@
 
 build/lowest/.installed: pyproject.toml tests/lowest_versions.py

@@ -22,15 +22,23 @@ from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
 from .gates.gates import Finding, Violation, judge
 from .guarantees.bounding import analyze_for_bounds, bounds, check_bounds
 from .guarantees.guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
+from .importing.import_plan import ImportedStep, ImportedTensor, ImportPlan, ImportSettings, plan_import
+from .importing.log_import import ImportSummary, import_log
 from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory
 from .logs.log import GradientLog, Tensor
 from .logs.opening import open_log
+from .logs.repeated_steps import kept_rows
 from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .measures.registry import measure
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
+from .recording.lightning_callback import lightning_callback
+from .recording.record import record
+from .recording.recorder import Recorder
+from .recording.row_writer import RecordingError
+from .recording.transformers_callback import trainer_callback
 from .results.quantities import Reading
 from .results.result import (
     Analysis,
@@ -51,12 +59,14 @@ from .results.result import (
     TensorSteps,
 )
 from .results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
+from .results.windows import ScopeWindows, Windows
 from .runs.analysis import analyze
 from .runs.merging import merge_parts
 from .runs.part_file import write_part
 from .runs.partial import PartialAnalysis, analyze_part
 from .runs.planning import PlanDescription, describe_plan
 from .runs.preparation import open_as_asked
+from .runs.rechunking import CopiedTensor, RechunkPlan, RechunkSummary, plan_rechunk, rechunk_log
 from .runs.relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
 from .runs.sketch_writer import SketchSummary, sketch_log
 from .version import __version__
@@ -72,6 +82,7 @@ __all__ = [
     "Change",
     "ChunkInventory",
     "Comparison",
+    "CopiedTensor",
     "Cost",
     "DataError",
     "Decision",
@@ -82,6 +93,11 @@ __all__ = [
     "GradmfError",
     "GrowthPoint",
     "Guarantee",
+    "ImportPlan",
+    "ImportSettings",
+    "ImportSummary",
+    "ImportedStep",
+    "ImportedTensor",
     "Limit",
     "LogDescription",
     "LogWarning",
@@ -99,6 +115,10 @@ __all__ = [
     "PredictorSearch",
     "RankResult",
     "Reading",
+    "RechunkPlan",
+    "RechunkSummary",
+    "Recorder",
+    "RecordingError",
     "Relation",
     "RelationWindow",
     "ResidualCurve",
@@ -110,6 +130,7 @@ __all__ = [
     "ScopeRelation",
     "ScopeResult",
     "ScopeSearch",
+    "ScopeWindows",
     "ScratchError",
     "Settings",
     "SketchSummary",
@@ -130,6 +151,7 @@ __all__ = [
     "UsageError",
     "Violation",
     "Vocabulary",
+    "Windows",
     "__version__",
     "advice_document",
     "advise",
@@ -150,9 +172,12 @@ __all__ = [
     "describe_plan",
     "description_document",
     "holds_analyses",
+    "import_log",
     "judge",
     "judge_comparison",
+    "kept_rows",
     "known_predictors",
+    "lightning_callback",
     "measure",
     "merge_parts",
     "open_as_asked",
@@ -160,11 +185,16 @@ __all__ = [
     "parse_predictor",
     "parse_rule",
     "plan_document",
+    "plan_import",
+    "plan_rechunk",
     "read_analyses",
+    "rechunk_log",
+    "record",
     "relate",
     "share_by_chance",
     "shared_rows",
     "sketch_log",
     "take_inventory",
+    "trainer_callback",
     "write_part",
 ]

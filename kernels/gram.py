@@ -98,6 +98,13 @@ def finite_doubles(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]
     return increments.astype(np.float64, copy=False)
 
 
+def squares_without(gram: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
+    """(n - last + first,) `squared_singular_values` of an (n, n) matrix without rows first .. last - 1."""
+    size = gram.shape[0]
+    kept = np.r_[0:first, last:size]
+    return squared_singular_values(gram[np.ix_(kept, kept)])
+
+
 def squared_singular_values(grams: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., n) sigma_i^2, descending, of H from H^T H or H H^T (..., n, n) float64: of one matrix or many.
 

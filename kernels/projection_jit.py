@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from .jit import strict_kernel
 
 Doubles = NDArray[np.float64]
+Gradients = NDArray[np.floating[Any]]
+Words = NDArray[np.uint64]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
+_ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(number) for number in range(5))
+_SIX, _HALF, _BITS, _INSIDE = np.uint64(6), np.uint64(32), np.uint64(64), np.uint64(63)
 
 
 @strict_kernel
@@ -28,114 +31,179 @@ def _word(base: np.uint64, counter: np.uint64) -> np.uint64:
 
 
 @strict_kernel
-def _fill_signs(
-    signs: NDArray[np.int8],
-    shifts: NDArray[np.uint64],
+def _draw(
+    signs: Words,
+    shifts: Words,
+    turns: Doubles,
     run: int,
     runs: int,
+    width: int,
     sign_base: np.uint64,
-    shift_base: np.uint64,
+    run_base: np.uint64,
 ) -> None:
-    """signs[r, b, k] : sign of the coordinate of run `run + r` that goes to sum k of group b."""
-    groups, width = signs.shape[1], signs.shape[2]
+    """The random words of some runs from `run` on.
+
+    signs : a bit for each coordinate, from the word on that holds the first; shifts, turns : (runs, s)
+    """
+    groups = shifts.shape[1]
     mask = np.uint64(width - 1)
     for r in range(runs):
         for b in range(groups):
-            shifts[r, b] = _word(shift_base, np.uint64((run + r) * groups + b)) & mask
-        for j in range(width):
-            word = _word(sign_base, np.uint64((run + r) * width + j))
-            for b in range(groups):
-                bit = np.int64((word >> np.uint64(b)) & _ONE)
-                place = (np.uint64(j) + shifts[r, b]) & mask
-                signs[r, b, np.int64(place)] = 1 - 2 * bit
+            word = _word(run_base, np.uint64((run + r) * groups + b))
+            shifts[r, b] = word & mask
+            turns[r, b] = 1.0 - 2.0 * np.float64(word >> _INSIDE)
+    first = run * width // 64
+    for c in range(((run + runs) * width + 63) // 64 - first):
+        signs[c] = _word(sign_base, np.uint64(first + c))
 
 
 @strict_kernel
-def _load_run(
-    row: NDArray[np.floating[Any]], left: int, first: int, last: int, values: Doubles, at: int, width: int
+def _load(
+    row: Gradients, start: int, count: int, signs: Words, bit: int, values: Gradients, at: int, width: int
 ) -> None:
-    """The w coordinates from column `left` on, twice in a row from `at` on; 0 outside of the columns."""
-    w, to = np.uint64(width), np.uint64(at)
-    if left >= first and left + width <= last:
-        start = np.uint64(left)
-        for j in range(w):
-            values[to + j] = row[start + j]
-        for j in range(w):
-            values[to + w + j] = row[start + j]
-        return
-    for i in range(width):
-        value = 0.0
-        if left + i >= first and left + i < last:
-            value = np.float64(row[left + i])
-        values[at + i] = value
-        values[at + width + i] = value
+    """`count` coordinates with their signs, to `values` from `at` on, and w places further once more.
+
+    start : column of the first; bit : that its sign is, among all of `signs`
+    """
+    # Unsigned numbers everywhere: no index can count from the end, and the loops vectorize.
+    place, to, again = np.uint64(start), np.uint64(at), np.uint64(at + width)
+    left, sign = np.uint64(count), np.uint64(bit)
+    while left > _ZERO:
+        inside = sign & _INSIDE
+        word = signs[sign >> _SIX] >> inside
+        step = min(left, _BITS - inside)
+        if step >= _HALF:
+            step = _HALF
+            for j in range(_HALF):
+                value = row[place + j]
+                if (word >> np.uint64(j)) & _ONE:
+                    value = -value
+                values[to + j] = value
+                values[again + j] = value
+        else:
+            for j in range(step):
+                value = row[place + j]
+                if (word >> np.uint64(j)) & _ONE:
+                    value = -value
+                values[to + j] = value
+                values[again + j] = value
+        place, to, again = place + step, to + step, again + step
+        left, sign = left - step, sign + step
 
 
 @strict_kernel
-def _add_runs(
+def _add_four(sums: Doubles, shifts: Words, turns: Doubles, at: int, values: Gradients, width: int) -> None:
+    """Add the whole runs at, ... at + 3, whose values stand twice each in `values`, to one row of sums."""
+    w = np.uint64(width)
+    for b in range(shifts.shape[1]):
+        to = np.uint64(b) * w
+        a_from = w - shifts[at, b]
+        b_from = _THREE * w - shifts[at + 1, b]
+        c_from = (_FOUR + _ONE) * w - shifts[at + 2, b]
+        d_from = (_FOUR + _THREE) * w - shifts[at + 3, b]
+        a, b_, c, d = turns[at, b], turns[at + 1, b], turns[at + 2, b], turns[at + 3, b]
+        for k in range(w):
+            total = sums[to + k] + a * values[a_from + k]
+            total = total + b_ * values[b_from + k]
+            total = total + c * values[c_from + k]
+            sums[to + k] = total + d * values[d_from + k]
+
+
+@strict_kernel
+def _add_two(sums: Doubles, shifts: Words, turns: Doubles, at: int, values: Gradients, width: int) -> None:
+    """The same for the two whole runs at and at + 1."""
+    w = np.uint64(width)
+    for b in range(shifts.shape[1]):
+        to = np.uint64(b) * w
+        a_from = w - shifts[at, b]
+        b_from = _THREE * w - shifts[at + 1, b]
+        a, b_ = turns[at, b], turns[at + 1, b]
+        for k in range(w):
+            total = sums[to + k] + a * values[a_from + k]
+            sums[to + k] = total + b_ * values[b_from + k]
+
+
+@strict_kernel
+def _add_parts(
     sums: Doubles,
-    signs: NDArray[np.int8],
-    shifts: NDArray[np.uint64],
+    shifts: Words,
+    turns: Doubles,
     at: int,
-    values: Doubles,
-    groups: int,
+    values: Gradients,
+    begin: int,
+    end: int,
     width: int,
 ) -> None:
-    """Add runs `at` and `at + 1`, whose values stand twice each in `values`, to one row of sums."""
-    # Unsigned numbers everywhere: no index can count from the end, and the loop vectorizes.
-    w, s, r = np.uint64(width), np.uint64(groups), np.uint64(at)
-    for b in range(s):
-        turned = w - shifts[r, b]
-        other = _THREE * w - shifts[r + _ONE, b]
-        to = b * w
-        sign = (r * s + b) * w
-        sign_other = sign + s * w
-        for k in range(w):
-            sums[to + k] = (sums[to + k] + signs[sign + k] * values[turned + k]) + (
-                signs[sign_other + k] * values[other + k]
-            )
+    """Add the coordinates begin .. end - 1 of run `at` and those behind it to one row of sums.
+
+    begin, end : counted from the beginning of run `at`, whose coordinates stand in `values` as `_add_four` has it
+    """
+    w, number = np.uint64(width), np.uint64(end)
+    for b in range(shifts.shape[1]):
+        group = np.uint64(b) * w
+        inside, run = np.uint64(begin), _ZERO
+        while run * w < number:
+            stop = min(w, number - run * w)
+            shift, turn = shifts[np.uint64(at) + run, b], turns[np.uint64(at) + run, b]
+            from_, to = _TWO * run * w, group + shift
+            whole = min(stop, max(inside, w - shift))  # the others go round
+            for k in range(inside, whole):
+                sums[to + k] += turn * values[from_ + k]
+            for k in range(whole, stop):
+                sums[to + k - w] += turn * values[from_ + k]
+            inside, run = _ZERO, run + _ONE
 
 
 @strict_kernel
 def projected_sums(
-    block: NDArray[np.floating[Any]],
+    block: Gradients,
     first_row: int,
     last_row: int,
     first: int,
     last: int,
     index: int,
     sign_base: np.uint64,
-    shift_base: np.uint64,
-    groups: int,
+    run_base: np.uint64,
     sums: Doubles,
-    signs: NDArray[np.int8],
-    flat_signs: NDArray[np.int8],
-    shifts: NDArray[np.uint64],
-    values: Doubles,
+    values: Gradients,
+    signs: Words,
+    shifts: Words,
+    turns: Doubles,
 ) -> None:
     """As `projection.project`, with room to work in, since machine code that is kept must not own memory.
 
-    signs : (runs, s, w) int8, for at least 2 runs; flat_signs : the same memory; shifts : (runs, s) uint64;
-    values : (4 w,) float64
+    values : (8 w,) of the block's dtype; signs : (runs w / 64 + 2,) uint64; shifts, turns : (runs, s) uint64
+    and float64, for at least 4 runs
     """
+    most, groups = shifts.shape
     width = sums.shape[1] // groups
-    most = signs.shape[0]
     run = index // width
     stop = (index + last - first + width - 1) // width
     while run < stop:
         runs = min(most, stop - run)
-        if runs % 2 == 1:
-            signs[runs] = 0
-            shifts[runs] = _ZERO
-        _fill_signs(signs, shifts, run, runs, sign_base, shift_base)
+        _draw(signs, shifts, turns, run, runs, width, sign_base, run_base)
         left = first + run * width - index
+        origin = run * width % 64
         for i in range(first_row, last_row):
             row = block[i]
             out = sums[i]
-            for r in range(0, runs, 2):
-                _load_run(row, left + r * width, first, last, values, 0, width)
-                _load_run(row, left + (r + 1) * width, first, last, values, 2 * width, width)
-                _add_runs(out, flat_signs, shifts, r, values, groups, width)
+            r = 0
+            while r < runs:
+                start = left + r * width
+                count = min(4, runs - r)
+                begin, end = max(first - start, 0), min(last - start, count * width)
+                for n in range(count):
+                    inside = max(begin - n * width, 0)
+                    place, size = n * width + inside, min(end - n * width, width) - inside
+                    at = 2 * n * width + inside
+                    _load(row, start + place, size, signs, origin + r * width + place, values, at, width)
+                if begin == 0 and end == 4 * width:
+                    _add_four(out, shifts, turns, r, values, width)
+                elif begin == 0 and end == 2 * width:
+                    _add_two(out, shifts, turns, r, values, width)
+                else:
+                    _add_parts(out, shifts, turns, r, values, begin, end, width)
+                r += 4
         run += runs
 
 
@@ -143,16 +211,17 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
     """(symbol, LLVM module) of `projected_sums` as a C function, for blocks of `dtype`."""
     nb: Any = numba  # without types of its own
     pointer, carray = nb.types.CPointer, nb.carray
-    doubles, size, word = pointer(nb.float64), nb.int64, nb.uint64
+    gradients, size, word = pointer(nb.from_dtype(dtype)), nb.int64, nb.uint64
+    doubles, words = pointer(nb.float64), pointer(word)
     signature = nb.void(
-        pointer(nb.from_dtype(dtype)), size, size, size, size, size, size, size, word, word, size,
-        doubles, size, pointer(nb.int8), pointer(word), size, doubles,
+        gradients, size, size, size, size, size, size, size, word, word, size,
+        doubles, size, gradients, words, size, words, doubles, size,
     )  # fmt: skip
 
     @nb.cfunc(signature)
     def entry(  # type: ignore[no-untyped-def]
-        block, rows, columns, first_row, last_row, first, last, index, sign_base, shift_base, groups,
-        sums, dim, signs, shifts, runs, values,
+        block, rows, columns, first_row, last_row, first, last, index, sign_base, run_base, groups,
+        sums, dim, values, signs, sign_words, shifts, turns, runs,
     ):  # fmt: skip
         projected_sums(
             carray(block, (rows, columns)),
@@ -162,13 +231,12 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
             last,
             index,
             sign_base,
-            shift_base,
-            groups,
+            run_base,
             carray(sums, (rows, dim)),
-            carray(signs, (runs, groups, dim // groups)),
-            carray(signs, (runs * dim,)),
+            carray(values, (8 * (dim // groups),)),
+            carray(signs, (sign_words,)),
             carray(shifts, (runs, groups)),
-            carray(values, (4 * (dim // groups),)),
+            carray(turns, (runs, groups)),
         )
 
     return entry.native_name, entry.inspect_llvm()

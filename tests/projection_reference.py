@@ -32,8 +32,9 @@ def matrix(name: str, parameters: int, dim: int, seed: int, groups: int = 8) -> 
     for i in range(parameters):
         run = i // width
         for b in range(groups):
-            shift = word(shifts, run * groups + b) % width
-            out[b, (i + shift) % width, i] = -1.0 if word(signs, i) >> b & 1 else 1.0
+            of_run = word(shifts, run * groups + b)
+            negative = word(signs, i // 64) >> i % 64 & 1 ^ of_run >> 63
+            out[b, (i + of_run) % width, i] = -1.0 if negative else 1.0
     return out.reshape(dim, parameters)
 
 

@@ -17,7 +17,8 @@ from conftest import write_store
 from gradmf import gradlog
 from gradmf.gradlog.measures.incremental import incremental_spectrum as incremental
 from gradmf.gradlog.measures.incremental.incremental_spectrum import IncrementalSpectrum
-from gradmf.gradlog.measures.spectra.certificate import TIE, Envelope
+from gradmf.gradlog.measures.spectra.certificate import Envelope
+from gradmf.gradlog.results.spectral_counts import TIE
 from gradmf.gradlog.results.spectral_counts import COUNTS
 from gradmf.kernels.two_sided import Rounding, TwoSided
 

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from import_sources import write_safetensors
 
 from commands import commands, examples, reference
 from documents import ROOT, run
@@ -51,7 +53,7 @@ def test_every_command_and_option_has_help(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples speak of: runs, a reference, parts of a run."""
+    """What the examples speak of: runs, a reference, parts of a run, gradients, checkpoints."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "runs").mkdir()
     (folder / "parts").mkdir()
@@ -59,6 +61,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "runs/a": "mlp-gd", "runs/b": "mlp-sgd"}  # fmt: skip
     for name, sample in logs.items():
         shutil.copytree(ROOT / "sample_logs" / f"{sample}.zarr", folder / f"{name}.zarr")
+    (folder / "gradients").mkdir()
+    for step in range(4):
+        weights = {"w": np.sin(np.arange(12.0) * (step + 1)).astype("f4")}
+        np.savez(folder / "gradients" / f"step-{step}.npz", **weights)
+        write_safetensors(folder / "checkpoints" / f"checkpoint-{step}" / "model.safetensors", weights)
     for part in (1, 2):
         gradmf = [sys.executable, "-m", "gradmf.cli", "analyze", "run.zarr", "--part", f"{part}/2"]
         subprocess.run([*gradmf, "-o", f"parts/run.{part}"], cwd=folder, check=True)

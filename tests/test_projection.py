@@ -53,13 +53,13 @@ def test_interpreted_kernel_gives_the_same_bits() -> None:
     projection = Projection(64)
     compiled = projected(rows, "w", projection)
     sums = np.zeros((2, 64))
-    signs = np.empty((256, 8, 8), np.int8)
-    room = signs, signs.ravel(), np.empty((256, 8), np.uint64), np.empty(32)
-    names = ("_word", "_fill_signs", "_load_run", "_add_runs")
+    shifts = np.empty((16, 8), np.uint64)
+    room = np.empty(64, np.float32), np.empty(4, np.uint64), shifts, np.empty((16, 8))
+    names = ("_word", "_draw", "_load", "_add_four", "_add_two", "_add_parts")
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         for name in names:
             patch.setattr(kernels, name, getattr(kernels, name).py_func)
-        kernels.projected_sums.py_func(rows, 0, 2, 0, 150, 0, *projection.bases("w"), 8, sums, *room)
+        kernels.projected_sums.py_func(rows, 0, 2, 0, 150, 0, *projection.bases("w"), sums, *room)
     assert sums.tobytes() == compiled.tobytes()
 
 

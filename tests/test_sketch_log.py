@@ -64,7 +64,7 @@ def test_a_sketch_is_the_plain_projection(store: Path, tmp_path: Path) -> None:
     assert log.step.tolist() == list(range(50, 400, 10))
     np.testing.assert_array_equal(log.series["loss"][...], np.linspace(1, 0, ROWS)[5:])
     assert log.attributes["optimizer"] == "sgd"
-    projection = {"kind": "sparse-sign", "dim": DIM, "groups": 8, "seed": 6}
+    projection = {"kind": "signed-runs", "dim": DIM, "groups": 8, "seed": 6}
     assert log.attributes["gradlog"] == {"version": 1, "projection": projection}
     for tensor in log.tensors:
         values = tensors()[tensor.name][5:]
@@ -188,7 +188,7 @@ def test_analysis_of_a_sketch(store: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["analyze", str(path), "--rank", "none", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["total"]["predictors"][1]["kappa_error"] > 0
     assert main(["info", str(path)]) == 0
-    assert "sparse-sign" in capsys.readouterr().out
+    assert "signed-runs" in capsys.readouterr().out
     assert main(["analyze", str(path), "-q", "--fail-if", "kappa[one-step] > 0.000001"]) == 3
 
 
@@ -213,7 +213,7 @@ def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path, capsys: pytest
     }
     with pytest.raises(gradlog.DataError, match="does not know"):
         gradlog.analyze(path)
-    other = {"kind": "sparse-sign", "dim": 128, "groups": 8, "seed": 0}
+    other = {"kind": "signed-runs", "dim": 128, "groups": 8, "seed": 0}
     group.attrs["gradlog"] = {"version": 1, "projection": other}
     with pytest.raises(gradlog.DataError, match="has shape"):
         gradlog.analyze(path)

@@ -35,6 +35,13 @@ def stored(
     return array
 
 
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "v2": {"zarr_format": 2},
+    "v3": {"zarr_format": 3},
+    "checked": {"compressors": zarr.codecs.Crc32cCodec()},
+}
+
+
 def chunk_files(place: Path) -> list[Path]:
     return sorted(
         path for path in place.rglob("*") if path.is_file() and not path.name.startswith((".z", "zarr"))
@@ -56,7 +63,7 @@ def boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slic
 @given(
     boxes(),
     st.sampled_from(["float16", "float32", "float64", "uint16", "complex64"]),
-    st.sampled_from([2, 3]),
+    st.sampled_from(list(ENCODINGS)),
     st.sampled_from([(1 << 14, 4096, 1 << 20), (0, 0, 8), (8, 16, 64), (1 << 14, 0, 16)]),
     st.integers(0, 2**32 - 1),
 )
@@ -65,7 +72,7 @@ def test_any_box_of_any_layout(
     tmp_path_factory: pytest.TempPathFactory,
     box: tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]],
     dtype: str,
-    version: int,
+    encoding: str,
     limits: tuple[int, int, int],
     seed: int,
 ) -> None:
@@ -74,12 +81,13 @@ def test_any_box_of_any_layout(
     random = np.random.default_rng(seed)
     values = (100 * random.standard_normal(shape)).astype(dtype)
     place = tmp_path_factory.mktemp("boxes")
-    array = stored(place / "a", values, chunks, zarr_format=version, fill_value=3)
+    array = stored(place / "a", values, chunks, **ENCODINGS[encoding], fill_value=3)
     for path in chunk_files(place):
         if random.random() < 0.2:
             path.unlink()
     direct = UncompressedChunks.of(array)
     assert direct is not None
+    assert direct.checked == (encoding == "checked")
     out = np.empty([part.stop - part.start for part in where], dtype)
     with pytest.MonkeyPatch.context() as patched:
         for name, limit in zip(("SHORT_ROW", "LEAST_PIECE", "EXTENT_BYTES"), limits, strict=True):
@@ -90,10 +98,13 @@ def test_any_box_of_any_layout(
     np.testing.assert_array_equal(out, array[where])
 
 
-def test_a_system_that_gives_little_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+def test_a_system_that_gives_little_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
     """Of chunks of more than 2 GB systems give a part: here 5 bytes, of whole chunks and of pieces."""
     values = np.arange(2 * 12 * 7, dtype=np.float32).reshape(2, 12, 7)
-    direct = UncompressedChunks.of(stored(tmp_path / "a", values, (1, 12, 7)))
+    direct = UncompressedChunks.of(stored(tmp_path / "a", values, (1, 12, 7), **ENCODINGS[encoding]))
     assert direct is not None
     given_back = os.preadv
 
@@ -110,11 +121,13 @@ def test_a_system_that_gives_little_at_once(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("more", [-1, 1, -100], ids=["shorter", "longer", "empty"])
 @pytest.mark.parametrize("chunks", [(1, 25), (3, 10)], ids=str)
-def test_files_of_another_size(tmp_path: Path, more: int, chunks: tuple[int, int]) -> None:
+@pytest.mark.parametrize("encoding", ["v3", "checked"])
+def test_files_of_another_size(tmp_path: Path, more: int, chunks: tuple[int, int], encoding: str) -> None:
     """Refused by name, as zarr-python refuses them."""
     random = np.random.default_rng(3)
     group = zarr.open_group(tmp_path / "run.zarr", mode="w")
-    array = stored(tmp_path / "run.zarr" / "w", random.standard_normal((6, 25)).astype(np.float32), chunks)
+    values = random.standard_normal((6, 25)).astype(np.float32)
+    array = stored(tmp_path / "run.zarr" / "w", values, chunks, **ENCODINGS[encoding])
     assert group["w"].shape == (6, 25)
     path = chunk_files(tmp_path / "run.zarr" / "w")[1]
     data = path.read_bytes()
@@ -154,16 +167,98 @@ def test_a_slow_disk_is_asked_from_many_threads(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
+    ("chunks", "where"),
+    [
+        ((1, 40), (slice(0, 6), slice(0, 40))),
+        ((1, 10), (slice(0, 6), slice(0, 40))),
+        ((4, 40), (slice(0, 6), slice(0, 40))),
+        ((4, 40), (slice(1, 2), slice(3, 30))),
+        ((3, 16), (slice(0, 3), slice(16, 17))),
+    ],
+    ids=["whole", "side by side", "edge", "inside", "column"],
+)
+@pytest.mark.parametrize("extent", [8, 1 << 20], ids=["in pieces", "at once"])
+def test_one_wrong_bit_anywhere(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunks: tuple[int, int],
+    where: tuple[slice, slice],
+    extent: int,
+) -> None:
+    """In what is wanted of a chunk, in its rest, and in the checksum itself: refused, as by zarr-python."""
+    monkeypatch.setattr(uncompressed_chunks, "EXTENT_BYTES", extent)
+    values = np.random.default_rng(7).standard_normal((6, 40)).astype(np.float32)
+    array = stored(tmp_path / "a", values, chunks, **ENCODINGS["checked"])
+    direct = UncompressedChunks.of(array)
+    assert direct is not None
+    first = [part.start // size for part, size in zip(where, chunks, strict=True)]
+    path = tmp_path / "a" / array.metadata.encode_chunk_key(tuple(first))
+    good = path.read_bytes()
+    out = np.empty([part.stop - part.start for part in where], np.float32)
+    for at in (*range(0, len(good), 13), *range(len(good) - 4, len(good))):
+        bad = bytearray(good)
+        bad[at] ^= 1 << at % 8
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match="it does not match its checksum"):
+            direct.read(where, out)
+        with pytest.raises(ValueError, match="checksum"):
+            array[where]
+    path.write_bytes(good)
+    direct.read(where, out)
+    np.testing.assert_array_equal(out, values[where])
+
+
+def test_what_a_writer_makes_is_read_from_its_files(tmp_path: Path) -> None:
+    """By default with checksums: no part of a chunk without the rest, which takes no memory."""
+    random = np.random.default_rng(11)
+    rows = [
+        {"w": random.standard_normal((30, 7)), "b": random.standard_normal(5).astype(np.float16)}
+        for _ in range(40)
+    ]
+    with gradlog.create_log(tmp_path / "run.zarr") as log:
+        for step, row in enumerate(rows):
+            log.append(step, row)
+    tensors = gradlog.open_log(tmp_path / "run.zarr").tensors
+    for tensor in tensors:
+        assert (tensor.reader, tensor.codecs) == ("direct", ("bytes", "crc32c"))
+        assert (tensor.read_in_part, tensor.compressed, tensor.decoding_bytes) == (False, True, 0)
+        box = tuple(slice(1, extent) for extent in tensor.shape)
+        out = np.empty((22, *(extent - 1 for extent in tensor.shape)), np.float32)
+        tensor.read((9, 31), box, out.reshape(22, -1))
+        np.testing.assert_array_equal(
+            out, np.stack([row[tensor.name] for row in rows[9:31]])[:, *box].astype("f4")
+        )
+    assert gradlog.analyze(tmp_path / "run.zarr").cost.reader == "direct"
+
+
+def test_a_checksum_in_python_alone_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uncompressed_chunks.google_crc32c, "implementation", "python")
+    values = np.ones((6, 4), np.float32)
+    assert UncompressedChunks.of(stored(tmp_path / "a", values, (1, 4), **ENCODINGS["checked"])) is None
+    assert UncompressedChunks.of(stored(tmp_path / "b", values, (1, 4))) is not None
+
+
+@pytest.mark.parametrize(
     ("dtype", "more"),
     [
         (">f4", {"zarr_format": 2}),
         ("float32", {"serializer": zarr.codecs.BytesCodec(endian="big")}),
-        ("float32", {"compressors": zarr.codecs.Crc32cCodec()}),
+        ("float32", {"compressors": [zarr.codecs.Crc32cCodec(), zarr.codecs.Crc32cCodec()]}),
+        ("float32", {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]}),
+        (
+            "float32",
+            {
+                "serializer": zarr.codecs.BytesCodec(endian="big"),
+                "compressors": zarr.codecs.Crc32cCodec(),
+            },
+        ),
         ("float32", {"filters": zarr.codecs.TransposeCodec(order=(1, 0))}),
         ("float32", {"zarr_format": 2, "order": "F"}),
         ("float32", {"shards": (6, 4)}),
     ],
-    ids=["big-v2", "big-v3", "checked", "transposed", "fortran", "sharded"],
+    ids=["big-v2", "big-v3", "checked-twice", "packed", "big-checked", "transposed", "fortran", "sharded"],
 )
 def test_what_is_encoded_is_left_to_others(tmp_path: Path, dtype: str, more: dict[str, Any]) -> None:
     values = np.random.default_rng(1).standard_normal((6, 4)).astype(dtype)

@@ -46,7 +46,7 @@ Examples:
 )
 @computing.band
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
-@computing.subspace
+@computing.windows
 @computing.part
 def command(
     runs: tuple[str, ...],

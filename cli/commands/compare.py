@@ -70,9 +70,11 @@ def command(
     sources = baseline_and_runs(runs, settings)
     if len(sources) < 2:
         raise click.UsageError("compare takes a baseline and at least one run.")
-    finished = next((source.name for source in sources if source.analysis is not None), None)
+    finished = next((source.analysis.run for source in sources if source.analysis is not None), None)
     if settings.subspace is not None and finished is not None:
-        raise click.UsageError(f"--subspace reads gradients: give the store of {finished}, not its results.")
+        raise click.UsageError(
+            f"--subspace reads {finished.kind.name}: give the store of {finished.path}, not its results."
+        )
     sources = choose_rows(sources, rows)
     if align == "step":
         sources = share_steps(sources)

@@ -9,7 +9,18 @@ import click
 
 from ..terminal.messages import tell_error
 
-_COMMANDS = ("analyze", "advise", "compare", "bounds", "merge", "sketch", "info", "completion")
+_COMMANDS = (
+    "analyze",
+    "advise",
+    "compare",
+    "bounds",
+    "merge",
+    "sketch",
+    "rechunk",
+    "import",
+    "info",
+    "completion",
+)
 
 
 class _LazyGroup(click.Group):
@@ -33,7 +44,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
+        module = "import_command" if cmd_name == "import" else cmd_name  # a word of Python
+        command: click.Command = importlib.import_module(f"{__package__}.{module}").command
         return command
 
 

@@ -58,6 +58,6 @@ def _told(summary: SketchSummary) -> str:
     return (
         f"{printable(summary.out)}: {counted(summary.rows, 'row')}, {summary.projected} of "
         f"{counted(summary.tensors, 'tensor')} projected to {summary.projection.dim:,} dimensions with seed "
-        f"{summary.projection.seed}, {data_size(summary.bytes_read)} of gradients to "
+        f"{summary.projection.seed}, {data_size(summary.bytes_read)} of {summary.kind.name} to "
         f"{data_size(summary.bytes_written)}"
     )

@@ -130,27 +130,30 @@ def choose_rows(sources: Sequence[Source], rows: Sequence[Rows]) -> list[Source]
 def share_steps(sources: Sequence[Source]) -> list[Source]:
     """The sources with the rows within the training steps that all span. Raises GradmfError."""
     sound = [source for source in sources if source.fault is None]
-    spans, steps = [], []
+    rows, steps = [], []
     for source in sound:
         if source.analysis is None:
             log = gradlog.open_as_asked(source.name, source.settings)
             first, last, _ = slice(*source.settings.rows).indices(log.rows)
-            spans.append((first, last))
-            steps.append(log.step[first:last])
+            keep = gradlog.kept_rows(log.path, log.step[first:last], source.settings.repeated, first)
+            kept = range(first, last) if keep is None else [first + int(row) for row in keep.nonzero()[0]]
+            rows.append(kept)
+            steps.append(log.step[list(kept)])
         else:
             if not source.analysis.steps.step.size:
                 raise DataError(f"{source.name}: holds no steps to align: write it with --format json")
-            spans.append((0, source.analysis.run.rows))
+            rows.append(range(source.analysis.run.rows))
             steps.append(source.analysis.steps.step)
-    shared = iter(zip(spans, gradlog.shared_rows(steps, [source.name for source in sound]), strict=True))
+    shared = iter(zip(rows, gradlog.shared_rows(steps, [source.name for source in sound]), strict=True))
     return [source if source.fault else _cut(source, *next(shared)) for source in sources]
 
 
-def _cut(source: Source, span: tuple[int, int], shared: tuple[int, int]) -> Source:
-    first, last = (span[0] + end for end in shared)
+def _cut(source: Source, rows: Sequence[int], shared: tuple[int, int]) -> Source:
+    """rows : numbers of those that count; shared : (first, last + 1) of them that all runs span"""
+    first, last = rows[shared[0]], rows[shared[1] - 1] + 1
     if source.analysis is None:
         return _with_rows(source, (first, last))
-    if (first, last) != span:
+    if (first, last) != (0, len(rows)):
         raise UsageError(
             f"{source.name}: finished results cannot be cut to rows {first}:{last}, the steps "
             "that all runs span: give the store"

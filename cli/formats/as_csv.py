@@ -41,12 +41,16 @@ DESCRIPTION_COLUMNS = (
 
 COMPARISON_COLUMNS = (
     "baseline", "run", "scope", "tensor", "quantity", "baseline_value", "value", "absolute", "relative",
-    "lower", "upper", "basis", "verdict",
+    "lower", "upper", "basis", "verdict", "baseline_reference", "reference",
 )  # fmt: skip
 
 
 SCOPE_COLUMNS = ("run", "scope", "tensor", "shape", "parameters", "rows")
 """Of analyses, before the quantities."""
+
+
+WINDOW_COLUMNS = ("window", "first_row", "rows_of_window", "first_step", "last_step")
+"""Behind them, with windows of training: nothing in the rows of whole runs."""
 
 
 ADVICE_COLUMNS = (
@@ -65,11 +69,12 @@ CURVE_COLUMNS = ("run", "curve", "name", "at", "lower", "upper")
 
 
 def analysis_columns(
-    predictors: Iterable[str], epsilons: Iterable[float], *, subspace: bool = False
+    predictors: Iterable[str], epsilons: Iterable[float], *, subspace: bool = False, windows: bool = False
 ) -> tuple[str, ...]:
     """The columns of analyses with these predictors and epsilons, known before any is there."""
     quantities = _quantity_columns(predictors, epsilons, subspace=subspace)
-    return (*SCOPE_COLUMNS, *(name for name, _ in quantities))
+    between = WINDOW_COLUMNS if windows else ()
+    return (*SCOPE_COLUMNS, *between, *(name for name, _ in quantities))
 
 
 def _quantity_columns(
@@ -128,9 +133,42 @@ def write_analyses(analyses: Iterable[Analysis], columns: Sequence[str] = ()) ->
     """Pieces of CSV: for every analysis a row for the total and one for every tensor."""
     tables = (
         [_scope_row(analysis, scope) for scope in (analysis.total, *analysis.tensors)]
+        + _window_rows(analysis)
         for analysis in analyses
     )
     yield from write_rows(tables, columns)
+
+
+def _window_rows(analysis: Analysis) -> list[dict[str, Value]]:
+    """A row of each scope in each window of training, with the figures that windows have."""
+    windows = analysis.windows
+    if windows is None:
+        return []
+    scopes = [(analysis.total, windows.total), *zip(analysis.tensors, windows.tensors, strict=True)]
+    spans = zip(windows.rows.tolist(), windows.step.tolist(), strict=True)
+    rows = []
+    for number, ((first, stop), (first_step, last_step)) in enumerate(spans):
+        where = (number, first, stop - first, first_step, last_step)
+        for scope, held in scopes:
+            named = {
+                spelled(name, spec): values
+                for name, by_predictor in (
+                    ("kappa", held.kappa),
+                    ("scaled_kappa", held.scaled_kappa),
+                    ("kappa_reference", held.reference),
+                )
+                for spec, values in by_predictor.items()
+            }
+            for name, by_epsilon in (("rank", held.rank), ("rank_reference", held.rank_reference)):
+                named |= {spelled(name, repr(epsilon)): values for epsilon, values in by_epsilon.items()}
+            found = {name: float(values[number]) for name, values in named.items()}
+            # Everything else is of the whole run.
+            row = dict.fromkeys(_scope_row(analysis, scope)) | _scope_words(analysis, scope)
+            rows.append(
+                row | {"energy": float(held.energy[number])} | found
+                | dict(zip(WINDOW_COLUMNS, where, strict=True))
+            )  # fmt: skip
+    return rows
 
 
 def write_descriptions(logs: Iterable[LogDescription], columns: Sequence[str] = ()) -> Iterator[str]:
@@ -276,6 +314,8 @@ def _change_row(comparison: Comparison, tensor: str | None, change: Change) -> d
         "upper": upper,
         "basis": change.basis,
         "verdict": change.verdict,
+        "baseline_reference": change.reference[0],
+        "reference": change.reference[1],
     }
 
 
@@ -291,9 +331,10 @@ def _comparison_row(comparison: Comparison, tensor: str | None, quantity: str) -
     }
 
 
-def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
+def _scope_words(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
+    """Which scope a row is of."""
     tensor = scope if isinstance(scope, TensorResult) else None
-    row: dict[str, Value] = {
+    return {
         "run": analysis.run.path,
         "scope": "total" if tensor is None else "tensor",
         "tensor": None if tensor is None else tensor.name,
@@ -301,6 +342,12 @@ def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
         "parameters": scope.parameters,
         "rows": analysis.run.rows,
     }
+
+
+def _scope_row(analysis: Analysis, scope: ScopeResult) -> dict[str, Value]:
+    row = _scope_words(analysis, scope)
+    if analysis.windows is not None:
+        row |= dict.fromkeys(WINDOW_COLUMNS)
     # The columns depend on the settings only, so that all runs of a command share them.
     predictors = [result.predictor for result in scope.predictors]
     epsilons = analysis.settings.epsilons

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..reports.report import Column, Report, Table
+from ..reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
 from ..terminal.messages import printable
 from .rendering import Page, Views, apart
-from .sparkline import ASCII, BLOCKS, draw_sparkline
 
 SPARKLINE_WIDTH = 60
 
@@ -23,7 +23,8 @@ def draw_markdown(report: Report, *, unicode: bool = True) -> str:
     """The report as a section with its tables."""
     parts = [f"## {_escape(report.heading)}", *map(_escape, report.facts)]
     for table in report.tables:
-        parts += [f"### {_escape(table.title)}", _table(table)]
+        drawn_table = _table(table)
+        parts += [f"### {_escape(table.title)}", drawn_table if unicode else drawn_table.translate(IN_ASCII)]
         if table.note:
             parts.append(_escape(table.note))
     for series in report.series:

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ..reports.report import Column, Report, Series, Table
+from ..reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
 from ..terminal.messages import printable
 from ..terminal.terminal import Terminal
 from .layout import GAP, fit
 from .rendering import Page, Views, apart
 from .shortening import shorten
-from .sparkline import ASCII, BLOCKS, draw_sparkline
 
 SIDE_GAP = 6
 SPARKLINE_WIDTH = 100
@@ -75,6 +75,7 @@ def _table(
     rule = ("─" if terminal.unicode else "-") * (sum(widths) + GAP * (len(widths) - 1))
     block = [Text(table.title, "bold")]
     for position, row in enumerate(zip(*cells, strict=True)):
+        row = row if terminal.unicode else tuple(cell.translate(IN_ASCII) for cell in row)
         marked = table.marked is not None and position == table.marked + 1
         line = Text("", "green" if marked else "dim" if position == 0 else "")
         for at, (cell, style) in enumerate(zip(row, styles, strict=True)):

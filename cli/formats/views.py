@@ -53,7 +53,12 @@ def views_of_plans(settings: Settings) -> Views[PlanDescription]:
 
 def _columns_of(settings: Settings) -> tuple[str, ...]:
     known = gradlog.Vocabulary.of(settings)
-    return as_csv.analysis_columns(known.predictors, known.epsilons, subspace=settings.subspace is not None)
+    return as_csv.analysis_columns(
+        known.predictors,
+        known.epsilons,
+        subspace=settings.subspace is not None,
+        windows=settings.windows is not None,
+    )
 
 
 def views_of_comparisons(*, quiet: bool) -> Views[Comparison]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 from click.shell_completion import CompletionItem
 
-from gradmf.gradlog.logs.root_keys import is_zarr_node
+from gradmf.gradlog.logs.root_keys import is_zarr_node, may_hold_ranks
 
 
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG001
@@ -50,4 +50,4 @@ def is_store(entry: os.DirEntry[str]) -> bool:
     """Whether it may be a store, by its name or by what lies in it; nothing is opened."""
     if not entry.is_dir():
         return entry.name.endswith((".zarr", ".zip"))
-    return entry.name.endswith(".zarr") or is_zarr_node(entry)
+    return entry.name.endswith(".zarr") or is_zarr_node(entry) or may_hold_ranks(entry)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .declaring import Declaration, bundle, change, declare, offered, paths
-from .values import memory_size, part_number, row_range, share_left_out
+from .values import memory_size, part_number, row_range, share_left_out, window_length
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Settings
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
-REPEATED = ("keep", "first", "last", "fail")
+REPEATED = ("fail", "last", "first", "keep")
 PREDICTORS = (
     "one-step",
     "ema:0.5",
@@ -49,24 +49,28 @@ class Resources:
 
 runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
 
+memory = click.option(
+    "--memory",
+    type=memory_size,
+    default=DEFAULT_MEMORY,
+    show_default=True,
+    metavar="SIZE",
+    shell_complete=offered("512M", "1G", "2G", "4G", "8G"),
+    help="Memory to stay within, such as 512M or 2G (powers of 1024).",
+)
+
+_threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
+)
+
 resources = bundle(
     "resources",
     Resources,
-    click.option(
-        "--memory",
-        type=memory_size,
-        default=DEFAULT_MEMORY,
-        show_default=True,
-        metavar="SIZE",
-        shell_complete=offered("512M", "1G", "2G", "4G", "8G"),
-        help="Memory to stay within, such as 512M or 2G (powers of 1024).",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
-    ),
+    memory,
+    _threads,
     click.option(
         "--scratch",
         metavar="DIR",
@@ -75,6 +79,14 @@ resources = bundle(
         "faster than to decode them again. Nothing is left there.",
     ),
 )
+
+
+def _without_scratch(memory: int, threads: int | None) -> Resources:
+    return Resources(memory, threads)
+
+
+resources_of_copy = bundle("resources", _without_scratch, memory, _threads)
+"""Adds --memory and --threads."""
 
 part = click.option(
     "--part",
@@ -99,8 +111,8 @@ _repeated = click.option(
     type=click.Choice(REPEATED),
     default=REPEATED[0],
     show_default=True,
-    help="What to do with training steps that were logged again: take all rows, the first or the last of "
-    "each step, or fail.",
+    help="What to do with training steps that repeat or go back, as a resumed run logs them: end with an "
+    "error, take the last or the first row of each step, or keep all rows in their order.",
 )
 
 _strict = click.option("--strict", is_flag=True, help="Take absent chunks for an error in every store.")
@@ -277,6 +289,26 @@ settings_of_sketch = bundle(
 """Adds what the sketch of a log follows from."""
 
 
+def _settings_of_copy(
+    tensor: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rows: Rows | None,
+    truncate: bool,
+    gradients: tuple[str, ...],
+    strict: bool,
+) -> Settings:
+    from gradmf.gradlog import Settings
+
+    return Settings(
+        tensors=tensor, exclude=exclude, rows=rows or (None, None), truncate=truncate, gradients=gradients,
+        strict=strict,
+    )  # fmt: skip
+
+
+settings_of_copy = bundle("settings", _settings_of_copy, *_tensors, _rows, truncate, gradients, _strict)
+"""Adds what of a log is copied."""
+
+
 def _with_band(settings: Settings, band: int | None) -> Settings:
     return settings if band is None else dataclasses.replace(settings, band=band)
 
@@ -304,11 +336,32 @@ def _with_subspace(settings: Settings, subspace: int | None, window: int | None)
     return dataclasses.replace(settings, subspace=subspace, window=window)
 
 
+def _with_windows(
+    settings: Settings, subspace: int | None, windows: int | None, window: tuple[int, int | None] | None
+) -> Settings:
+    rows, stride = window or (None, None)
+    if windows is not None and window is not None and subspace is None:
+        raise click.UsageError("--windows says how many there are, and --window how long: give one of them.")
+    if subspace is not None and stride is not None:
+        raise click.UsageError(
+            "--window ROWS:STRIDE doesn't go with --subspace, whose windows don't overlap."
+        )
+    if subspace is not None:
+        settings = _with_subspace(settings, subspace, rows)
+    elif rows is not None:
+        return dataclasses.replace(settings, windows=(rows, stride or rows))
+    return settings if windows is None else dataclasses.replace(settings, windows=windows)
+
+
+def _subspace_option(help: str) -> Declaration:
+    return click.option("--subspace", type=click.IntRange(min=1), metavar="K", help=help)
+
+
 def _leading_directions(help: str) -> Declaration:
     """Adds --subspace and --window."""
     return change(
         _with_subspace,
-        click.option("--subspace", type=click.IntRange(min=1), metavar="K", help=help),
+        _subspace_option(help),
         click.option(
             "--window",
             type=click.IntRange(min=2),
@@ -318,10 +371,27 @@ def _leading_directions(help: str) -> Declaration:
     )
 
 
-subspace = _leading_directions(
-    "Follow the leading K directions of gradients and of increments from one window of training to the "
-    "next: how much of each row lies in those of the window before, and how far they overlap."
+windows = change(
+    _with_windows,
+    _subspace_option(
+        "Follow the leading K directions of gradients and of increments from one window of training to the "
+        "next: how much of each row lies in those of the window before, and how far they overlap."
+    ),
+    click.option(
+        "--windows",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Show kappa and r* of K windows of training too, each about as long.",
+    ),
+    click.option(
+        "--window",
+        type=window_length,
+        metavar="ROWS[:STRIDE]",
+        help="The same of windows of so many rows, each STRIDE rows behind the one before; with --subspace, "
+        "rows of its windows.  [default: as long as they are; with --subspace 4 K]",
+    ),
 )
+"""Adds --subspace, --windows and --window."""
 
 relation = _leading_directions(
     "Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "

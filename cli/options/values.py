@@ -30,6 +30,17 @@ def row_range(text: str) -> tuple[int | None, int | None]:
     return first, last
 
 
+def window_length(text: str) -> tuple[int, int | None]:
+    """Rows of a window, and from the start of one to that of the next where it is said."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(?::\s*(\d{1,9})\s*)?", text)
+    rows, stride = (int(match[1]), match[2] and int(match[2])) if match else (0, None)
+    if rows < 2 or stride == 0:
+        raise click.BadParameter(
+            f"{text!r} is no window; write ROWS or ROWS:STRIDE, like 50 or 50:10, of at least 2 rows."
+        )
+    return rows, stride or None
+
+
 def part_number(text: str) -> tuple[int, int]:
     """I and K of part I/K, 1 <= I <= K."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)

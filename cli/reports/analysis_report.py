@@ -22,6 +22,7 @@ from .figures import (
 )
 from .report import Column, Report, Series, Table
 from .subspace_report import subspace_over_training, subspace_table
+from .windows_report import lines_of_tensors, windows_table
 from .words import explain
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
     subspace = analysis.total.subspace
     if subspace is not None:
         tables.append(subspace_table(analysis, subspace))
+    windows = analysis.windows
+    if windows is not None and (table := windows_table(analysis, windows, middle_epsilon(analysis))):
+        tables.append(table)
     tables.append(_tensors(analysis))
     series = [_kappa_over_training(analysis), _rank_over_training(analysis)]
     if subspace is not None:
@@ -226,6 +230,10 @@ def _tensors(analysis: Analysis) -> Table:
     if analysis.total.subspace is not None:
         inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
         columns.append((Column("inside", "decimal", yields=1), inside))
+    if analysis.windows is not None:
+        number = {tensor.name: at for at, tensor in enumerate(analysis.tensors)}
+        order = [number[tensor.name] for tensor in tensors]
+        columns.append(lines_of_tensors(analysis, analysis.windows, order))
     return Table.of("Tensors by share of gradient energy", columns)
 
 

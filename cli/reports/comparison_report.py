@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .changes import change_text, interval_text
+from .changes import change_text, interval_text, three_digits
 from .comparison_words import explain_comparison, letter
 from .figures import NOTHING, count, counted, numbers, run_size
 from .relation_report import cosine_over_training, relation_table
@@ -57,6 +57,7 @@ def _total(comparison: Comparison, number: int) -> Table:
         (Column("quantity", "left", shrinks=True), [change.quantity for change in shown]),
         (Column(letter(0), "decimal"), [text[0] for text in texts]),
         (Column(letter(number), "decimal"), [text[1] for text in texts]),
+        (Column("noise", dim=True, yields=1), [_noise(change) for change in shown]),
         (Column("change"), [change_text(change) for change in shown]),
         (Column(level, dim=True, yields=2), [interval_text(change) for change in shown]),
         (Column("verdict", "left"), [change.verdict or NOTHING for change in shown]),
@@ -78,6 +79,16 @@ def _values(change: Change) -> list[str]:
     return numbers(values)
 
 
+def _noise(change: Change) -> str:
+    """What independent noise has in the figure's place: in both runs, once where that is the same."""
+    whole = change.quantity.startswith("rank[")
+    texts = [
+        NOTHING if value is None else count(int(value)) if whole else three_digits(value)
+        for value in change.reference
+    ]
+    return ", ".join(dict.fromkeys(texts))
+
+
 def _notes(comparison: Comparison, number: int) -> str:
     first, second = comparison.total.best
     notes = []
@@ -87,6 +98,8 @@ def _notes(comparison: Comparison, number: int) -> str:
         notes.append(f"best: {which}")
     notes.append("better: more predictable (lower kappa)")
     notes.append("~: within noise")
+    if any(value is not None for c in comparison.total.changes for value in c.reference):
+        notes.append("noise: what independent rows of these norms have, in A and B where these differ")
     if any("x" in change_text(c) or "/" in change_text(c) for c in comparison.total.changes):
         notes.append("x12: 12 times, /12: a 12th")
     if not comparison.no_interval[0]:

@@ -28,8 +28,9 @@ def _facts(log: LogDescription) -> tuple[str, ...]:
     layout = "foreign layout" if log.format_version is None else f"gradient log format {log.format_version}"
     expected = sum(tensor.expected_chunks for tensor in log.tensors)
     absent = sum(tensor.absent_chunks for tensor in log.tensors)
+    ranks = "" if log.ranks is None else f", a set of {counted(log.ranks, 'rank')}"
     facts = [
-        f"{layout}, Zarr v{log.zarr_format}",
+        f"{layout}, Zarr v{log.zarr_format}{ranks}",
         run_size(log.rows, log.steps, len(log.tensors), log.parameters),
         f"{data_size(log.raw_bytes)} of gradients, {data_size(log.stored_bytes)} stored{_ratio(log)}, "
         f"{counted(expected, 'chunk')}, {count(absent) if absent else 'none'} absent",
@@ -62,6 +63,8 @@ def _tensors(log: LogDescription) -> Table:
     if any(tensor.shards for tensor in tensors):
         shards = [extents(tensor.shards) if tensor.shards else NOTHING for tensor in tensors]
         columns.insert(5, (Column("shards", "left", dim=True, yields=1), shards))
+    if log.ranks is not None:
+        columns.insert(4, (Column("boxes"), [count(t.boxes) for t in tensors]))
     return Table.of("Tensors", columns)
 
 

@@ -14,7 +14,7 @@ from ..results.result import Analysis, Settings
 from ..sizes import DEFAULT_MEMORY
 from .decision import ESTIMATE, FACT, NONE, WEAK, Advice, Decision
 from .evidence import Evidence
-from .quantities import QUANTITIES
+from .quantities import QUANTITIES, Quantity
 from .schedule import NAME as SCHEDULE
 from .schedule import schedule_of
 
@@ -55,8 +55,9 @@ def advise(
 
         wanted = [QUANTITIES[name] for name in names]
         evidence = gather(run, settings or Settings(), wanted, samples, threads, memory, progress, scratch)
-    decisions = [decision for name in names for decision in QUANTITIES[name].decide(evidence)]
-    schedule = schedule_of(evidence) if SCHEDULE in names else None
+    decisions = [decision for name in names for decision in _decisions(evidence, QUANTITIES[name])]
+    holds = SCHEDULE in names and not (evidence.kind.of_updates and QUANTITIES[SCHEDULE].of_updates)
+    schedule = schedule_of(evidence) if holds else None
     analysis = evidence.analysis
     if analysis.total.energy_error is not None:
         decisions = [estimated(decision) for decision in decisions]
@@ -73,6 +74,15 @@ def advise(
         warnings=analysis.warnings,
         steps=(int(step[0]), int(step[-1])) if step.size else None,
     )
+
+
+def _decisions(evidence: Evidence, quantity: Quantity) -> list[Decision]:
+    """What a quantity says of the run, in the words of what its rows are."""
+    kind = evidence.kind
+    if kind.of_updates and quantity.of_updates is not None:
+        return [quantity.of_updates]
+    found = quantity.decide(evidence)
+    return [dataclasses.replace(decision, text=kind.say(decision.text)) for decision in found]
 
 
 def estimated(decision: Decision) -> Decision:

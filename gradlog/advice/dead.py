@@ -4,7 +4,8 @@ Dead: ||g_t|| = 0 for all t >= s. Nearly dead: the root mean square of ||g_t|| o
 below 1e-4 of the tensor's own typical level (see `levels`). s is a row, or the first of its bin where a log
 of more than 1,024 rows keeps sums by bins; tails of fewer than 8 bins, or 2 percent of the run, count for
 nothing. What is left is told as a share of that level, without units, in [0, 1e-4). A dead unit gets no
-gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts look alike.
+gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts look alike. Of updates
+the same is told as unmoved: frozen weights look alike too, and momentum or weight decay may move dead ones.
 """
 
 from __future__ import annotations
@@ -24,22 +25,27 @@ def decide(evidence: Evidence) -> list[Decision]:
     """For each tensor."""
     if not evidence.tensors:
         always = [t for t in evidence.analysis.tensors if t.energy == 0]
-        found = [_zero(t.name) for t in always]
+        found = [_zero(evidence, t.name) for t in always]
         return [*found, unknown(NAME, None, f"since when: {evidence.no_tensors}", SOURCE)]
     return [_of_tensor(evidence, scope) for scope in evidence.tensors]
 
 
-def _zero(name: str | None) -> Decision:
-    figure = Figure("energy", 0.0)
-    return Decision(NAME, name, CHANGE, "dead: zero at every step", (figure,), CERTAIN, SOURCE, 100)
+def _word(evidence: Evidence) -> str:
+    return "unmoved" if evidence.kind.of_updates else "dead"
+
+
+def _zero(evidence: Evidence, name: str | None) -> Decision:
+    text = f"{_word(evidence)}: zero at every step"
+    return Decision(NAME, name, CHANGE, text, (Figure("energy", 0.0),), CERTAIN, SOURCE, 100)
 
 
 def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
     level = scope.level
     if not level.any():
-        return _zero(scope.name)
+        return _zero(evidence, scope.name)
     typical = typical_level(level)
-    for text, limit in (("dead", 0.0), ("next to dead", NEARLY)):
+    word = _word(evidence)
+    for text, limit in ((word, 0.0), (f"next to {word}", NEARLY)):
         since = quiet_since(level, limit * typical)
         if since is not None:
             row = int(scope.first[since])
@@ -49,4 +55,4 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
                 NAME, scope.name, CHANGE, told, (Figure("since_row", float(row)), left), CERTAIN, SOURCE, 95
             )
     figure = Figure("rows_without", float(scope.rows[scope.energy == 0].sum()))
-    return Decision(NAME, scope.name, KEEP, "nothing to change: alive", (figure,), CERTAIN, SOURCE)
+    return Decision(NAME, scope.name, KEEP, f"nothing to change: {'moved' if evidence.kind.of_updates else 'alive'}", (figure,), CERTAIN, SOURCE)

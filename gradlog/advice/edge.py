@@ -39,7 +39,7 @@ def decide(evidence: Evidence) -> list[Decision]:
     if not evidence.windows.size:
         return [unknown(NAME, None, f"fewer than {WINDOW} increments", SOURCE)]
     if not evidence.windows.any():
-        return [unknown(NAME, None, "the gradient never changes", SOURCE)]
+        return [unknown(NAME, None, "the {gradient} never changes", SOURCE)]
     if carrying_parameters(evidence.analysis.total) < LEAST_PARAMETERS:
         why = f"fewer than {LEAST_PARAMETERS} parameters carry the energy: noise has gaps too"
         return [unknown(NAME, None, why, SOURCE)]

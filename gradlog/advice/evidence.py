@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..predictors import memory_rows
 from ..results.result import Analysis, ScopeResult, TensorResult
+from ..results.row_kind import RowKind
 from ..results.samples import MatrixSpectra, matrix_shape
 from ..results.search_result import ScopeSearch
 from ..runs.strides import stride_of
@@ -90,6 +91,11 @@ class Evidence:
         return cls(
             analysis, series=analysis.series or {}, no_rates=NO_RATES if analysis.series is None else ""
         )
+
+    @property
+    def kind(self) -> RowKind:
+        """What the rows are."""
+        return self.analysis.run.kind
 
     @functools.cached_property
     def bootstrap(self) -> RunBootstrap:

@@ -7,7 +7,8 @@ typical level (see `levels`): a share, without units, in (0, 1). A tensor could 
 on after which both stay below it to the end, past a grace period of a tenth of the run, and so does its level
 over that of the rest of the model: where all gradients get small together the model converges, and its last
 steps are as much this tensor's as any other's. Where the optimizer rescales gradients (Adam and the like, as
-the log's attributes say), their size says nothing of updates, and there is no verdict. Tensors that `dead`
+the log's attributes say), their size says nothing of updates, and there is no verdict; a log of updates has
+them, whatever the optimizer, and a learning rate that falls counts for all tensors alike. Tensors that `dead`
 names are left to it. Minibatch noise keeps gradients above such a tau for good: silence here is no proof of
 movement.
 """
@@ -35,7 +36,7 @@ def decide(evidence: Evidence) -> list[Decision]:
     if not evidence.tensors:
         return [unknown(NAME, None, evidence.no_tensors, SOURCE)]
     optimizer = adaptive_optimizer(evidence.analysis.run.attributes)
-    if optimizer:
+    if optimizer and not evidence.kind.of_updates:
         why = f"{optimizer} rescales gradients: their size says nothing of updates"
         return [unknown(NAME, tensor.name, why, SOURCE) for tensor in evidence.tensors]
     return [_of_tensor(evidence, scope) for scope in evidence.tensors]

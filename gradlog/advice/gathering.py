@@ -37,14 +37,16 @@ def gather(
     scratch: str | os.PathLike[str] | None = None,
 ) -> Evidence:
     """One pass that gathers what the quantities `wanted` take; otherwise as of `advise`."""
+    log = open_for_pass(run, settings, threads)
+    if settings.project is not None:
+        raise UsageError(f"{log.path}: advice follows from {log.kind.name}: leave the projection out")
+    if log.kind.of_updates:
+        wanted = [quantity for quantity in wanted if quantity.of_updates is None]
     matrices = any(quantity.matrices for quantity in wanted)
     windows = any(quantity.windows for quantity in wanted)
     search = any(quantity.search for quantity in wanted)
     if settings.rank == "auto" and not any(quantity.spectrum or quantity.search for quantity in wanted):
         settings = dataclasses.replace(settings, rank="none")
-    log = open_for_pass(run, settings, threads)
-    if settings.project is not None:
-        raise UsageError(f"{log.path}: advice follows from gradients: leave the projection out")
     beside = Wanted(
         tensor_steps=True,
         search=search and sketch_of(log) is None,

@@ -8,7 +8,8 @@ alike: a spike moves only the one. Volatile norms do that of themselves, over an
 also have changed there for the whole run: by the self-normalized statistic of the norms' logarithms before
 and after (see `change_point`), which norms that hang together pass in 2.5 percent of runs, all scopes
 together. Ratios are without units, from 0. Where zeros make a level 0 there is no ratio. The clipping level
-that would have caught the growth is midway between both levels: the geometric mean of the medians.
+that would have caught the growth is midway between both levels: the geometric mean of the medians. Updates are
+not what is clipped, and grow with the learning rate: of them the growth is noted, and no level given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..results.reasons import ALL_ZERO
 from .change_point import limit, self_normalized
-from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, Decision, Doubles, Figure
+from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, NOTE, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown
 
@@ -61,8 +62,12 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     row = int(scope.first[begin])
     both = np.median(level[top:begin]), np.median(level[begin : begin + WINDOW])
     clip = float(np.sqrt(both[0] * both[1]))
-    figures += (Figure("at_row", float(row)), Figure("clip", clip))
-    text = f"level x{rise.value:.3g} from step {evidence.step(row)} on; clip at {clip:.3g}"
+    figures += (Figure("at_row", float(row)),)
+    text = f"level x{rise.value:.3g} from step {evidence.step(row)} on"
+    if evidence.kind.of_updates:
+        return Decision(NAME, scope.name, NOTE, text, figures, CLEAR, SOURCE, 80)
+    figures += (Figure("clip", clip),)
+    text += f"; clip at {clip:.3g}"
     return Decision(NAME, scope.name, CHANGE, text, figures, CLEAR, SOURCE, 80)
 
 

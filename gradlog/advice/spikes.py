@@ -9,7 +9,7 @@ times the running level, and stands off the tail of the other scores (see `tail`
 25 again and again, and stands off by that much in 2.5 percent of runs, all scopes together. Where the median
 of the 8 rows behind is not below half of it, it is no spike but a new level (see `growth`). A fixed clipping
 level catches all spikes and nothing else where the largest other norm is below the smallest spike's; it is
-given as their geometric mean.
+given as their geometric mean. Updates are not what is clipped: of them spikes are noted, and no level given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, Decision, Doubles, Figure
+from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, NOTE, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown
 from .tail import LEAST_VALUES, standing_off
@@ -73,6 +73,8 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         Figure("first_row", float(scope.first[spikes[0]])),
         Figure("least_spike", least),
     ]
+    if evidence.kind.of_updates:
+        return Decision(NAME, scope.name, NOTE, text, tuple(figures), CLEAR, SOURCE, 90)
     if clip is None:
         text += "; no fixed clip"
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
+from ..logs.repeated_steps import NOT_INCREASING, SETTLED, UNWRITTEN
 from ..results.quantities import (
     BEST,
     BY_EPSILON,
@@ -23,8 +24,10 @@ from ..results.quantities import (
 )
 from ..results.reasons import ALL_ZERO
 from ..results.result import Analysis, LogWarning, ScopeResult
+from ..results.row_kind import RowKind, check_same_kind
 from ..sizes import SCALAR, extents
 from ..statistics.multiple_testing import benjamini_hochberg
+from ..statistics.spectrum_intervals import OF_TENSORS, spectrum_interval
 from ..statistics.step_intervals import LogInterval, Scope, StepIntervals
 
 if TYPE_CHECKING:
@@ -39,7 +42,6 @@ MOST_NAMES = 4
 """How many tensors a warning names."""
 
 NO_CHANGE = "~"
-RANKS_UNKNOWN = "one run does not tell how far off ranks are"
 NO_STEPS = "it is no sum over steps"
 STEPS, EXACT, BOUNDS = "steps", "exact", "bounds"
 
@@ -52,13 +54,16 @@ class Change:
     baseline, value : in the baseline and in the run; None where it has no value
     absolute : value - baseline; relative : value / baseline - 1, None where the baseline is 0
     interval : of `relative`, at the comparison's confidence; None where there is none
-    basis : what the verdict rests on: "steps" (the interval comes from how figures vary from step to step),
+    basis : what the verdict rests on: "steps" (the interval comes from how figures vary from step to step; of
+    ranks, with stretches of steps left out),
     "exact" (the figures are equal, whatever noise there is), "bounds" (of ranks, where they are not known
     exactly; there is no verdict then); None without
     verdict : "better" and "worse" for kappas (a lower one is more predictable), "higher" and "lower" for path
-    lengths and norms, "~" where there may be no change; None where that cannot be said
+    lengths, norms and ranks, "~" where there may be no change; None where that cannot be said
     p : chance of so large a difference where there is none, two-sided, by this figure alone; None without
     why : why there is no interval, or none that holds noise; "" where there is one
+    reference : what independent noise with the norms of the baseline, and of the run, has in the figure's
+    place; None where that is not known
     """
 
     quantity: str
@@ -71,6 +76,7 @@ class Change:
     verdict: str | None
     p: float | None = None
     why: str = ""
+    reference: tuple[float | None, float | None] = (None, None)
 
     @property
     def significant(self) -> bool:
@@ -150,10 +156,12 @@ def compare(
         the same fractions of training, in both
     confidence : of intervals, 0.5 <= confidence < 1
 
-    Raises UsageError for parameters outside their ranges, for runs with no predictor in common, and where the
-    same training steps are to be compared and runs span others.
+    Raises UsageError for parameters outside their ranges, for updates against gradients, for runs with no
+    predictor in common, and where the same training steps are to be compared and runs span others.
     """
     check_comparison(align, confidence)
+    check_same_kind(baseline.run, run.run)
+    kind = baseline.run.kind
     specs = [p.predictor for p in baseline.total.predictors]
     specs = [s for s in specs if s in {p.predictor for p in run.total.predictors} and s != "zero"]
     if not specs:
@@ -185,7 +193,7 @@ def compare(
     compared = [
         _scope(
             name, pair, (picked[0], picked[1]), specs, (baseline.run.rows, run.run.rows),
-            found or missing[name is not None],
+            found or missing[name is not None], confidence, kind,
         )
         for name, pair, picked, found in zip(
             [None, *(baseline.tensors[a].name for a, _ in pairs)], scopes, best, intervals, strict=True
@@ -261,6 +269,8 @@ def _scope(
     specs: Sequence[str],
     rows: tuple[int, int],
     intervals: Sequence[LogInterval | str] | str,
+    confidence: float,
+    kind: RowKind,
 ) -> ScopeComparison:
     """intervals : in the order of `StepIntervals.of`; or why there are none"""
     names = [None if at is None else specs[at] for at in best]
@@ -273,12 +283,20 @@ def _scope(
         for argument in _arguments(quantity, pair, specs):
             values = [_figure(quantity, *side, argument) for side in zip(pair, rows, names, strict=True)]
             subject = spelled(quantity.name, argument)
-            if quantity.by_steps:
-                changes.append(_summed(subject, quantity, values[0], values[1], found.get(subject, none)))
+            of_noise = [_reference(quantity, *side, argument) for side in zip(pair, rows, names, strict=True)]
+            interval = found.get(subject, none)
+            if quantity.judged and quantity.section.of_spectrum:
+                interval = OF_TENSORS
+                if name is None:
+                    interval = spectrum_interval(quantity, argument, pair, rows, confidence)
+            if quantity.by_steps or isinstance(interval, LogInterval):
+                change = _summed(subject, quantity, values[0], values[1], interval)
             elif quantity.stored is not None and quantity.stored.ends:
-                changes.append(_bounded(subject, quantity, argument, pair, values[0], values[1]))
+                change = _bounded(subject, quantity, argument, pair, values[0], values[1], interval)
             else:
-                changes.append(_plain(subject, quantity, pair, values[0], values[1]))
+                change = _plain(subject, quantity, pair, values[0], values[1], interval)
+            why = kind.say(change.why)
+            changes.append(dataclasses.replace(change, why=why, reference=(of_noise[0], of_noise[1])))
     parameters = pair[0].parameters, pair[1].parameters
     return ScopeComparison(name, parameters, (names[0], names[1]), tuple(changes))
 
@@ -324,6 +342,15 @@ def _figure(
     return quantity.figure(scope, argument, rows)
 
 
+def _reference(
+    quantity: Quantity, scope: ScopeResult, rows: int, best: str | None, argument: str
+) -> float | None:
+    """What independent noise has in the place of a figure of a run."""
+    if not quantity.reference:
+        return None
+    return _figure(QUANTITIES[quantity.reference], scope, rows, best, argument)
+
+
 def _summed(
     subject: str,
     quantity: Quantity,
@@ -331,7 +358,7 @@ def _summed(
     value: float | None,
     found: LogInterval | str,
 ) -> Change:
-    """The change of a quantity made of sums over steps. found : or why there is no interval"""
+    """The change of a quantity that has an interval which holds noise. found : or why there is none"""
     if isinstance(found, str) or not baseline or not value:
         why = found if isinstance(found, str) else ""
         return _without_interval(subject, baseline, value, why)
@@ -362,9 +389,10 @@ def _plain(
     pair: tuple[ScopeResult, ScopeResult],
     baseline: float | None,
     value: float | None,
+    why: str,
 ) -> Change:
-    """The change of a quantity that steps say nothing of, such as the effective rank."""
-    why = RANKS_UNKNOWN if quantity.section.of_spectrum else NO_STEPS
+    """The change of a quantity that steps say nothing of. why : "" where none ever does"""
+    why = why or NO_STEPS
     if all(_is_exact(quantity, side) for side in pair):
         return _without_interval(subject, baseline, value, why)
     return dataclasses.replace(_change(subject, baseline, value), why=why)
@@ -383,6 +411,7 @@ def _bounded(
     pair: tuple[ScopeResult, ScopeResult],
     baseline: float | None,
     value: float | None,
+    why: str,
 ) -> Change:
     """The change of a quantity that lies within bounds, such as a rank."""
     assert quantity.bounds is not None
@@ -391,10 +420,10 @@ def _bounded(
     assert b is not None
     sure = all(side.spectrum is not None and side.spectrum.confidence == 1.0 for side in pair)
     if sure and a[0] == a[1] and b[0] == b[1]:
-        return _without_interval(subject, baseline, value, RANKS_UNKNOWN)
+        return _without_interval(subject, baseline, value, why)
     interval = (b[0] / a[1] - 1, b[1] / a[0] - 1) if a[0] > 0 else None
     change = _change(subject, baseline, value)
-    return dataclasses.replace(change, interval=interval, basis=BOUNDS, why=RANKS_UNKNOWN)
+    return dataclasses.replace(change, interval=interval, basis=BOUNDS, why=why)
 
 
 def _change(quantity: str, baseline: float | None, value: float | None) -> Change:
@@ -410,9 +439,23 @@ def _ratio_change(logarithm: float) -> float:
     return math.expm1(min(logarithm, 709.0))
 
 
+def _repeats_steps(analysis: Analysis) -> bool:
+    """Whether it mattered what was asked for of steps that repeat or go back."""
+    return any(warning.code in (NOT_INCREASING, SETTLED, UNWRITTEN) for warning in analysis.warnings)
+
+
 def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
     """What the runs were analyzed with, where that differs."""
     warnings = []
+    spans = [x.run.kind.every for x in (baseline, run)]
+    if spans[0] != spans[1]:
+        told = " and ".join(
+            f"{'differently many' if every is None else every} in {x.run.path}"
+            for every, x in zip(spans, (baseline, run), strict=True)
+        )
+        warnings.append(
+            LogWarning("updates-differ", f"updates span training steps, {told}: kappas and ranks follow from that too")
+        )
     for word, held in (
         ("predictors", [[p.predictor for p in x.total.predictors] for x in (baseline, run)]),
         ("epsilons", [list(x.settings.epsilons) for x in (baseline, run)]),
@@ -423,7 +466,7 @@ def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
             warnings.append(LogWarning("settings-differ", f"not in both runs, and left out: {word} {told}"))
     for word in ("nonfinite", "repeated", "truncate", "gradients", "tensors", "exclude"):
         mine, other = (getattr(x.settings, word) for x in (baseline, run))
-        if mine != other:
+        if mine != other and (word != "repeated" or any(map(_repeats_steps, (baseline, run)))):
             told = f"{word} {_told(mine)} in {baseline.run.path}, {_told(other)} in {run.run.path}"
             warnings.append(LogWarning("settings-differ", f"the runs were analyzed differently: {told}"))
     shapes = {tensor.name: tensor.shape for tensor in baseline.tensors}

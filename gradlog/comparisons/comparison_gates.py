@@ -13,11 +13,12 @@ from ..gates.gates import Finding, Violation, change, compare, judge, read_quant
 from ..results.quantities import BEST, BETTER, HIGHER, LOWER, QUANTITIES, WORSE, Reading, of_comparisons
 from ..results.reasons import ALL_ZERO
 from ..results.result import ScopeResult, Settings
+from ..results.row_kind import RowKind
 from ..statistics.multiple_testing import holm
 from .comparison import NO_CHANGE, Change, Comparison, ScopeComparison, verdict_alone
 
-JUDGED = tuple(quantity.name for quantity in of_comparisons() if quantity.by_steps)
-"""Quantities that a comparison has a verdict on: those with an interval."""
+JUDGED = tuple(quantity.name for quantity in of_comparisons() if quantity.judged)
+"""Quantities that a comparison can have a verdict on."""
 
 
 def comparison_vocabulary(settings: Sequence[Settings]) -> Vocabulary:
@@ -65,7 +66,8 @@ def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
         word, changes = rule.condition, [scope.change(rule.subject) for scope in scopes]
         if pattern is not None:
             changes = _called_among_many(changes, rule, 1 - comparison.confidence)
-        judged = [_against_verdict(*found, rule, word) for found in zip(scopes, changes, strict=True)]
+        kind = comparison.run.run.kind
+        judged = [_against_verdict(*found, rule, word, kind) for found in zip(scopes, changes, strict=True)]
     findings += [finding for finding in judged if finding is not None]
     if not findings:
         return []
@@ -101,7 +103,7 @@ def _against_limit(
     comparison: Comparison, scope: ScopeComparison, rule: Rule, limit: Limit
 ) -> Finding | None:
     before, after = _ends(comparison, scope, rule)
-    moved = change(before, after, limit.kind)
+    moved = change(before, after, limit.kind).about(comparison.run.run.kind)
     holds = compare(moved, limit)
     if holds is False:
         return None
@@ -126,11 +128,13 @@ def _scope(total: ScopeResult, tensors: Sequence[ScopeResult], name: str | None)
     return next(tensor for tensor in tensors if getattr(tensor, "name", None) == name)
 
 
-def _against_verdict(scope: ScopeComparison, found: Change | None, rule: Rule, word: str) -> Finding | None:
+def _against_verdict(
+    scope: ScopeComparison, found: Change | None, rule: Rule, word: str, kind: RowKind
+) -> Finding | None:
     if found is None:
         return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
     if found.baseline is None or found.value is None:
-        return Finding(scope.name, Reading.nothing(ALL_ZERO), certain=False)
+        return Finding(scope.name, Reading.nothing(ALL_ZERO).about(kind), certain=False)
     if found.verdict is not None:
         if found.verdict not in _verdicts(rule.quantity, word):
             return None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import parse_predictor, parse_predictors
-from ..results.quantities import COUNTS, FOUND, PREDICTOR, SCOPE, SPECTRUM, Section, stored_in
+from ..results.quantities import COUNTS, FOUND, PREDICTOR, RANK, SCOPE, SPECTRUM, Section, stored_in
 from ..results.result import Analysis, PredictorResult, ScopeResult, SpectrumResult, TensorResult
 from ..results.search_result import FAMILIES, ScopeSearch
 
@@ -113,6 +113,15 @@ def _check_ranges(section: Section, holder: object, place: str) -> None:
             _need(sound, f"{stored.name} of {place} is not in [{quantity.least:g}, {quantity.most:g}]")
 
 
+def _check_errors(section: Section, holder: object, place: str) -> None:
+    """Of errors over steps, and the degrees of freedom that go with each."""
+    for stored, _ in stored_in(section):
+        if stored.freedom:
+            error, freedom = getattr(holder, stored.error), getattr(holder, stored.freedom)
+            sound = (error is None) == (freedom is None) and (error is None or (error >= 0 and freedom >= 1))
+            _need(sound, f"{place} has a {stored.error} that cannot be")
+
+
 def _check_predictor(found: PredictorResult, scope: ScopeResult, place: str) -> None:
     errors = [getattr(found, stored.error) for stored, _ in stored_in(PREDICTOR) if stored.error]
     _need(min(value or 0.0 for value in (found.path_length, *errors)) >= 0, f"{place} is negative")
@@ -145,6 +154,9 @@ def _check_spectrum(found: SpectrumResult, analysis: Analysis, dimension: int, p
     )
     _need(0 < found.confidence <= 1, f"{place} has a confidence of {found.confidence}")
     _check_ranges(SPECTRUM, found, place)
+    for section, holders in ((SPECTRUM, (found,)), (RANK, found.rank)):
+        for holder in holders:
+            _check_errors(section, holder, place)
     epsilons = tuple(rank.epsilon for rank in found.rank)
     _need(epsilons == analysis.settings.epsilons, f"{place} has other epsilons than the settings")
     exact = found.method == "exact"

@@ -18,6 +18,7 @@ from ..results.result import (
 )
 from ..results.search_result import PredictorSearch, ScopeSearch
 from .plain_values import plain_values as _plain
+from .windows_document import windows_document
 
 if TYPE_CHECKING:
     from ..comparisons.comparison import Comparison, ScopeComparison
@@ -54,6 +55,9 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
         document["series"] = dict(analysis.series)
     if analysis.measures:
         document["measures"] = dict(analysis.measures)
+    if analysis.windows is not None:
+        names = [tensor.name for tensor in analysis.tensors]
+        document["windows"] = windows_document(analysis.windows, names)
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -162,6 +166,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
         del document["band"]
     if not settings.measures:
         del document["measures"]
+    if settings.windows is None:
+        del document["windows"]
     return document
 
 
@@ -170,7 +176,7 @@ def _tensor(tensor: TensorResult) -> dict[str, Any]:
 
 
 def _figures(section: Section, holder: object) -> dict[str, Any]:
-    """The figures that an object holds, with their bounds; then standard errors, where a sketch gave any."""
+    """The figures that an object holds, with their bounds; then standard errors, where there are any."""
     document: dict[str, Any] = {}
     errors = {}
     for stored, _ in stored_in(section):
@@ -178,6 +184,8 @@ def _figures(section: Section, holder: object) -> dict[str, Any]:
             document[name] = getattr(holder, name)
         if stored.error:
             errors[stored.error] = getattr(holder, stored.error)
+        if stored.freedom:
+            errors[stored.freedom] = getattr(holder, stored.freedom)
     if any(error is not None for error in errors.values()):
         document |= errors
     return document

@@ -39,6 +39,7 @@ from ..results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from ..results.typed_fields import Fields, as_count, check_fields
 from .consistency import check_analysis
 from .document import ANALYZE_SCHEMA
+from .windows_document import windows_of
 
 _OPENING = (b"{", b"[")
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
@@ -154,6 +155,11 @@ def _analysis(document: Fields) -> Analysis:
         ),
         search=_search(document.inner("search")) if document.has("search") else None,
         series=document.doubles_by_name("series", nulls=True) if document.has("series") else None,
+        windows=(
+            windows_of(document.inner("windows"), [tensor.name for tensor in tensors])
+            if document.has("windows")
+            else None
+        ),
     )
 
 
@@ -185,6 +191,8 @@ def _figures(section: Section, held: Fields) -> dict[str, Any]:
             found[end] = _figure(held, end, whole, null=stored.open, always=True)
         if stored.error:
             found[stored.error] = held.maybe_number(stored.error)
+        if stored.freedom:
+            found[stored.freedom] = held.maybe_number(stored.freedom)
     return found
 
 

@@ -59,6 +59,7 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
     scopes = scopes_of(analysis, rule.pattern)
     if not scopes:
         return Violation(analysis.run.path, rule, (), tuple(tensor.name for tensor in analysis.tensors))
+    kind = analysis.run.kind
     findings = []
     for scope in scopes:
         reading, limit, noise = read_quantity(scope, rule, analysis.run.rows), rule.condition, None
@@ -70,7 +71,7 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
         holds = None if math.isnan(limit.number) else compare(reading, limit)
         if holds is not False:
             name = scope.name if isinstance(scope, TensorResult) else None
-            findings.append(Finding(name, reading, certain=holds is True, noise=noise))
+            findings.append(Finding(name, reading.about(kind), certain=holds is True, noise=noise))
     if not findings:
         return None
     return Violation(analysis.run.path, rule, worst_first(findings, rule))

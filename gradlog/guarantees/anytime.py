@@ -43,6 +43,9 @@ def anytime(
     followed, predicts = (None, None) if hint is None else (hint.predictor, hint.predicts)
     if followed is not None and path_lengths[followed][-1] >= path_lengths["zero"][-1]:
         followed = None
+    measured = {name: _within_float64(values) for name, values in variation_curves(analysis).items()}
+    if analysis.run.kind.of_updates:  # of which no bound speaks; what predicts them is known all the same
+        return Anytime({}, followed, predicts, None, measured)
     pays = None
     if followed is not None and predicts:
         behind = np.flatnonzero(path_lengths[followed] >= path_lengths["zero"])
@@ -53,12 +56,12 @@ def anytime(
         predicts,
         pays,
         {
-            name: _within_float64(values)
-            for name, values in (
-                ("regret[aggregate]", _aggregated(analysis, path_lengths, radius)),
-                *stationarity_curves(analysis, hint, smoothness, lr, floor).items(),
-                *variation_curves(analysis).items(),
-            )
+            "regret[aggregate]": _within_float64(_aggregated(analysis, path_lengths, radius)),
+            **{
+                name: _within_float64(values)
+                for name, values in stationarity_curves(analysis, hint, smoothness, lr, floor).items()
+            },
+            **measured,
         },
     )
 

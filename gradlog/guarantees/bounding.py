@@ -15,18 +15,21 @@ import numpy as np
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
+from ..results.row_kind import RowKind
 from .anytime import anytime
 from .guarantee import Bounds, Guarantee
 from .hints import bounds_hint
 from .rank_residual import meeting_ranks, rank_row, residual_curve
 from .regret import regret_rows
 from .stationarity import stationarity_rows
-from .variation import variation_rows
+from .variation import VARIATION, variation_rows
 
 if TYPE_CHECKING:
     from ..logs.opening import Run
 
-BEYOND = "beyond float64: scale the gradients, or give a smaller --radius"
+BEYOND = "beyond float64: scale the {gradients}, or give a smaller --radius"
+NO_GRADIENTS = "a theorem about gradients, which updates are not, whatever the learning rate"
+"""Momentum, rescaling and weight decay are in them, and over several steps gradients of many points."""
 
 
 def bounds(
@@ -45,6 +48,9 @@ def bounds(
     smoothness : L, to check that steps are at most 1/L
     lr : step size, in the place of the log's own series
     floor : what no loss is below
+
+    Of a log of updates the measures of variation have a value, and what speaks of gradients has none: regret,
+    stationarity, and their curves.
 
     Raises UsageError for values outside their ranges.
     """
@@ -65,19 +71,23 @@ def bounds(
             smoothness=smoothness,
             lr=lr,
             floor=floor,
-            rows=tuple(map(_within_float64, rows)),
+            rows=tuple(_of_rows(row, analysis.run.kind) for row in rows),
             anytime=anytime(analysis, hint, radius, smoothness, lr, floor),
             residual=curve,
             meeting=meeting_ranks(analysis, curve),
         )
 
 
-def _within_float64(row: Guarantee) -> Guarantee:
-    """The row, without what is no number in it."""
+def _of_rows(row: Guarantee, kind: RowKind) -> Guarantee:
+    """The guarantee, without what is no number in it, and without what rows of that kind have no part in."""
+    if kind.of_updates and not row.name.startswith(VARIATION):
+        return dataclasses.replace(
+            row, hint="", value=None, worst=None, why=NO_GRADIENTS, assumptions=(), in_expectation=False,
+            vacuous=False,
+        )  # fmt: skip
     value, worst = (x if x is not None and math.isfinite(x) else None for x in (row.value, row.worst))
-    if (value, worst) == (row.value, row.worst):
-        return row
-    return dataclasses.replace(row, value=value, worst=worst, why=row.why or BEYOND)
+    why = row.why if (value, worst) == (row.value, row.worst) else row.why or BEYOND
+    return dataclasses.replace(row, value=value, worst=worst, why=kind.say(why))
 
 
 def analyze_for_bounds(

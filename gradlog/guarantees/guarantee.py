@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis, LogWarning
+from ..results.row_kind import RowKind
 from ..results.training import adaptive_optimizer, full_batch
-from ..runs.strides import STRIDED, stride_of, stride_warnings
+from ..runs.strides import STRIDED, SUMMED, stride_of, stride_warnings
 from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS
 
 SpeaksOf = Literal["logged", "along m_t", "hindsight"]
@@ -77,7 +78,7 @@ class ResidualCurve:
 class Anytime:
     """Regret bounds at every prefix of n = 1 .. N rows.
 
-    bounds : by predictor (N,), R sqrt(2 P_n); `zero` is without hints
+    bounds : by predictor (N,), R sqrt(2 P_n); `zero` is without hints; none of updates
     hint : the best predictor that beats no hint beyond noise, else the one with the least path length over
     all rows; None where none leaves less than no hint
     predicts : whether any predictor beats no hint beyond noise; None where rows are too few to tell
@@ -111,8 +112,13 @@ class Bounds:
     def warnings(self) -> tuple[LogWarning, ...]:
         """Those of the analysis, and of a stride that results of earlier versions don't tell."""
         held = self.analysis.warnings
-        told = any(warning.code == STRIDED for warning in held)
-        return held if told else (*held, *stride_warnings(self.analysis.steps.step))
+        told = any(warning.code in (STRIDED, SUMMED) for warning in held)
+        return held if told else (*held, *stride_warnings(self.analysis.steps.step, self.kind))
+
+    @property
+    def kind(self) -> RowKind:
+        """What the rows are: of updates, theorems about gradients have no value."""
+        return self.analysis.run.kind
 
     @property
     def unsure(self) -> frozenset[str]:
@@ -150,7 +156,7 @@ def no_best(analysis: Analysis) -> str:
     """Why no listed predictor is the best one; "" where one is."""
     if analysis.total.best is not None:
         return ""
-    return ALL_ZERO if analysis.total.energy == 0 else ZERO_ALONE
+    return analysis.run.kind.say(ALL_ZERO) if analysis.total.energy == 0 else ZERO_ALONE
 
 
 def no_series(analysis: Analysis) -> str:
@@ -160,8 +166,10 @@ def no_series(analysis: Analysis) -> str:
     return "" if steps.grad_norm.size and listed <= steps.path_length.keys() else NO_SERIES
 
 
-def logged_gradients(analysis: Analysis) -> str:
-    """The assumption on g_t of what speaks of the logged gradients."""
+def logged_rows(analysis: Analysis) -> str:
+    """The assumption on g_t of what speaks of the logged rows."""
+    if analysis.run.kind.of_updates:
+        return "g_t are the logged updates: it speaks of that sequence"
     batch = "full-batch as the log says" if full_batch(analysis.run.attributes) else "of minibatches"
     return f"g_t are the logged gradients, {batch}: it speaks of that sequence"
 

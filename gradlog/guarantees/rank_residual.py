@@ -17,7 +17,7 @@ import numpy as np
 
 from ..results.reasons import NO_SERIES
 from ..results.result import Analysis, SpectrumResult
-from .guarantee import Guarantee, MeetingRank, ResidualCurve, logged_gradients, no_best
+from .guarantee import Guarantee, MeetingRank, ResidualCurve, logged_rows, no_best
 from .regret import beyond_standing_still
 
 
@@ -60,7 +60,7 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
     """The regret bound that the best rank-r increments would have, r = r* of the middle epsilon."""
     assumptions = (
         "the best r directions of the increments, known in hindsight: no predictor of the past has them",
-        logged_gradients(analysis),
+        logged_rows(analysis),
     )
     spectrum, steps = analysis.total.spectrum, analysis.steps
     ranks = () if spectrum is None else spectrum.rank

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from ..results.reasons import NO_SERIES
 from ..results.result import Analysis
 from ..results.search_result import FAMILIES, PredictorSearch
-from .guarantee import HINDSIGHT, Guarantee, SpeaksOf, logged_gradients, no_best, no_series
+from .guarantee import HINDSIGHT, Guarantee, SpeaksOf, logged_rows, no_best, no_series
 
 CONVEX = (
     "convex losses, g_t their subgradients at the points played",
@@ -58,7 +58,7 @@ def regret_rows(analysis: Analysis, radius: float) -> list[Guarantee]:
     total, rows = analysis.total, analysis.run.rows
     without = radius * math.sqrt(2 * total.energy)
     norms = analysis.steps.grad_norm
-    convex = (*CONVEX, logged_gradients(analysis))
+    convex = (*CONVEX, logged_rows(analysis))
 
     def row(
         name: str, hint: str, path_length: float | None, why: str = "", speaks_of: SpeaksOf = "hindsight"

@@ -4,7 +4,7 @@ gradual variation : sum_{t>=1} ||g_t - g_{t-1}||^2 (Chiang et al., COLT 2012), s
 maximal variation : max_t ||g_t - g_{t-1}||, gradient units
 path variation : sum_{t>=1} ||g_t - g_{t-1}||, gradient units
 
-Beside them what they could be at most where no gradient is longer than G = max ||g_t||: increments of 2 G.
+Of a log of updates they are figures of its updates. Beside them what they could be at most where no row is longer than G = max ||g_t||: increments of 2 G.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.result import Analysis
-from .guarantee import Guarantee, logged_gradients, no_series
+from .guarantee import Guarantee, logged_rows, no_series
 
+VARIATION = "variation"
 FORMULAS = (
     ("variation[gradual]", "sum |g_t - g_t-1|^2", "4 G^2 (N - 1)"),
     ("variation[maximal]", "max |g_t - g_t-1|", "2 G"),
@@ -42,7 +43,7 @@ def variation_rows(analysis: Analysis) -> list[Guarantee]:
         why = "one-step is not among the predictors"
     elif not why and rows < 2:
         why = "one row: there are no increments"
-    said = (logged_gradients(analysis),)
+    said = (logged_rows(analysis),)
     if why or squares is None:
         return [Guarantee(n, "", f, w, said, None, None, why) for n, f, w in FORMULAS]
     norms = np.sqrt(squares[1:])

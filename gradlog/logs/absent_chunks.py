@@ -16,11 +16,18 @@ TOGETHER = 32
 
 
 def absent_chunk_warnings(
-    log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int], *, strict: bool, nonfinite: str
+    log: GradientLog,
+    tensors: Sequence[Tensor],
+    rows: tuple[int, int],
+    *,
+    strict: bool,
+    nonfinite: str,
+    taken: str = "read",
 ) -> list[LogWarning]:
     """Absent chunks: an error in a format-1 log, with `strict` and where they read as NaN, else a warning.
 
     rows : (first, last + 1) stored rows; strict, nonfinite : as of `Settings`
+    taken : what is done with them: they are "read" as the fill value, or "written" as it
 
     Raises DataError for these, and for chunks that cannot be listed.
     """
@@ -31,7 +38,7 @@ def absent_chunk_warnings(
         if inventory.absent:
             absent += len(inventory.absent)
             first, last = inventory.absent_rows(rows[1])
-            places.append(f"'{tensor.name}' rows {max(first, rows[0])}-{last}")
+            places.append(f"'{tensor.name}'{inventory.absent_from} rows {max(first, rows[0])}-{last}")
             if not tensor.fill_is_finite:
                 undefined.append(tensor)
         if tensor.parameters:
@@ -48,7 +55,7 @@ def absent_chunk_warnings(
     end = f"no row from {unwritten} on was ever written: --rows :{unwritten} leaves them out"
     ends = rows[0] < unwritten < rows[1]
     if strict:
-        told += "; without --strict they are read as the store's fill value"
+        told += f"; without --strict they are {taken} as the store's fill value"
         raise DataError(f"{log.path}: {told}{f'; {end}' if ends else ''}")
     if undefined and nonfinite == "fail":
         told += f"; the fill value of '{undefined[0].name}' is not finite"
@@ -56,7 +63,7 @@ def absent_chunk_warnings(
             f"{log.path}: {told}: restore the chunks, or leave these steps out with --nonfinite drop"
             f"{f'; {end}' if ends else ''}"
         )
-    told += "; read as the store's fill value (Zarr writers skip all-zero chunks)"
+    told += f"; {taken} as the store's fill value (Zarr writers skip all-zero chunks)"
     return [LogWarning("chunks-absent", f"{told}{f'; {end}' if ends else ''}")]
 
 

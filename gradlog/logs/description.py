@@ -8,8 +8,10 @@ from typing import Any
 
 from ..errors import DataError
 from ..results.result import LogWarning
+from ..results.row_kind import RowKind, row_kind
 from .log import GradientLog, Tensor
 from .opening import Run, open_log
+from .rank_tensor import RankTensor
 from .store import codec_pipeline
 
 
@@ -20,6 +22,7 @@ class TensorDescription:
     shape : of the parameter; rows : stored rows, committed or not; chunks, shards : with the step axis first
     codecs : names in the order of encoding; expected_chunks, absent_chunks : of the committed rows
     stored_bytes : encoded size, raw_bytes : size in memory of the committed rows
+    boxes : in how many it is stored, each in the store of another rank; chunks is then what plans cut along
     """
 
     name: str
@@ -35,6 +38,7 @@ class TensorDescription:
     absent_chunks: int
     stored_bytes: int
     raw_bytes: int
+    boxes: int = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class LogDescription:
     format_version : None for a foreign layout; zarr_format : None where no Zarr store holds it
     steps : first and last training step
     step_axis : what the rows lie along, in words; left_out : why other arrays are no gradients, by path
+    ranks : stores of a set that is read as one log, None for a single store
     """
 
     path: str
@@ -60,6 +65,12 @@ class LogDescription:
     warnings: tuple[LogWarning, ...]
     step_axis: str = ""
     left_out: Mapping[str, str] = field(default_factory=dict)
+    ranks: int | None = None
+
+    @property
+    def kind(self) -> RowKind:
+        """What the rows are."""
+        return row_kind(self.attributes)
 
 
 def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()) -> LogDescription:
@@ -90,6 +101,7 @@ def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()
         ),
         step_axis=log.step_axis,
         left_out={path: why for path, why in log.left_out.items() if path not in log.series},
+        ranks=log.ranks,
     )
 
 
@@ -112,4 +124,5 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         absent_chunks=len(inventory.absent),
         stored_bytes=inventory.stored_bytes or 0,
         raw_bytes=log.rows * tensor.parameters * tensor.entry_bytes,
+        boxes=len(tensor.boxes) if isinstance(tensor, RankTensor) else 1,
     )

@@ -25,6 +25,8 @@ _TWO_BYTES = frozenset({"uint16", "r16", "void16"})
 """Types under which the bits of bfloat16 come where Zarr has no such type."""
 _SCALING = ("scale_factor", "add_offset")
 _MISSING = ("_FillValue", "missing_value")
+PACKING_WORDS = (*_SCALING, *_MISSING)
+"""Attributes that say how entries are packed."""
 
 
 @dataclass(frozen=True)

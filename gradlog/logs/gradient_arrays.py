@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ..errors import DataError, UsageError
 from ..naming import matching, shown
+from ..results.row_kind import OF_GRADIENTS, RowKind
 from .entry_types import EntryType, entry_type, stored_type
 from .hierarchy import Hierarchy, Node
 from .log import GRADS, STEP
@@ -68,14 +69,22 @@ class Choice:
     doubts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], declared: bool) -> Choice:
+def choose_arrays(
+    name: str,
+    hierarchy: Hierarchy,
+    patterns: Sequence[str],
+    declared: RowKind | None,
+    *,
+    may_be_empty: bool = False,
+) -> Choice:
     """Tell gradients from what else a group holds.
 
     Parameters
     ----------
     name : of the store, for messages
     patterns : globs on paths of arrays that are gradients; none to find out
-    declared : whether the store is of format 1
+    declared : what the rows of a store of format 1 are; None for others
+    may_be_empty : it may hold no gradients, as a rank does that no tensor has a part for
 
     Raises DataError where there are no gradients, or those of several runs; UsageError for patterns that
     match nothing.
@@ -84,7 +93,7 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
     arrays = dict(hierarchy.arrays)
     patterns = () if declared else patterns
     inside = {path: node for path, node in arrays.items() if path.startswith(f"{GRADS}/")}
-    choice.told = declared or bool(inside) or bool(patterns)
+    choice.told = declared is not None or bool(inside) or bool(patterns)
     within = "" if patterns or choice.told else _refuse_several(name, hierarchy)
     axis_name = _step_axis_name(arrays)
     choice.step = None if matching(patterns, [STEP]) else _step_array(arrays, axis_name, within)
@@ -109,7 +118,7 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
         if path not in chosen:
             choice.left_out[path] = _other_reason(node)
         elif declared:
-            _take_declared(choice, node, axis_name)
+            _take_declared(choice, node, axis_name, declared)
         elif choice.told:
             _take(choice, node, axis_name)
         else:
@@ -124,7 +133,7 @@ def choose_arrays(name: str, hierarchy: Hierarchy, patterns: Sequence[str], decl
         _leave_parameters(choice)
     _name_series(choice, arrays, axis_name)
     _tell_axis(choice, axis_name)
-    if not choice.found and not choice.faults:
+    if not choice.found and not choice.faults and not may_be_empty:
         raise DataError(_nothing(name, choice, hierarchy, declared))
     return choice
 
@@ -163,13 +172,13 @@ def _take(choice: Choice, node: Node, axis_name: str | None) -> None:
         choice.found.append(Found(node, name, entries, axis))
 
 
-def _take_declared(choice: Choice, node: Node, axis_name: str | None) -> None:
+def _take_declared(choice: Choice, node: Node, axis_name: str | None, kind: RowKind) -> None:
     """The same in a log of format 1, where there is nothing else: what cannot be gradients is a fault."""
     _take(choice, node, axis_name)
     why = choice.left_out.pop(node.path, None)
     if why is not None:
         choice.faults[node.path.removeprefix(f"{GRADS}/")] = (
-            f"is an array of {stored_type(node)}, shape {node.shape}; gradients are float16, float32, "
+            f"is an array of {stored_type(node)}, shape {node.shape}; {kind.name} are float16, float32, "
             "float64 or marked bfloat16, with a step axis first"
         )
 
@@ -413,18 +422,17 @@ def _tell_axis(choice: Choice, axis_name: str | None) -> None:
         )
 
 
-def _nothing(name: str, choice: Choice, hierarchy: Hierarchy, declared: bool) -> str:
+def _nothing(name: str, choice: Choice, hierarchy: Hierarchy, declared: RowKind | None) -> str:
     if declared:
         inside = {path: why for path, why in choice.left_out.items() if path.startswith(f"{GRADS}/")}
         if not inside:
-            return f"{name}: no gradient arrays: the group `{GRADS}` is missing or empty"
+            return f"{name}: no {declared.noun} arrays: the group `{GRADS}` is missing or empty"
     found = [
         f"{path} {stored_type(node)}{list(node.shape)}" for path, node in list(hierarchy.arrays.items())[:4]
     ]
     more = ", ..." if len(hierarchy.arrays) > 4 else ""
-    told = (
-        f"{name}: no gradient arrays (float, step axis first); found {', '.join(found) or 'an empty group'}"
-    )
+    noun = OF_GRADIENTS.noun if declared is None else declared.noun
+    told = f"{name}: no {noun} arrays (float, step axis first); found {', '.join(found) or 'an empty group'}"
     reasons = {why for why in choice.left_out.values() if "bfloat16" in why}
     hint = next(iter(reasons), None)
     if hint is not None:

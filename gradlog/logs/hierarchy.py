@@ -19,6 +19,18 @@ from zarr.storage import LocalStore, StorePath
 from ..errors import DataError, first_line
 from .root_keys import METADATA_KEYS
 
+ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+"""xarray's attribute of the names of an array's axes."""
+
+
+def axis_names(names: Any, attributes: Mapping[str, Any], number: int) -> tuple[str | None, ...] | None:
+    """Names of an array's axes, as many as there are; None without any. names : `dimension_names`"""
+    names = names or attributes.get(ARRAY_DIMENSIONS)
+    if not isinstance(names, list | tuple) or len(names) != number:
+        return None
+    named = tuple(name if isinstance(name, str) and name else None for name in names)
+    return named if any(named) else None
+
 
 @dataclass(frozen=True)
 class Node:
@@ -42,11 +54,7 @@ class Node:
     def axes(self) -> tuple[str | None, ...] | None:
         """Names of an array's axes (`dimension_names`, or xarray's `_ARRAY_DIMENSIONS`), None without any."""
         names = self.document.get("dimension_names") if self.zarr_format == 3 else None
-        names = names or self.attributes.get("_ARRAY_DIMENSIONS")
-        if not isinstance(names, list) or len(names) != len(self.shape):
-            return None
-        named = tuple(name if isinstance(name, str) and name else None for name in names)
-        return named if any(named) else None
+        return axis_names(names, self.attributes, len(self.shape))
 
 
 @dataclass
@@ -208,7 +216,7 @@ def _visit(folders: _Folders, path: str, found: Hierarchy) -> bool:
 def _are_chunks(files: set[str], folders: list[str]) -> bool:
     """Whether a folder without metadata holds chunks; other files and folders are nobody's data."""
     names = [*files, *(folder.rpartition("/")[2] for folder in folders)]
-    return any(name == "c" or name.replace(".", "").isdigit() for name in names)
+    return any(name == "c" or name.removeprefix("c.").replace(".", "").isdigit() for name in names)
 
 
 def _read_node(folders: _Folders, path: str, files: set[str]) -> Node | None:

@@ -25,6 +25,11 @@ class ChunkInventory:
     height: int = 1
     across: int = 1
 
+    @property
+    def absent_from(self) -> str:
+        """What lacks the absent chunks, in words, where the tensor is stored in several places."""
+        return ""
+
     def since(self, row: int) -> ChunkInventory:
         """The part of the inventory whose chunks reach row `row` or later."""
         first = row // self.height

@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..naming import matching
 from ..results.projection import Projection
 from ..results.result import LogWarning
+from ..results.row_kind import RowKind, row_kind
 from .inventory import ChunkInventory, grid_shape
 
 FORMAT_VERSION = 1
@@ -187,7 +188,7 @@ class GradientLog:
     series : scalar series by name; attributes : of the root, as stored
     left_out : reasons why other arrays are no gradients, by path
     faults : what keeps tensors from being read, by name: `check` raises it where one is wanted
-    step_axis : what the rows lie along, in words
+    step_axis : what the rows lie along, in words; ranks : stores of a set that is read as one log
     """
 
     path: str
@@ -202,6 +203,7 @@ class GradientLog:
     left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
     faults: Mapping[str, str] = field(default_factory=dict, repr=False)
     step_axis: str = ""
+    ranks: int | None = None
 
     def check(self, names: Container[str]) -> None:
         """Raise DataError where a tensor among `names` cannot be read."""
@@ -211,6 +213,14 @@ class GradientLog:
             raise DataError(
                 f"{self.path}: {first_fault(wanted)}; mend it, or leave it out with --exclude '{first}'"
             )
+
+    @property
+    def kind(self) -> RowKind:
+        """What the rows are. Raises DataError where the attributes name what is not known."""
+        try:
+            return row_kind(self.attributes)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
     @property
     def parameters(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import zarr
@@ -14,13 +15,18 @@ from zarr.storage import StorePath
 from ..errors import DataError, first_line
 from ..naming import shown
 from ..results.result import LogWarning
+from ..results.row_kind import RowKind, row_kind
 from .entry_types import stored_type
 from .gradient_arrays import Choice, bare_array, choose_arrays
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
+from .rank_folders import rank_folders, root_attributes
+from .rank_set import RankStore, join_ranks, lone_rank_warnings
+from .repeated_steps import step_fault
 from .store import ZARR_PIPELINE, ZARRS_PIPELINE, Source, decoding_with, open_source, zarrs_is_installed
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
+from .update_log import update_warnings
 from .zarr_array import make_array, padded_array
 from .zarr_tensor import ZarrTensor
 
@@ -41,7 +47,7 @@ def open_log(
     """Open a gradient log without reading gradients.
 
     Takes format 1 and what others write: groups whose arrays share a step axis, or a single array (N, D);
-    Zarr v2 or v3, directory or zip.
+    Zarr v2 or v3, directory or zip; and a folder that holds the logs of the ranks of one distributed run.
 
     Parameters
     ----------
@@ -76,32 +82,80 @@ def read_log(
     exclude: Sequence[str] = (),
 ) -> GradientLog:
     """The log at a place in a store, called `name`. Otherwise as `open_log`."""
+    words: _Words = {
+        "truncate": truncate, "gradients": gradients, "tensors": tensors, "exclude": exclude,
+    }  # fmt: skip
+    folders = rank_folders(name, place)
+    if folders:
+        stores = [
+            RankStore(
+                folder,
+                _read_store(f"{name.rstrip('/')}/{folder.name}", place / folder.name, of_set=True, **words),
+            )
+            for folder in folders
+        ]
+        log = join_ranks(name, stores, root_attributes(place))
+        if not log.tensors:
+            why = first_fault(log.faults) if log.faults else "no rank has a tensor"
+            raise DataError(f"{name}: {why}")
+    else:
+        log = _read_store(name, place, of_set=False, **words)
+    told = [
+        *filter(None, [step_fault(log.step)]), *update_warnings(log.attributes), *lone_rank_warnings(log.attributes),
+    ]  # fmt: skip
+    return replace(log, warnings=(*log.warnings, *told))
+
+
+class _Words(TypedDict):
+    """What `open_log` is asked for beside the log."""
+
+    truncate: bool
+    gradients: Sequence[str]
+    tensors: Sequence[str]
+    exclude: Sequence[str]
+
+
+def _read_store(
+    name: str,
+    place: StorePath,
+    *,
+    of_set: bool,
+    truncate: bool,
+    gradients: Sequence[str],
+    tensors: Sequence[str],
+    exclude: Sequence[str],
+) -> GradientLog:
+    """The log of one store, without what steps and attributes warn of. of_set : it may have no tensors"""
     hierarchy = read_hierarchy(name, place)
     attributes = dict(hierarchy.root.attributes)
+    kind = _kind_of_rows(name, attributes)
     warnings: list[LogWarning] = []
+    if hierarchy.root.is_array and of_set:
+        raise DataError(f"{name}: a single array, and a rank's store is a log of format {FORMAT_VERSION}")
     if hierarchy.root.is_array:
         version, choice = None, bare_array(name, hierarchy.root)
     else:
         version = _format_version(name, attributes)
-        choice = choose_arrays(name, hierarchy, gradients, version is not None)
+        choice = choose_arrays(
+            name, hierarchy, gradients, None if version is None else kind, may_be_empty=of_set
+        )
         if version is not None and choice.step is None:
             nothing = "with no row: nothing was logged yet"
             what = "without its `step` array (N,)" if hierarchy.arrays else nothing
             raise DataError(f"{name}: a log of format {version} {what}")
     if gradients and (version is not None or hierarchy.root.is_array):
-        told = "the log says itself which arrays are gradients, and --gradients serves nothing"
+        told = f"the log says itself which arrays are {kind.name}, and --gradients serves nothing"
         warnings.append(LogWarning("gradients-unused", told))
     opened, series = _open_arrays(place, choice)
     steps = None if choice.step is None else _read_steps(name, place, choice.step, version, warnings)
     warnings += _hierarchy_warnings(hierarchy, choice, version)
     warnings += [LogWarning(code, told) for code, told in choice.doubts]
     names = chosen_names([*(tensor.name for tensor in opened), *choice.faults], tensors, exclude)
-    counted = [tensor for tensor in opened if tensor.name in names] or opened
-    if not opened:
+    counted = [tensor for tensor in opened if tensor.name in names] or ([] if of_set else opened)
+    if not opened and not of_set:
         raise DataError(f"{name}: {first_fault(choice.faults)}")
     rows = _committed_rows(name, counted, steps, truncate, choice.told, warnings)
     step = np.arange(rows, dtype=np.int64) if steps is None else steps[:rows]
-    warnings += _step_warnings(step)
     return GradientLog(
         path=name,
         format_version=version,
@@ -155,6 +209,13 @@ def _format_version(name: str, attributes: Mapping[str, Any]) -> int | None:
             "update gradmf, or mend the `gradlog` attribute"
         )
     return FORMAT_VERSION
+
+
+def _kind_of_rows(name: str, attributes: Mapping[str, Any]) -> RowKind:
+    try:
+        return row_kind(attributes)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def _hierarchy_warnings(hierarchy: Hierarchy, choice: Choice, version: int | None) -> list[LogWarning]:
@@ -232,29 +293,6 @@ def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int64] | None:
     return values.astype(np.int64)
 
 
-def _step_warnings(step: NDArray[np.int64]) -> list[LogWarning]:
-    rows = step.size
-    back = np.flatnonzero(np.diff(step) <= 0) + 1
-    if not back.size:
-        return []
-    at = int(back[0])
-    if at >= 1 and step[at - 1] > 0 and not step[at:].any():
-        told = (
-            f"{_rows(at, rows)} training step 0, after step {step[at - 1]}: rows made beforehand and never "
-            f"written? --rows :{at} leaves them out"
-        )
-        return [LogWarning("rows-unwritten", told)]
-    told = (
-        f"row {at} has training step {step[at]} after {step[at - 1]}: a resumed run may have logged "
-        "steps twice; rows are taken in their order; --repeated last takes the last row of each step"
-    )
-    return [LogWarning("steps-not-increasing", told)]
-
-
-def _rows(first: int, stop: int) -> str:
-    return f"row {first} has" if stop - first == 1 else f"rows {first}-{stop - 1} have"
-
-
 def _committed_rows(
     name: str,
     tensors: Sequence[Tensor],
@@ -264,6 +302,8 @@ def _committed_rows(
     warnings: list[LogWarning],
 ) -> int:
     lengths = {tensor.name: tensor.rows for tensor in tensors}
+    if not lengths and steps is not None:  # of a rank that no tensor has a part for
+        lengths = {"": int(steps.size)}
     shortest = min(lengths, key=lambda key: lengths[key])
     longest = max(lengths, key=lambda key: lengths[key])
     rows = lengths[longest] if steps is None else int(steps.size)

@@ -92,10 +92,10 @@ def read_box(tensor: Stored, rows: tuple[int, int], box: Box, out: NDArray[Any],
     where = (*inside[:at], slice(*rows), *inside[at:])
     shape = tuple(part.stop - part.start for part in where)
     if tensor.in_place and out.flags.c_contiguous and out.dtype == tensor.array.dtype:
-        _read(tensor, where, out.reshape(shape), room)
+        read_stored(tensor, where, out.reshape(shape), room)
         return
     stored = _scratch("stored", shape, tensor.array.dtype.newbyteorder("="))
-    _read(tensor, where, stored, room)
+    read_stored(tensor, where, stored, room)
     values = np.moveaxis(stored, at, 0)
     if tensor.dtype == "bfloat16":
         widen_into(values.reshape(out.shape), out)
@@ -108,8 +108,11 @@ def read_box(tensor: Stored, rows: tuple[int, int], box: Box, out: NDArray[Any],
     out[...] = values.reshape(out.shape)
 
 
-def _read(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
-    """Entries as stored. where : slices of the array's axes; out : of their shape, C order, its dtype"""
+def read_stored(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
+    """Fill `out` with entries as stored. Otherwise as `read_box`.
+
+    where : slices of the array's axes; out : of their shape, C order, its dtype in the processor's byte order
+    """
     room = max(room, LEAST_ROOM)
     if tensor.fast is not None:
         try:

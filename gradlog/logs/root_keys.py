@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 ROOT_KEYS = ("zarr.json", ".zgroup", ".zarray")
 """The files that hold the metadata of a group or an array, of which a store's root has one."""
@@ -17,3 +18,20 @@ PART_HEADER = "part.json"
 def is_zarr_node(folder: str | os.PathLike[str]) -> bool:
     """Whether the folder holds the metadata of a group or an array."""
     return any(os.path.lexists(os.path.join(folder, key)) for key in ROOT_KEYS)  # noqa: PTH118 (fast)
+
+
+_RANK_NAME = re.compile(r"rank-\d+")
+
+
+def is_rank_name(name: str) -> bool:
+    """Whether a folder is named as the log of one rank of a distributed run is: rank-000."""
+    return _RANK_NAME.fullmatch(name) is not None
+
+
+def may_hold_ranks(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds Zarr nodes named as those of ranks; not if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(is_rank_name(entry.name) and is_zarr_node(entry) for entry in entries)
+    except OSError:
+        return False

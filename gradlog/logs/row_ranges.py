@@ -20,6 +20,11 @@ def clipped(ranges: Ranges, stop: int) -> Ranges:
     return tuple((first, min(last, stop - 1)) for first, last in ranges if first < stop)
 
 
+def between(ranges: Ranges, first: int, stop: int) -> Ranges:
+    """The part from row `first` on and below row `stop`, counted from row `first`."""
+    return tuple((max(0, a - first), b - first) for a, b in clipped(ranges, stop) if b >= first)
+
+
 def extended(ranges: Ranges, rows: Iterable[int]) -> Ranges:
     """The ranges and more rows, in order and behind them."""
     longer = list(ranges)

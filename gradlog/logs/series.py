@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
-from .log import GradientLog
+from .log import GradientLog, Series
 
 Doubles = NDArray[np.float64]
 
@@ -45,6 +45,11 @@ def read_series(log: GradientLog, name: str, rows: tuple[int, int]) -> NDArray[A
     except Exception as error:
         told = f"{log.path}: `{name}` cannot be read: {first_line(error)}"
         raise DataError(f"{told}; restore it, or move it away") from error
+
+
+def series_attributes(series: Series) -> dict[str, Any]:
+    """The attributes of a series, where it has any."""
+    return dict(getattr(series, "attrs", {}))
 
 
 def first_of(series: Mapping[str, Doubles], names: Sequence[str]) -> Doubles | None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +18,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath, ZipStore
 
 from ..errors import DataError, StoreNotFoundError, first_line
-from .root_keys import METADATA_KEYS, PART_HEADER, ROOT_KEYS, is_zarr_node
+from .example_stores import example_store
+from .rank_folders import holds_ranks
+from .root_keys import METADATA_KEYS, PART_HEADER, ROOT_KEYS, is_rank_name, is_zarr_node
 from .zip_archive import ArchiveStore, read_names
 
 ZARRS_PIPELINE = "zarrs.ZarrsCodecPipeline"
@@ -113,9 +115,10 @@ def open_place(path: str | os.PathLike[str]) -> StorePath:
     if not there:
         raise StoreNotFoundError(f"{text}: no such file or directory")
     if place.is_dir():
-        if not _is_node(text, place):
+        root = StorePath(LocalStore(place, read_only=True))
+        if not _is_node(text, place) and not holds_ranks(root):
             raise DataError(f"{text}: not a Zarr store: {_describe_folder(place)}")
-        return StorePath(LocalStore(place, read_only=True))
+        return root
     try:
         packed = zipfile.is_zipfile(place)
     except OSError as error:
@@ -123,7 +126,11 @@ def open_place(path: str | os.PathLike[str]) -> StorePath:
     if not packed:
         raise DataError(f"{text}: not a Zarr store: {_describe_file(place)}")
     names = read_names(place)
-    return StorePath(ArchiveStore(place), _root_of(place, names))
+    archive = ArchiveStore(place)
+    ranks = _folder_of_ranks(names)
+    if ranks is not None and holds_ranks(StorePath(archive, ranks)):
+        return StorePath(archive, ranks)
+    return StorePath(archive, _root_of(place, names))
 
 
 def local_path(text: str) -> Path:
@@ -145,6 +152,8 @@ def _is_node(text: str, place: Path) -> bool:
 
 
 def _describe_file(place: Path) -> str:
+    if (examples := example_store(place)) is not None:
+        return examples
     try:
         with place.open("rb") as file:
             start = file.read(64).lstrip()
@@ -160,6 +169,8 @@ def _describe_file(place: Path) -> str:
 
 
 def _describe_folder(place: Path) -> str:
+    if (examples := example_store(place)) is not None:
+        return examples
     names = sorted(entry.name for entry in place.iterdir())
     if not names:
         return "the folder is empty"
@@ -170,14 +181,29 @@ def _describe_folder(place: Path) -> str:
     return f"the folder has no zarr.json, .zgroup or .zarray; it holds {shown}"
 
 
-def _root_of(place: Path, names: list[str]) -> str:
-    """The folder inside the archive that holds the store: `zip -r` keeps the store's own folder."""
+def _folder_of_ranks(names: Iterable[str]) -> str | None:
+    """The folder inside an archive that holds nothing but nodes named as those of ranks; None without one."""
+    tops = _topmost_nodes(names)
+    above = {top.rstrip("/").rpartition("/")[0] for top in tops}
+    named = all(is_rank_name(top.rstrip("/").rpartition("/")[2]) for top in tops)
+    return above.pop() if named and len(above) == 1 else None
+
+
+def _topmost_nodes(names: Iterable[str]) -> list[str]:
+    """Folders inside an archive that hold Zarr metadata, a slash behind each, without those below others."""
     roots = {
         name[: -len(key)] for name in names for key in ROOT_KEYS if name.endswith("/" + key) or name == key
     }
-    if "" in roots:
-        return ""
-    tops = sorted(root for root in roots if not any(root != r and root.startswith(r) for r in roots))
+    tops: list[str] = []
+    for root in sorted(roots):
+        if not tops or not root.startswith(tops[-1]):
+            tops.append(root)
+    return tops
+
+
+def _root_of(place: Path, names: list[str]) -> str:
+    """The folder inside the archive that holds the store: `zip -r` keeps the store's own folder."""
+    tops = _topmost_nodes(names)
     if len(tops) == 1:
         return tops[0].rstrip("/")
     if not tops:

@@ -1,7 +1,7 @@
 """Chunks stored as their entries are, read from the files of a store right into their place.
 
-There is nothing to decode. A small chunk takes a quarter of the time that zarrs takes for it, and of a large
-one only what is wanted is read.
+There is nothing to decode. A small chunk takes a quarter of the time that zarrs takes for it. A checksum may
+stand behind the entries: then all of a chunk is read and held against it, else only what is wanted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -26,13 +27,15 @@ from zarr.storage import LocalStore
 from .stored_chunks import chunk_keys
 
 Box = tuple[slice, ...]
+Bytes: TypeAlias = "NDArray[np.uint8]"
 
 SHORT_ROW = 16 << 10
 """Bytes that take as long to read as to call for: of shorter rows of a chunk no part is read alone."""
 LEAST_PIECE = 4096
 """Bytes of a piece that is worth a place of its own in a call; shorter ones are copied from what is read."""
 EXTENT_BYTES = 1 << 20
-"""Bytes that are read at once to be copied from."""
+"""Bytes that are read at once to be copied from, or to be checked: other threads wait for a checksum."""
+CHECKSUM_BYTES = 4
 MOST_PIECES = 512
 """Places that one call fills; systems take 1,024 at most."""
 TRIED = 4
@@ -48,6 +51,7 @@ class UncompressedChunks:
 
     root : folder of the array; key : of a chunk's coordinates, below it; shape : of a chunk
     fill : of the dtype; the entries of chunks that are absent
+    checked : the crc32c of the entries stands behind them, four bytes, the least first
     """
 
     root: str
@@ -55,6 +59,7 @@ class UncompressedChunks:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: NDArray[Any] = field(repr=False)
+    checked: bool = False
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> UncompressedChunks | None:
@@ -62,21 +67,28 @@ class UncompressedChunks:
         place, dtype = array.store_path, np.dtype(array.dtype)
         if type(place.store) is not LocalStore or not hasattr(os, "preadv"):
             return None
-        if not dtype.isnative or dtype.kind not in "iufc" or not _is_plain(array.metadata):
+        checked = _checksums(array.metadata)
+        if not dtype.isnative or dtype.kind not in "iufc" or checked is None:
             return None
         root = f"{place.store.root}/{place.path}"
         fill = np.asarray(0 if array.fill_value is None else array.fill_value, dtype)
-        return cls(root, chunk_keys(array), tuple(array.chunks), dtype, fill)
+        return cls(root, chunk_keys(array), tuple(array.chunks), dtype, fill, checked)
 
     @functools.cached_property
     def nbytes(self) -> int:
-        """Bytes of a chunk, and of its file."""
+        """Bytes of a chunk's entries."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @functools.cached_property
+    def file_bytes(self) -> int:
+        """Bytes of a chunk's file."""
+        return self.nbytes + CHECKSUM_BYTES * self.checked
 
     def read(self, where: Box, out: NDArray[Any]) -> None:
         """Fill `out`, C order, of the array's dtype and of the shape of `where`, slices of the array's axes.
 
-        Raises ValueError for a file of another size than a chunk's, and OSError of the system.
+        Raises ValueError for a file of another size than a chunk's or one that does not match its checksum,
+        and OSError of the system.
         """
         if not out.size:
             return
@@ -108,7 +120,11 @@ class UncompressedChunks:
         axes = [list(_cut(part, size)) for part, size in zip(where, self.shape, strict=True)]
         for cuts in itertools.product(*axes):
             chunk, starts, places = zip(*cuts, strict=True)
-            yield chunk, starts, out[places]
+            target = out[places]
+            if target.shape == self.shape and target.flags.c_contiguous:
+                yield chunk, None, _bytes(target)
+            else:
+                yield chunk, starts, target
 
     def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         """Bytes read. starts : in the chunk, by axis; None for all of it, with `target` as bytes"""
@@ -119,59 +135,90 @@ class UncompressedChunks:
             return 0
         try:
             if starts is not None:
-                self._check_size(file)
-                self._read_part(file, 0, self.shape, starts, target)
-            # A byte more would be found, too. The system may give less at once than there is.
-            elif os.readv(file, (_buffer(target), bytearray(1))) != self.nbytes:
-                self._check_size(file)
-                _fill(file, 0, [_buffer(target)])
+                self._read_steps(file, self._steps(self.shape, starts, target))
+            elif (self.checked and self.nbytes > EXTENT_BYTES) or not self._read_at_once(file, target):
+                self._read_steps(file, [[target]])
         finally:
             os.close(file)
-        return target.nbytes
+        return self.nbytes if self.checked else target.nbytes
 
-    def _check_size(self, file: int) -> None:
+    def _read_at_once(self, file: int, target: Bytes) -> bool:
+        """Read all of a chunk by one call; False where the system gives less or more."""
+        end = bytearray(self.file_bytes - self.nbytes + 1)  # A byte more would be found, too.
+        if os.readv(file, (target.data, end)) != self.file_bytes:
+            return False
+        if self.checked:
+            _compare(google_crc32c.value(target), end[:CHECKSUM_BYTES])
+        return True
+
+    def _read_steps(self, file: int, steps: Iterable[int | list[Bytes]]) -> None:
+        """Let the entries go where they are wanted, and hold all of them against a checksum. As `_steps`."""
         found = os.fstat(file).st_size
-        if found != self.nbytes:
-            raise ValueError(f"it has {found} bytes, not {self.nbytes}")
+        if found != self.file_bytes:
+            raise ValueError(f"it has {found} bytes, not {self.file_bytes}")
+        offset = checksum = 0
+        if not self.checked:
+            for step in steps:
+                offset = offset + step if isinstance(step, int) else _fill(file, offset, step)
+            return
+        for step in steps:
+            for pieces in _short(step):
+                offset = _fill(file, offset, pieces)
+                for piece in pieces:
+                    checksum = google_crc32c.extend(checksum, piece)
+        end = np.empty(CHECKSUM_BYTES, np.uint8)
+        _fill(file, offset, [end])
+        _compare(checksum, end.tobytes())
 
-    def _read_part(
-        self, file: int, offset: int, shape: Sequence[int], starts: Sequence[int], target: NDArray[Any]
-    ) -> None:
-        """Of a chunk, or of a piece of one: `shape` entries in C order from byte `offset` on."""
+    def _steps(
+        self, shape: Sequence[int], starts: Sequence[int], target: NDArray[Any]
+    ) -> Iterator[int | list[Bytes]]:
+        """Of a chunk, or of a piece of one: by turns how many bytes are passed over, and where the next go.
+
+        shape : of the piece, in C order. What the bytes go to has to be filled before the next step is taken.
+        """
         row = math.prod(shape[1:]) * self.dtype.itemsize
-        offset += starts[0] * row
+        yield starts[0] * row
         whole = target.shape[1:] == tuple(shape[1:])
         if whole and target.flags.c_contiguous:
-            _fill(file, offset, [_buffer(target)])
+            yield [_bytes(target)]
         elif whole and row >= LEAST_PIECE and target[0].flags.c_contiguous:
-            _fill(file, offset, [_buffer(each) for each in target])
+            yield [_bytes(each) for each in target]
         elif row <= SHORT_ROW:
-            self._copy(file, offset, shape, starts, target)
+            yield from self._copied(shape, starts, target)
         else:
-            for number, each in enumerate(target):
-                self._read_part(file, offset + number * row, shape[1:], starts[1:], each)
+            for each in target:
+                yield from self._steps(shape[1:], starts[1:], each)
+        yield (shape[0] - starts[0] - target.shape[0]) * row
 
-    def _copy(
-        self, file: int, offset: int, shape: Sequence[int], starts: Sequence[int], target: NDArray[Any]
-    ) -> None:
-        """As `_read_part`, from the file's byte `offset` on, where the first row wanted starts."""
+    def _copied(
+        self, shape: Sequence[int], starts: Sequence[int], target: NDArray[Any]
+    ) -> Iterator[list[Bytes]]:
+        """As `_steps`, of the rows that are wanted, which are read whole and cut."""
         row = math.prod(shape[1:]) * self.dtype.itemsize
         rows = max(1, EXTENT_BYTES // row)
         inside = tuple(slice(s, s + n) for s, n in zip(starts[1:], target.shape[1:], strict=True))
         for at in range(0, target.shape[0], rows):
             some = target[at : at + rows]
             read = np.empty(len(some) * row, np.uint8)
-            _fill(file, offset + at * row, [read.data])
+            yield [read]
             some[...] = read.view(self.dtype).reshape(-1, *shape[1:])[:, *inside]
 
 
-def _is_plain(metadata: Any) -> bool:
+def _checksums(metadata: Any) -> bool | None:
+    """Whether a checksum stands behind the entries of each chunk; None where there is anything else."""
     if isinstance(metadata, ArrayV2Metadata):
-        return metadata.compressor is None and not metadata.filters and metadata.order == "C"
+        plain = metadata.compressor is None and not metadata.filters and metadata.order == "C"
+        return False if plain else None
     codecs = [codec.to_dict() for codec in metadata.codecs]
-    if [codec["name"] for codec in codecs] != ["bytes"]:
-        return False
-    return bool(codecs[0].get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder)
+    names = [codec["name"] for codec in codecs]
+    if names not in (["bytes"], ["bytes", "crc32c"]):
+        return None
+    if codecs[0].get("configuration", {}).get("endian", sys.byteorder) != sys.byteorder:
+        return None
+    checked = len(names) == 2
+    # In Python alone it takes a thousand times as long.
+    return None if checked and google_crc32c.implementation != "c" else checked
 
 
 def _cut(part: slice, size: int) -> Iterator[tuple[int, int, slice]]:
@@ -181,15 +228,36 @@ def _cut(part: slice, size: int) -> Iterator[tuple[int, int, slice]]:
         yield chunk, first - chunk * size, slice(first - part.start, stop - part.start)
 
 
-def _buffer(target: NDArray[Any]) -> memoryview:
+def _bytes(target: NDArray[Any]) -> Bytes:
     """The bytes of an array in C order."""
-    return target.reshape(-1).view(np.uint8).data
+    return target.reshape(-1).view(np.uint8)
 
 
-def _fill(file: int, offset: int, targets: list[memoryview]) -> None:
-    """Read what follows byte `offset` into one target after another. Raises ValueError where it ends."""
+def _short(step: int | list[Bytes]) -> Iterator[list[Bytes]]:
+    """A step in lists of EXTENT_BYTES in all, or of one piece; what is passed over is read, too."""
+    if isinstance(step, int):
+        unwanted = np.empty(min(step, EXTENT_BYTES), np.uint8)
+        for at in range(0, step, EXTENT_BYTES):
+            yield [unwanted[: step - at]]
+        return
+    pieces = [each[at : at + EXTENT_BYTES] for each in step for at in range(0, each.size, EXTENT_BYTES)]
+    count = max(1, EXTENT_BYTES // max(1, step[0].size))
+    for at in range(0, len(pieces), count):
+        yield pieces[at : at + count]
+
+
+def _compare(checksum: int, stored: bytes | bytearray) -> None:
+    if checksum != int.from_bytes(stored, "little"):
+        raise ValueError("it does not match its checksum")
+
+
+def _fill(file: int, offset: int, targets: list[Bytes]) -> int:
+    """Read what follows byte `offset` into one target after another; returns where that ends.
+
+    Raises ValueError where the file ends before.
+    """
     for at in range(0, len(targets), MOST_PIECES):
-        left = targets[at : at + MOST_PIECES]
+        left = [target.data for target in targets[at : at + MOST_PIECES]]
         while left:
             found = os.preadv(file, left, offset)
             if not found:
@@ -199,3 +267,4 @@ def _fill(file: int, offset: int, targets: list[memoryview]) -> None:
                 found -= left.pop(0).nbytes
             if found:
                 left[0] = left[0][found:]
+    return offset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ..errors import UsageError
+from .growing_array import GrowingArray
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
 from .new_array import CHUNK_BYTES, new_array
+from .object_file import LogFolder
 from .opening import read_log
 from .store import plain_array
+from .stored_array import Layout
 from .whole_file import whole_folder
 
 SERIES_CHUNK = 1 << 13
@@ -28,12 +32,14 @@ SERIES_CHUNK = 1 << 13
 class WholeLog:
     """A log that is written once: `begin`, then each tensor by `add` and its rows by `write`, then `commit`.
 
-    Rows and tensors come in any order. Until `commit` there is no `step`, and so no log.
+    Rows and tensors come in any order. Until `commit` there is no `step`, and so no log. In a folder a tensor
+    may also be made by `grow`, and its chunks written as they are to be.
     """
 
     def __init__(self, store: Store) -> None:
         """store : empty"""
         self._store = store
+        self._layouts: dict[bool, Layout] = {}
         self._rows = 0
         self._tensors: dict[str, zarr.Array[Any]] = {}
 
@@ -82,11 +88,44 @@ class WholeLog:
         rows = slice(first, first + values.shape[0])
         array[rows] = values.reshape(-1, *array.shape[1:]).astype(array.dtype, copy=False)
 
+    def grow(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: np.dtype[Any],
+        axes: tuple[str | None, ...],
+        attributes: Mapping[str, Any],
+        *,
+        compress: bool = False,
+    ) -> GrowingArray:
+        """Make a tensor's array, for its chunks to be written one by one.
+
+        shape, axes : of a row; chunks : with the rows; compress : by zstd, before the checksum
+        """
+        assert isinstance(self._store, LocalStore)
+        if compress not in self._layouts:
+            codecs = (ZstdCodec(level=1), Crc32cCodec()) if compress else (Crc32cCodec(),)
+            self._layouts[compress] = Layout(CHUNK_BYTES, codecs)
+        return GrowingArray(
+            LogFolder(self._store.root), f"{GRADS}/{name}", (self._rows, *shape), chunks, dtype,
+            (STEP, *axes), attributes, self._layouts[compress], compress=compress,
+        )  # fmt: skip
+
+    def add_series(self, name: str, values: NDArray[Any], attributes: Mapping[str, Any]) -> None:
+        """Write a series, (rows,) of any dtype. Raises ValueError or TypeError where Zarr v3 has no such."""
+        dtype: Any = values.dtype
+        if dtype.kind == "O" and all(isinstance(value, str) for value in values):
+            dtype = str
+        chunks = (max(1, min(values.size, SERIES_CHUNK)),)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # types that the specification lacks, and Zarr has
+            self._array(name, values.shape, chunks, dtype, (), attributes)[...] = values
+
     def commit(self, step: NDArray[np.int64], series: Mapping[str, NDArray[Any]]) -> int:
         """Write series and then the training steps, each (rows,); returns the bytes of gradients."""
         for name, values in {**series, STEP: step}.items():
-            chunks = (max(1, min(values.size, SERIES_CHUNK)),)
-            self._array(name, values.shape, chunks, values.dtype, (), {})[...] = values
+            self.add_series(name, values, {})
         return sum(int(array.nbytes) for array in self._tensors.values())
 
     def read(self, name: str) -> GradientLog:
@@ -98,7 +137,7 @@ class WholeLog:
         name: str,
         shape: tuple[int, ...],
         chunks: tuple[int, ...],
-        dtype: np.dtype[Any],
+        dtype: Any,
         axes: tuple[str, ...],
         attributes: Mapping[str, Any],
     ) -> zarr.Array[Any]:

@@ -26,8 +26,8 @@ from .stored_array import METADATA, Layout, StoredArray
 from .writer_lock import WriterLock
 
 FLUSH_EVERY = 16
-GATHERED_BYTES = 64 << 20
-"""Held in memory of small tensors whose rows are gathered into one chunk; of large rows half a row is."""
+GATHERED_BYTES = 72 << 20
+"""Rows that are gathered into one chunk are held in memory: so much, less what a row takes, or half a row."""
 SERIES_ROWS = 4096
 """Rows of a chunk of `step` and of series, 32 KiB."""
 
@@ -54,9 +54,9 @@ def create_log(
     """Create a gradient log of format 1 at `path`, or go on with one; returns its writer, a context manager.
 
     Rows of large tensors are written as they come, each row as chunks of its own. Those of small tensors are
-    gathered in memory (at most 64 MiB, or half a row) into chunks of `flush_every` rows. No chunk of a
-    gradient is written again once its rows were committed, but for one that `flush` or `close` wrote
-    unfinished: that is replaced whole by one with the same rows and more.
+    gathered in memory (at most 72 MiB with a row, or half a row) into chunks of `flush_every` rows, or of an
+    even part of them. No chunk of a gradient is written again once its rows were committed, but for one that
+    `flush` or `close` wrote unfinished: that is replaced whole by one with the same rows and more.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def create_log(
     attributes : free metadata (model, optimizer, ...), anything that JSON holds; a log that is resumed keeps
         its own, and those of the same name get the new value
     chunk_rows : rows in a chunk of every tensor, all held in memory before they are written; by default one
-        for large tensors and `flush_every` for small ones; a log that is resumed keeps its own
+        for large tensors and up to `flush_every` for small ones; a log that is resumed keeps its own
     chunk_bytes : size of a chunk aimed at
     compressors : Zarr codecs put before the checksum; none by default, since gradients hardly shrink
     overwrite : replace the Zarr store at `path`; anything else there is left alone
@@ -376,7 +376,8 @@ class LogWriter:
     def _create(self, row: _Row) -> None:
         tensors = {name: value for name, (value, _) in row.items() if name.startswith(f"{GRADS}/")}
         sizes = {name: value.nbytes for name, value in tensors.items()}
-        self._room = max(GATHERED_BYTES, sum(sizes.values()) // 2)
+        row_bytes = sum(sizes.values())
+        self._room = max(GATHERED_BYTES - row_bytes, row_bytes // 2)
         heights = self._heights(sizes)
         arrays = {}
         for name, (value, dtype) in row.items():
@@ -404,11 +405,13 @@ class LogWriter:
             return dict.fromkeys(sizes, self._chunk_rows)
         heights = dict.fromkeys(sizes, 1)
         for name in sorted(sizes, key=lambda name: (sizes[name], name)):
-            gathered = self._flush_every * sizes[name]
-            if gathered > min(self._room, self._layout.chunk_bytes):
+            most = min(self._room, self._layout.chunk_bytes) // sizes[name]
+            # What is committed together fills whole chunks.
+            height = max((h for h in range(2, most + 1) if self._flush_every % h == 0), default=1)
+            if height == 1:
                 break
-            self._room -= gathered
-            heights[name] = self._flush_every
+            self._room -= height * sizes[name]
+            heights[name] = height
         return heights
 
     def _open_late(self, name: str, value: NDArray[Any], dtype: str) -> None:

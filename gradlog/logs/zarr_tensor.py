@@ -105,7 +105,12 @@ class ZarrTensor(Tensor):
     @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
-        return isinstance(self.fast, UncompressedChunks)
+        return isinstance(self.fast, UncompressedChunks) and not self.fast.checked
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Bytes of one chunk while it is decoded; none where chunks are read from their files, into place."""
+        return 0 if isinstance(self.fast, UncompressedChunks) else super().decoding_bytes
 
     @functools.cached_property
     def unit(self) -> tuple[int, ...]:

@@ -44,6 +44,9 @@ class WindowSquares(Accumulator[None]):
     def take_tensor(self, tensor: int, gram: NDArray[Any]) -> None:
         """As of `GramListener`."""
 
+    def take_increments(self, tensor: int, gram: Doubles) -> None:
+        """As of `GramListener`."""
+
     def take_model(self, gram: Doubles, of_increments: Doubles) -> None:  # noqa: ARG002
         """As of `GramListener`."""
         self._squares = window_squares(of_increments)

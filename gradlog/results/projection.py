@@ -8,7 +8,23 @@ with equality where no two coordinates share a run (sparse sign sketch: Achliopt
 Nelson and Nguyen 2013). The same holds for inner products, E <S x, S y> = <x, y>, and for vectors put
 together of several tensors, whose signs are independent. Each of the s groups, times s, is an independent
 estimate of the same energies and inner products. A tensor of at most w = M / s parameters keeps all lengths
-and angles exactly, and one of at most M is not projected at all where its rows are stored.
+and angles exactly, and one of at most M (and 2,048) is not projected at all where its rows are stored.
+
+Why. Coordinate i of run q(i) has the sign sigma_i tau_bq in group b: sigma_i is one for all groups, tau_bq one
+for the run. With c_bij = 1 where i and j fall into one sum of group b, s times the energy of the group is
+
+    e_b = ||x||^2 + sum_{i != j} sigma_i sigma_j tau_bq(i) tau_bq(j) c_bij x_i x_j
+
+where only coordinates of different runs collide, each two with probability 1/w. Given sigma, the groups'
+shifts and tau are independent of each other, and tau_bq tau_bq' of two runs has the mean 0: e_1, ..., e_s are
+independent given sigma, equally distributed, and without bias whatever sigma is. So a group knows nothing of
+another that the deviation between them would not show, and directions found in some groups are independent of
+the errors of the others. Over sigma, of the squared sum only the products of a pair with itself are left:
+
+    Var e_b = 2/w sum_{q(i) != q(j)} x_i^2 x_j^2,     Cov(e_b, e_b') = 0
+
+and the mean of s groups has that over s, w s = M. Signs of each coordinate and group of their own, which
+sketches of the kind "sparse-sign" have, give the same mean and variance.
 """
 
 from __future__ import annotations
@@ -21,7 +37,9 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 
-KIND = "sparse-sign"
+KIND = "signed-runs"
+EARLIER_KINDS = ("sparse-sign",)
+"""Of sketches that are analyzed as they are and no longer made."""
 GROUPS = 8
 DEVIATIONS = 2.365
 """Standard errors that hold 95% of errors: Student's t with GROUPS - 1 degrees of freedom."""
@@ -47,7 +65,7 @@ class Projection:
     def __post_init__(self) -> None:
         check_dimension(self.dim)
         check_seed(self.seed)
-        if self.groups != GROUPS or self.kind != KIND:
+        if self.groups != GROUPS or self.kind not in (KIND, *EARLIER_KINDS):
             raise UsageError(f"a projection of kind {self.kind!r} with {self.groups} groups is not known")
 
     @property
@@ -56,7 +74,7 @@ class Projection:
         return self.dim // self.groups
 
     def bases(self, name: str) -> tuple[np.uint64, np.uint64]:
-        """States of the streams of random words that give a tensor's signs and shifts."""
+        """States of the streams of random words of a tensor's coordinates, and of its runs."""
         return self._base(name, b"signs"), self._base(name, b"shifts")
 
     def _base(self, name: str, use: bytes) -> np.uint64:

@@ -7,6 +7,7 @@ is read back from there.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from .projection import DEVIATIONS
 from .reasons import ALL_ZERO
 from .result import PredictorResult, RankResult, ScopeResult, SpectrumResult, SubspaceMeasure
+from .row_kind import RowKind
 
 BY_PREDICTOR, BY_EPSILON, BY_ROWS, BY_FAMILY = "predictor", "epsilon", "rows", "family"
 """What stands in the brackets of a quantity; "" where there are none."""
@@ -24,7 +26,7 @@ ROWS = ("gradients", "increments")
 """The rows whose subspaces are followed."""
 BETTER, WORSE, HIGHER, LOWER = "better", "worse", "higher", "lower"
 
-NO_NUMBER = "it is beyond float64: scale the gradients"
+NO_NUMBER = "it is beyond float64: scale the {gradients}"
 NO_RESIDUAL = (
     "the result holds no residual, as those of an early gradmf: write it anew with analyze --format json, or "
     "give the store"
@@ -32,8 +34,8 @@ NO_RESIDUAL = (
 NO_FIGURE = "the result holds none: write it anew with analyze --format json, or give the store"
 NO_SPECTRUM = "it was analyzed with --rank none"
 NO_COUNT = "the sketch cannot tell; a larger --sketch-dim may"
-SKETCHED = "a sketch estimates it; the log of gradients itself decides, or a larger sketch"
-SKETCHED_UNSURE = "a sketch estimates it, with no standard error: give the log of gradients itself"
+SKETCHED = "a sketch estimates it; the log of {gradients} itself decides, or a larger sketch"
+SKETCHED_UNSURE = "a sketch estimates it, with no standard error: give the log of {gradients} itself"
 SQUARES = "squared gradient units"
 
 
@@ -42,7 +44,7 @@ class Reading:
     """What is known of a quantity for certain: it lies in [lower, upper].
 
     value : the figure to show, None where there is none: that is violated by a limit, or cannot be decided
-    doubt : why lower < upper or there is no value, and what to do about it
+    doubt : why lower < upper or there is no value, and what to do about it; `about` fills nouns in
     """
 
     value: float | None
@@ -64,6 +66,10 @@ class Reading:
     def sound(self) -> bool:
         """Whether all of it are numbers: NaN compares false with everything, and would pass every limit."""
         return not any(map(math.isnan, (self.value or 0.0, self.lower, self.upper)))
+
+    def about(self, kind: RowKind) -> Reading:
+        """The same of rows of that kind."""
+        return dataclasses.replace(self, doubt=kind.say(self.doubt))
 
     def through(self, function: Callable[[float], float]) -> Reading:
         """What is known of a function of the quantity that never decreases, such as a multiple."""
@@ -100,7 +106,9 @@ class Stored:
     null : whether the figure may be unknown; always : whether every document holds the field: where early
     ones lack it, the figure is unknown
     ends : the fields of its bounds; open : whether these may be unknown too
-    error : the field of its standard error, "" where there is none; left out of JSON where no sketch was
+    error : the field of its standard error, "" where there is none; left out of JSON where it is not known
+    freedom : the field of the degrees of freedom that the error is known with, where it says how far the
+    logarithm of the figure could be off with other minibatches; "" where it is that of a sketch
     """
 
     name: str
@@ -109,6 +117,7 @@ class Stored:
     ends: tuple[str, ...] = ()
     open: bool = False
     error: str = ""
+    freedom: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,12 @@ class Quantity:
     def argument(self) -> str:
         """What stands in its brackets; "" where there are none."""
         return self.section.argument
+
+    @property
+    def judged(self) -> bool:
+        """Whether comparisons can have an interval for it that holds noise, and a verdict."""
+        by_blocks = self.stored is not None and bool(self.stored.freedom)
+        return self.compared and (self.by_steps or by_blocks)
 
     @property
     def verdicts(self) -> tuple[str, str]:
@@ -362,7 +377,7 @@ def soft_count(name: str, told: int, **known: Any) -> Quantity:
         value: float | None = getattr(spectrum, name)
         if value is None:
             if spectrum.energy == 0:
-                return Reading.nothing("the gradients never change")
+                return Reading.nothing("the {gradients} never change")
             return Reading.nothing(NO_COUNT if spectrum.method == "sketch" else NO_FIGURE)
         ends = spectrum.bounds_of(name)
         if ends is None:
@@ -370,7 +385,7 @@ def soft_count(name: str, told: int, **known: Any) -> Quantity:
             return Reading(value, 1.0, most, _estimated(spectrum))
         return Reading(value, *ends, "" if ends[0] == ends[1] else _advice(spectrum))
 
-    stored = Stored(name, always=True)
+    stored = Stored(name, always=True, error=f"{name}_error", freedom=f"{name}_freedom")
     return Quantity(name, SPECTRUM, stored, read=read, bounds=bounds, least=1.0, told=told, **known)
 
 
@@ -423,12 +438,14 @@ for _quantity in (
         unit=SQUARES, least=0.0, beside=("method", "confidence"), told=10,
     ),
     Quantity(
-        "rank", RANK, Stored("rank", always=True, ends=("lower", "upper")), read=_read_rank,
-        bounds=_ends_of_rank, least=0.0, whole=True, compared=True, reference="rank_reference", told=5,
+        "rank", RANK,
+        Stored("rank", always=True, ends=("lower", "upper"), error="error", freedom="freedom"),
+        read=_read_rank, bounds=_ends_of_rank,
+        least=0.0, whole=True, compared=True, reference="rank_reference", told=5,
     ),
     Quantity("residual", RANK, Stored("residual"), read=_read_residual, unit=SQUARES, least=0.0, told=6),
     _reference("rank", RANK, whole=True),
-    soft_count("stable_rank", 8, reference="stable_rank_reference"),
+    soft_count("stable_rank", 8, compared=True, reference="stable_rank_reference"),
     soft_count("effective_rank", 7, compared=True, reference="effective_rank_reference"),
     soft_count("participation_ratio", 9),
     _reference("stable_rank", SPECTRUM, "stable_rank_reference"),

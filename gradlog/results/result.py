@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .projection import Projection
+from .row_kind import RowKind, row_kind
 from .search_result import PredictorSearch
+from .windows import Layout, Windows
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class RankResult:
     is None or only bounded, and where it is not known: early documents of results lack it
     reference : r* that independent noise of the same norms has over as many parameters; None when there are
     no increments, and in early documents
+    error, freedom : standard error of its natural logarithm with other minibatches, and the degrees of freedom
+    that this is known with, as of `statistics.spectrum_errors`; None where that cannot be said
     """
 
     epsilon: float
@@ -65,6 +69,8 @@ class RankResult:
     upper: int
     residual: float | None
     reference: int | None = None
+    error: float | None = None
+    freedom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class SpectrumResult:
     growth : r* of the first rows, at up to 200 points, where the method gives it on the way
     projection : by which a sketch was made
     stable_rank_reference, effective_rank_reference : of independent noise, as of `RankResult.reference`
+    *_error, *_freedom : of stable_rank, effective_rank and participation_ratio, as those of `RankResult`
     count_bounds : certain (lower, upper) of stable_rank, effective_rank and participation_ratio, where the
     method has them
     """
@@ -105,6 +112,12 @@ class SpectrumResult:
     growth: tuple[GrowthPoint, ...] = ()
     projection: Projection | None = None
     count_bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    stable_rank_error: float | None = None
+    stable_rank_freedom: float | None = None
+    effective_rank_error: float | None = None
+    effective_rank_freedom: float | None = None
+    participation_ratio_error: float | None = None
+    participation_ratio_freedom: float | None = None
 
     def bounds_of(self, quantity: str) -> tuple[float, float] | None:
         """Certain bounds of stable_rank, effective_rank or participation_ratio; None where there are none."""
@@ -243,13 +256,19 @@ class RunInfo:
     dtypes: tuple[str, ...]
     attributes: Mapping[str, Any]
 
+    @property
+    def kind(self) -> RowKind:
+        """What its rows are. Raises DataError where the attributes name what is not known."""
+        return row_kind(self.attributes)
+
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that changes the numbers of an analysis; threads and memory do not.
 
     tensors, exclude : glob patterns on tensor names; no `tensors` means all
-    repeated : of rows whose training steps do not increase, "keep" all, the "first" or the "last", or "fail"
+    repeated : where training steps of rows do not increase: "fail", take the "last" or the "first" row of each
+    step, or "keep" all rows in their order
     gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself
     rows : (first, last + 1) rows of the log, Python slice rules; None for either end
     subspace : dimensions of the leading subspaces to follow over training; None for not at all
@@ -257,6 +276,7 @@ class Settings:
     sketch_dim, seed : M and the seed of the sketch method's projection; None for an M that memory allows
     project : M of a projection that path lengths are estimated from too; None for exact ones
     measures : further ones that are registered, by name: see `gradlog.measure`
+    windows : so many windows of training, or their rows and from the start of one to that of the next
     band : lags of the band that predictors are searched from where not all pairs of rows are multiplied,
     2 to 256; None for 64
     """
@@ -268,7 +288,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     rows: tuple[int | None, int | None] = (None, None)
     nonfinite: str = "fail"
-    repeated: str = "keep"
+    repeated: str = "fail"
     truncate: bool = False
     gradients: tuple[str, ...] = ()
     strict: bool = False
@@ -279,10 +299,12 @@ class Settings:
     project: int | None = None
     band: int | None = None
     measures: tuple[str, ...] = ()
+    windows: Layout | None = None
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
         """From fields as JSON holds them, where tuples are lists. Raises TypeError for an unknown field."""
+        held = {"repeated": "keep", **held}  # all rows were taken before this was a field
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
         return cls(**fields)
 
@@ -309,6 +331,7 @@ class Analysis:
     search : the best predictors of each family, where asked for
     series : loss and lr of each row, as logged; None where it is not known what the log has
     measures : results of further measures, by name, as plain values
+    windows : figures of windows of training, where asked for
     """
 
     version: str
@@ -323,3 +346,4 @@ class Analysis:
     search: PredictorSearch | None = None
     series: Mapping[str, NDArray[np.float64]] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
+    windows: Windows | None = None

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .row_kind import RowKind, row_kind
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -38,6 +40,11 @@ class Selection:
     tensors: Sequence[Scope]
     step: NDArray[np.int64]
     series: Mapping[str, NDArray[np.float64]] | None = None
+
+    @property
+    def kind(self) -> RowKind:
+        """What the rows are."""
+        return row_kind(self.attributes)
 
     @property
     def parameters(self) -> int:

@@ -1,4 +1,4 @@
-"""How many directions a spectrum amounts to: stable rank, effective rank, participation ratio."""
+"""How many directions a spectrum amounts to: r*, stable rank, effective rank, participation ratio."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from .quantities import COUNTS as COUNTS
 
 Doubles = NDArray[np.float64]
+
+TIE = 1e-12
+"""Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
 
 
 def spectral_counts(squares: Doubles, times: Doubles | float = 1.0) -> dict[str, Any]:
@@ -30,3 +33,22 @@ def effective_rank(squares: Doubles, times: Doubles | float = 1.0) -> Doubles:
     shares = squares / (times * squares).sum(axis=-1, keepdims=True)
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     return np.asarray(np.exp(-(times * shares * logs).sum(axis=-1)))
+
+
+def predictable_rank(squares: Doubles, epsilon: float) -> tuple[int, float]:
+    """r*, the least r with sum_{i<=r} squares_i >= (1 - epsilon) sum squares, and the same as a real number.
+
+    That counts the last direction as far as its energy is wanted: it is in (r* - 1, r*], and moves with the
+    spectrum where r* jumps. 0 where all are 0.
+
+    squares : (n,) sigma_i^2, descending
+    """
+    total = float(squares.sum())
+    if not total > 0.0:
+        return 0, 0.0
+    cumulative = np.cumsum(squares)
+    wanted = (1.0 - epsilon - TIE) * total
+    rank = min(int(np.searchsorted(cumulative, wanted)) + 1, squares.size)
+    last = float(squares[rank - 1])
+    short = max(0.0, float(cumulative[rank - 1]) - wanted)
+    return rank, rank - min(short / last, 1.0) if last > 0.0 else float(rank)

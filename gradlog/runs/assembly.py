@@ -31,10 +31,13 @@ from ..results.result import (
     TensorResult,
     TensorSteps,
 )
+from ..results.row_kind import RowKind
+from ..results.search_result import PredictorSearch, ScopeSearch
 from ..results.selection import Selection
 from ..version import __version__
 from .references import with_references
 from .strides import stride_warnings
+from .window_figures import figures_of_windows
 
 if TYPE_CHECKING:
     from ..measures.noise.energies import EnergySums
@@ -59,27 +62,35 @@ def assemble(
     sums: PathLengthSums = results[PATH_LENGTHS]
     spectra: Spectra | None = results.get(SPECTRUM)
     subspaces: SubspacesOfScopes | None = results.get(SUBSPACES)
-    path, step = selection.path, selection.step
+    path, step, rows = selection.path, selection.step, selection.kind.name
     energies: EnergySums = results[ENERGIES]
     groups = [energies.groups(number, tensor.parameters) for number, tensor in enumerate(selection.tensors)]
     scopes = []
     for number, (tensor, totals) in enumerate(zip(selection.tensors, sums.totals, strict=True)):
         spectrum = None if spectra is None else spectra.tensors[number]
         subspace = None if subspaces is None else subspaces.tensors[number]
-        scope = _scope(path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed)
+        scope = _scope(path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed, rows)
         scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
     totals = sums.series.totals()
     for each in sums.totals:
         totals.merge_groups(each)
     of_total = None if spectra is None else spectra.total, None if subspaces is None else subspaces.total
-    total = _scope(path, None, selection.parameters, totals, *of_total, listed)
+    total = _scope(path, None, selection.parameters, totals, *of_total, listed, rows)
     together = np.concatenate([g[0] for g in groups]), np.concatenate([g[1] for g in groups])
     [total] = with_references([total], sums.series.sums[None, :, ENERGY], [together])
     for lot in lots(len(scopes), step.size):  # those without references are gone, lot by lot
         scopes[lot] = with_references(scopes[lot], energies.of_rows(lot), groups[lot])
-    warnings = [*warnings, *stride_warnings(step), *beyond_sketch(total, scopes, int(step.size))]
+    warnings = [*warnings, *stride_warnings(step, selection.kind), *beyond_sketch(total, scopes, int(step.size))]
+    specs = sums.series.predictors
+    epsilons = settings.epsilons
+    of_rows = sums.series.sums[:, ENERGY]
+    shown = sorted(listed - {"zero"})
+    windows = figures_of_windows(step, specs, shown, epsilons, results, energies, of_rows, together)
     steps = _listed(sums.series.steps(step), listed)
     warnings += _zero_end(steps, settings, warnings)
+    if windows is not None and spectra is not None and not windows.total.rank:
+        told = "ranks of windows come of an exact spectrum over rows, and there is none: windows have no r*"
+        warnings.append(LogWarning("windows-without-rank", told))
     tensor_steps: TensorSteps | None = results.get(TENSOR_STEPS)
     return Analysis(
         version=__version__,
@@ -98,9 +109,10 @@ def assemble(
         warnings=tuple(warnings),
         cost=cost,
         tensor_steps=None if tensor_steps is None else _listed(tensor_steps, listed),
-        search=results.get(SEARCH),
+        search=_search_of(results.get(SEARCH), selection.kind),
         series=selection.series,
         measures={name: results[name] for name in settings.measures},
+        windows=windows,
     )
 
 
@@ -133,6 +145,17 @@ def _listed(sums: _Sums, listed: frozenset[str]) -> _Sums:
     return dataclasses.replace(sums, **kept)
 
 
+def _search_of(found: PredictorSearch | None, kind: RowKind) -> PredictorSearch | None:
+    """What a search found, with the reasons why it found nothing told of rows of that kind."""
+
+    def told(scope: ScopeSearch) -> ScopeSearch:
+        return dataclasses.replace(scope, why=kind.say(scope.why)) if scope.why else scope
+
+    if found is None:
+        return None
+    return dataclasses.replace(found, total=told(found.total), tensors=tuple(map(told, found.tensors)))
+
+
 def _scope(
     path: str,
     name: str | None,
@@ -141,12 +164,14 @@ def _scope(
     spectrum: Spectrum | None,
     subspace: SubspaceResult | None,
     listed: frozenset[str],
+    rows: str,
 ) -> ScopeResult:
+    """rows : what text calls them"""
     scope = f"tensor '{name}'" if name else "the whole model"
     if totals.overflow:
-        raise DataError(f"{path}: {scope}: squared gradients overflow float64; scale the gradients down")
+        raise DataError(f"{path}: {scope}: squared {rows} overflow float64; scale the {rows} down")
     if totals.vanish:
-        raise DataError(f"{path}: {scope}: squared gradients vanish in float64; scale the gradients up")
+        raise DataError(f"{path}: {scope}: squared {rows} vanish in float64; scale the {rows} up")
     found = None if spectrum is None else spectrum.result(totals.increment_energy)
     predictors = tuple(result for result in totals.result() if result.predictor in listed)
     return ScopeResult(

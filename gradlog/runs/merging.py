@@ -21,7 +21,7 @@ from ..results.result import Analysis, Cost
 from ..version import __version__
 from .assembly import assemble
 from .part_file import PartFile
-from .wanted import measures_of_sums
+from .wanted import measures_of_sums, windows_of_spectra
 
 
 def merge_parts(paths: Sequence[str | os.PathLike[str]]) -> Analysis:
@@ -146,7 +146,7 @@ def _measures(part: PartFile) -> list[Measure]:
     spectrum = exact_spectrum(settings.epsilons, read.parameters, read.step.size, in_parts=True)
     if spectrum.span.name != part.span:
         raise part.damaged(f"it was not read as {spectrum.span.value}")
-    return [*measures, spectrum]
+    return [*measures, spectrum, *windows_of_spectra(settings)]
 
 
 def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:

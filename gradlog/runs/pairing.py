@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ..engine.plan import Plan
 from ..engine.request import Request
 from ..errors import DataError, UsageError
-from ..logs.log import GradientLog, Tensor
+from ..logs.log import GradientLog, Tensor, sketch_of
 from ..logs.opening import Run
 from ..logs.repeated_steps import kept_rows
 from ..predictors import HistoryBank
 from ..results.result import Settings
+from ..results.row_kind import check_same_kind
 from ..sizes import SCALAR, extents
 from .preparation import check_settings, open_as_asked, select_tensors
 from .side_by_side import plan_side_by_side
@@ -32,12 +33,15 @@ class Pairing:
     def of(cls, baseline: Run, run: Run, settings: Settings) -> Pairing:
         """Open both, and check that they can be related.
 
-        Raises DataError for other parameters, and UsageError for settings that make no sense.
+        Raises DataError for other parameters, and UsageError for settings that make no sense and for updates
+        against gradients.
         """
         check_settings(settings)
         if settings.subspace is None:
             raise UsageError("relate: settings.subspace is not set")
         logs = [open_as_asked(path, settings) for path in (baseline, run)]
+        check_same_kind(*logs)
+        _check_projections(logs)
         tensors = [select_tensors(log, settings)[0] for log in logs]
         _check_parameters(logs, tensors)
         return cls(logs, tensors)
@@ -56,6 +60,20 @@ class Pairing:
         bank = HistoryBank.of((), step.size)
         request = Request(self.tensors[0], (0, step.size), bank, memory, workers)
         return step, kept, plan_side_by_side(request, self.tensors, spans, settings.window_rows)
+
+
+def _check_projections(logs: Sequence[GradientLog]) -> None:
+    made = [sketch_of(log) for log in logs]
+    if made[0] == made[1]:
+        return
+    told = [
+        "no sketch" if one is None else f"a sketch of dimension {one.dim}, seed {one.seed} and kind '{one.kind}'"
+        for one in made
+    ]
+    raise DataError(
+        f"{logs[1].path}: {told[1]}, and {logs[0].path} is {told[0]}: only what the same projection made can "
+        "be related row by row"
+    )
 
 
 def _check_parameters(logs: Sequence[GradientLog], chosen: Sequence[Sequence[Tensor]]) -> None:
@@ -80,15 +98,17 @@ def _common_steps(
     common = np.intersect1d(steps[0], steps[1])
     if not common.size:
         raise DataError(
-            f"{logs[1].path}: no training step in common with {logs[0].path}: --subspace relates gradients "
-            "of equal steps"
+            f"{logs[1].path}: no training step in common with {logs[0].path}: --subspace relates "
+            f"{logs[0].kind.name} of equal steps"
         )
     rows = []
     for log in logs:
         wanted = np.isin(log.step, common)
-        keep = kept_rows(log.path, log.step, repeated)
+        # Rows that are not wanted may hold any steps.
+        keep = kept_rows(log.path, log.step, "keep" if repeated == "fail" else repeated)
         found = np.flatnonzero(wanted if keep is None else wanted & keep)
         if found.size != common.size or not np.array_equal(log.step[found], common):
+            kept_rows(log.path, log.step, repeated)
             raise DataError(
                 f"{log.path}: training steps stand twice or out of order: --subspace cannot match rows; "
                 "--repeated last takes the last row of each step"

@@ -211,7 +211,7 @@ class PartFile:
         except TensorOverflowError as error:
             raise DataError(
                 f"{self.path}: tensor {self._tensor(error)!r}: its sums overflow float64: scale the "
-                "gradients down, or make the part anew if it is damaged"
+                f"{self.selection.kind.name} down, or make the part anew if it is damaged"
             ) from error
         except TensorError as error:
             raise self.damaged(error.text.format(repr(self._tensor(error)))) from error

@@ -18,7 +18,7 @@ from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.log import GradientLog, Tensor, chosen_names
 from ..logs.opening import Run, open_log
-from ..logs.repeated_steps import REPEATED, kept_rows
+from ..logs.repeated_steps import NOT_INCREASING, REPEATED, SETTLED, kept_rows
 from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
@@ -28,7 +28,7 @@ from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
-from ..results.projection import check_dimension, check_seed
+from ..results.projection import KIND, check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from .scratch_plan import with_scratch
@@ -113,21 +113,31 @@ def prepare(
     with codec_pipeline(workers):
         tensors: Sequence[Tensor]
         tensors, unmatched = select_tensors(log, settings)
-        rows = _select_rows(log, settings)
-        keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated)
+        rows = select_rows(log, settings)
+        keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated, rows[0])
         absent = absent_chunk_warnings(
             log, tensors, rows, strict=settings.strict, nonfinite=settings.nonfinite
         )
         warnings = [*_log_warnings(log, rows, keep), *unmatched, *absent]
     sketched = Sketched.of(log, tensors)
-    dim, seed = settings.sketch_dim, settings.seed
+    dim, seed, kind = settings.sketch_dim, settings.seed, KIND
     if sketched is not None:
-        sketched.check(log.path, settings, in_parts=part is not None, search=wanted.search)
-        dim, seed = sketched.projection.dim, sketched.projection.seed
+        sketched.check(log, settings, in_parts=part is not None, search=wanted.search)
+        made = sketched.projection
+        dim, seed, kind = made.dim, made.seed, made.kind
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
     stored = {} if sketched is None else sketched.parameters
     asked = Asked(
-        settings, wanted, bank, tensors, rows[1] - rows[0], dim, seed, stored, in_parts=part is not None
+        settings,
+        wanted,
+        bank,
+        tensors,
+        rows[1] - rows[0],
+        dim,
+        seed,
+        stored,
+        kind,
+        in_parts=part is not None,
     )
 
     def request(chosen: Sequence[Tensor]) -> Request:
@@ -187,8 +197,8 @@ def _log_warnings(
         return list(log.warnings)
     left = np.flatnonzero(~keep) + rows[0]
     told = f"{left.size} row{'s' * (left.size > 1)} of repeated steps left out: rows {left[0]} to {left[-1]}"
-    others = [warning for warning in log.warnings if warning.code != "steps-not-increasing"]
-    return [*others, LogWarning("steps-repeated", told)]
+    others = [warning for warning in log.warnings if warning.code != NOT_INCREASING]
+    return [*others, LogWarning(SETTLED, told)]
 
 
 def open_for_pass(run: Run, settings: Settings, threads: int | None) -> GradientLog:
@@ -294,7 +304,8 @@ def _empty_warnings(log: GradientLog, tensors: Sequence[Tensor]) -> list[LogWarn
     return [LogWarning("tensors-empty", f"tensors {told}")]
 
 
-def _select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
+def select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
+    """(first, last + 1) of the rows that the settings select. Raises UsageError where they select none."""
     first, last, _ = slice(*settings.rows).indices(log.rows)
     if first >= last:
         start, stop = ("" if end is None else str(end) for end in settings.rows)

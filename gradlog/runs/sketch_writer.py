@@ -24,6 +24,7 @@ from ..logs.whole_log import WholeLog, check_target
 from ..progress import Progress
 from ..results.projection import Projection
 from ..results.result import Analysis, LogWarning, Settings
+from ..results.row_kind import OF_GRADIENTS, RowKind, said_of_rows
 from ..sizes import DEFAULT_MEMORY, format_size
 from .preparation import Preparation, prepare
 from .prepared_pass import run_analysis
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SketchSummary:
-    """What was written. projected : tensors that were projected; the others were copied"""
+    """What was written. projected : tensors that were projected; the others were copied; kind : of the rows"""
 
     path: str
     out: str
@@ -46,6 +47,7 @@ class SketchSummary:
     bytes_read: int
     bytes_written: int
     warnings: tuple[LogWarning, ...]
+    kind: RowKind = OF_GRADIENTS
 
 
 def sketch_log(
@@ -87,6 +89,7 @@ def sketch_log(
         bytes_read=ready.plan.decoded_bytes,
         bytes_written=written,
         warnings=ready.warnings,
+        kind=ready.log.kind,
     )
 
 
@@ -169,7 +172,8 @@ def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> i
     log, plan = ready.log, ready.plan
     rows = ready.rows
     with codec_pipeline(ready.workers), ready.scratch or contextlib.nullcontext():
-        sketch.begin(rows, log.attributes, {"projection": ready.sketch.projection.document()})
+        declared = {**said_of_rows(log.attributes), "projection": ready.sketch.projection.document()}
+        sketch.begin(rows, log.attributes, declared)
         dtypes = [_add(sketch, ready, index, ready.sketch.projection) for index in range(len(ready.tensors))]
         done = 0
         pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")

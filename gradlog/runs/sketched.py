@@ -39,8 +39,9 @@ class Sketched:
             parameters[index] = math.prod(tensor.made_of)
         return cls(projection, parameters)
 
-    def check(self, path: str, settings: Settings, *, in_parts: bool, search: bool) -> None:
+    def check(self, log: GradientLog, settings: Settings, *, in_parts: bool, search: bool) -> None:
         """Raise UsageError for what a sketch cannot answer."""
+        path = log.path
         if settings.rank not in ("auto", "sketch", "none"):
             raise UsageError(f"{path}: a sketch: its ranks are estimates, --rank {settings.rank} has none")
         if settings.sketch_dim not in (None, self.projection.dim) or settings.seed not in (
@@ -53,7 +54,7 @@ class Sketched:
             )
         if settings.subspace is not None or in_parts or search:
             what = "--part" if in_parts else "--search" if search else "--subspace"
-            raise UsageError(f"{path}: a sketch: {what} takes logs of gradients")
+            raise UsageError(f"{path}: a sketch: {what} takes logs of {log.kind.name}")
 
     def cut(self, plan: Plan, tensors: Sequence[Tensor]) -> Plan:
         """The plan with a strip for each group of sums."""

@@ -1,8 +1,12 @@
-"""Logs that hold every k-th training step: what history foretells there, and the warning that says so.
+"""Logs whose rows are more than a training step apart: what history foretells there, and how it is told.
 
-From row to row gradients are k training steps apart, so that every figure is of those rows. For an AR(1) of
-coefficient phi one-step has kappa 2 (1 - phi^k): 0.10 at phi = 0.95 where every step is logged, 0.45 at every
-fifth, 1.43 at every 25th. Nothing in the rows tells what it would be at every step.
+Gradients that hold every k-th step are samples. For an AR(1) of coefficient phi one-step has kappa
+2 (1 - phi^k): 0.10 at phi = 0.95 where every step is logged, 0.45 at every fifth, 1.43 at every 25th. Nothing in
+the rows tells what it would be at every step.
+
+Updates over k steps leave no step out: each is a sum, and successive sums of the same AR(1) correlate by
+phi (1 - phi^k)^2 / (k (1 - phi^2) - 2 phi (1 - phi^k)), 1 less half the kappa of one-step: 0.31 for sums of five,
+1.07 for sums of 25. Those are other figures, of another sequence.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.result import LogWarning
+from ..results.row_kind import OF_GRADIENTS, RowKind
 
 STRIDED = "steps-strided"
+SUMMED = "updates-summed"
 SHARE = 0.1
 """Of rows that are more than a step past the one before: fewer are gaps, as where a run was resumed."""
 
@@ -27,16 +33,44 @@ def stride_of(step: NDArray[np.int64]) -> int:
     return max(1, int(np.quantile(np.diff(step), 1 - SHARE, method="lower")))
 
 
-def stride_warnings(step: NDArray[np.int64]) -> list[LogWarning]:
-    """Code "steps-strided", where rows are more than one training step apart. step : (N,)"""
+def stride_warnings(step: NDArray[np.int64], kind: RowKind = OF_GRADIENTS) -> list[LogWarning]:
+    """Code "steps-strided" where training steps were left out between rows, "updates-summed" where rows are sums.
+
+    step : (N,)
+    """
     stride = stride_of(step)
+    apart = f"{'' if (np.diff(step) == stride).all() else 'up to '}{stride}"
+    if kind.of_updates:
+        return _of_updates(stride, apart, kind.every)
     if stride == 1:
         return []
-    even = bool((np.diff(step) == stride).all())
     return [
         LogWarning(
             STRIDED,
-            f"rows are {'' if even else 'up to '}{stride} training steps apart: every figure is of these "
-            "rows, and kappa from step to step may be far lower (AR(.95): 0.10, and 0.45 at every 5th step)",
+            f"rows are {apart} training steps apart: every figure is of these rows, and kappa from step to step "
+            "may be far lower (AR(.95): 0.10, and 0.45 at every 5th step)",
+        )
+    ]
+
+
+def _of_updates(stride: int, apart: str, every: int | None) -> list[LogWarning]:
+    """every : training steps that each update spans; None where it is as many as rows are apart"""
+    if every is not None and stride > every:
+        spanned = "one of them" if every == 1 else f"{every} of them"
+        return [
+            LogWarning(
+                STRIDED,
+                f"rows are {apart} training steps apart, and an update spans {spanned}: every figure is of these "
+                "rows, and kappa from update to update may be far lower (AR(.95): 0.10, and 0.45 at every 5th)",
+            )
+        ]
+    steps = apart if every is None else str(every)
+    if steps == "1":
+        return []
+    return [
+        LogWarning(
+            SUMMED,
+            f"each update is the sum of {steps} training steps: every figure is of these sums, and tells nothing of "
+            "single steps (AR(.95): kappa 0.10, and 0.31 of sums of 5); compare runs of equally long ones",
         )
     ]

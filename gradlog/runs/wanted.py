@@ -18,7 +18,10 @@ from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
 from ..measures.subspaces.subspace import Subspaces
+from ..measures.windows.window_spectra import WindowSpectra
+from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
+from ..results.projection import KIND
 from ..results.result import Settings
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
@@ -45,7 +48,7 @@ class Wanted:
 class Asked:
     """Everything that a pass over so many rows of these tensors may gather.
 
-    dim, seed, stored : as of `SketchChoice`; in_parts : the pass takes a part only
+    dim, seed, stored, kind : as of `SketchChoice`; in_parts : the pass takes a part only
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Asked:
     dim: int | None
     seed: int
     stored: Mapping[int, int] = field(default_factory=dict)
+    kind: str = KIND
     in_parts: bool = False
 
     def measures(self) -> tuple[Measure, ...]:
@@ -78,11 +82,12 @@ class Asked:
                     "or --rank none for path lengths alone"
                 )
             rank = "exact" if rank == "auto" else rank
+        following = (*windows_of_spectra(self.settings), *self.wanted.following)
         parameters = sum(tensor.parameters for tensor in self.tensors)
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
         )
-        sketched = SketchedRank(epsilons, SketchChoice(self.dim, self.seed, self.stored))
+        sketched = SketchedRank(epsilons, SketchChoice(self.dim, self.seed, self.stored, self.kind))
         known: dict[str, tuple[Measure | None, str]] = {
             "exact": (exact, ""),
             "incremental": (IncrementalRank(epsilons), "incrementally"),
@@ -93,7 +98,7 @@ class Asked:
         return [
             Way(
                 method,
-                (*([] if measure is None else [measure]), *searched, *self.wanted.following),
+                (*([] if measure is None else [measure]), *searched, *following),
                 adverb,
                 EXACT_PATIENCE if method == "exact" else {},
             )
@@ -122,7 +127,14 @@ def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: 
     found: list[Measure] = [PathLengths(tuple(specs)), Energies(spread=settings.rank != "none")]
     if tensor_steps:
         found.append(StepsOfTensors(tuple(specs)))
+    if settings.windows is not None:
+        found.append(WindowSums(tuple(specs), settings.windows))
     return [*found, *map(registered_measure, settings.measures)]
+
+
+def windows_of_spectra(settings: Settings) -> list[Measure]:
+    """Ranks of windows of training, where windows were asked for: they follow a spectrum."""
+    return [] if settings.windows is None else [WindowSpectra(settings.windows)]
 
 
 def subspaces(settings: Settings) -> list[Measure]:

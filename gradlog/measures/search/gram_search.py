@@ -95,6 +95,9 @@ class GramSearches(Accumulator[Sequence[tuple[int, Doubles]]]):
         if len(self._lot) * 8 * gram.size >= SEARCHED_TOGETHER:
             self._search_lot()
 
+    def take_increments(self, tensor: int, gram: Doubles) -> None:
+        """As of `GramListener`."""
+
     def take_model(self, gram: Doubles, of_increments: Doubles) -> None:  # noqa: ARG002
         """As of `GramListener`."""
         self._model = gram

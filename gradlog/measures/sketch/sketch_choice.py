@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from ...engine.ranges import TILE_WIDTH
 from ...logs.log import Tensor
-from ...results.projection import CHOSEN_DIMENSIONS, Projection
+from ...results.projection import CHOSEN_DIMENSIONS, KIND, Projection
+
+MOST_SMALL = TILE_WIDTH // 2
+"""Parameters of the largest tensor that is not projected, whatever M is."""
 
 
 @dataclass(frozen=True)
 class SketchChoice:
-    """dim : M of the projection, None for one that memory allows; seed : of it
+    """dim : M of the projection, None for one that memory allows; seed, kind : of it
 
     stored : tensors that are sketches by it already, with the number of parameters that each was made of
     """
@@ -20,11 +23,12 @@ class SketchChoice:
     dim: int | None = None
     seed: int = 0
     stored: Mapping[int, int] = field(default_factory=dict)
+    kind: str = KIND
 
     @property
     def projection(self) -> Projection:
         """How increments are projected."""
-        return Projection(self.known_dim, self.seed)
+        return Projection(self.known_dim, self.seed, kind=self.kind)
 
     @property
     def known_dim(self) -> int:
@@ -35,8 +39,13 @@ class SketchChoice:
         """Whether a tensor is projected by itself; smaller ones keep their exact spectra."""
         if self.stored:
             return tensor.made_of is not None
-        return tensor.parameters > min(self.known_dim, TILE_WIDTH // 2)
+        return is_wide(tensor.parameters, self.known_dim)
 
     def parameters_of(self, index: int, parameters: int) -> int:
         """Number of parameters of tensor `index`, before it was sketched."""
         return self.stored.get(index, parameters)
+
+
+def is_wide(parameters: int, dim: int) -> bool:
+    """Whether a tensor of so many parameters is projected to `dim` sums."""
+    return parameters > min(dim, MOST_SMALL)

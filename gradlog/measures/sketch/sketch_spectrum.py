@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from ....kernels.cross_fit import CrossFit
 from ...results.projection import Projection
 from ...results.result import RankResult, SpectrumResult
-from ...results.spectral_counts import effective_rank
-from ..spectra.certificate import TIE
+from ...results.spectral_counts import TIE, effective_rank
 from .sketch_limits import SMALL_SHARE
 
 CONFIDENCE = 0.95

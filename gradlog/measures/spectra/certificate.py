@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.two_sided import TwoSided
-from ...results.spectral_counts import COUNTS, spectral_counts
-
-TIE = 1e-12
-"""Share of the energy by which a cumulative sum may miss its threshold and still meet it: rounding."""
+from ...results.spectral_counts import COUNTS, TIE, spectral_counts
 
 BLUR = 1.25
 """Distance of two bounds, in allowances for rounding, below which it is these that matter."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.gram import column_gram, few_rows_gram, row_gram, squared_singular_values
+from ....kernels.gram import column_gram, few_rows_gram, row_gram, squared_singular_values, squares_without
 from ....kernels.pass_layout import ENERGY, INCREMENT
 from ....kernels.short_gram import MOST_ROWS
 from ...engine.measure import Accumulator, Measure, PassContext
@@ -19,6 +19,7 @@ from ...engine.state import PartState, State, Symmetric, TensorError
 from ...engine.tile import Tile
 from ...errors import MemoryLimitError
 from ...sizes import format_size
+from ...statistics.spectrum_errors import stretches
 from ..path_lengths.path_lengths import NOTHING, check_complete, part_totals
 from .costs import exact_seconds
 from .spectrum import NAME, ExactEigenvalues, Spectra, Spectrum
@@ -130,6 +131,9 @@ class GramListener(Protocol):
     def take_tensor(self, tensor: int, gram: NDArray[Any]) -> None:
         """gram : (N, N), inner products of [g_0, h_1, ..., h_{N-1}] over a tensor's parameters"""
 
+    def take_increments(self, tensor: int, gram: Doubles) -> None:
+        """gram : (N - 1, N - 1), inner products of h_1 to h_{N-1}, of a tensor that has strips of its own"""
+
     def take_model(self, gram: Doubles, of_increments: Doubles) -> None:
         """gram : the same over all parameters; of_increments : (N - 1, N - 1) of it, h_1 to h_{N-1}"""
 
@@ -165,6 +169,7 @@ class RowGrams:
     grams : (tensor, strips that it is the sum of, matrix) of tensors that have further strips elsewhere
     columns, squares : of tensors that are whole in it, by number: Gram matrices over columns, or sigma_i^2
     total : of the tensors in the former two; searched : of each tensor that is whole in it, by number
+    left_out : sigma_i^2 of the only tensor without each stretch of increments, where it is whole
     """
 
     grams: Sequence[tuple[int, int, NDArray[Any] | _PartGram]] = ()
@@ -172,6 +177,7 @@ class RowGrams:
     squares: Sequence[tuple[int, Doubles]] = ()
     total: NDArray[Any] | _PartGram | None = None
     searched: Sequence[tuple[int, NDArray[Any]]] = ()
+    left_out: Sequence[Doubles] = ()
 
 
 class RowGramSums(Accumulator[RowGrams]):
@@ -192,6 +198,8 @@ class RowGramSums(Accumulator[RowGrams]):
         self._squares: dict[int, Future[Doubles]] = {}
         self._known: dict[int, Doubles] = {}
         self._pending: list[Future[Doubles]] = []
+        self._left_out: list[Future[Doubles]] = []
+        self._left_out_known: Sequence[Doubles] = ()
         self.listeners: list[GramListener] = []
         self.wants_first = measure.searched
 
@@ -236,6 +244,7 @@ class RowGramSums(Accumulator[RowGrams]):
             self._start(tensor, gram)
         for tensor, squares in piece.squares:
             self._known[tensor] = squares
+        self._left_out_known = piece.left_out or self._left_out_known
         for tensor, gram in piece.searched:
             self._tell(tensor, gram)
         for tensor, strips, part in piece.grams:
@@ -247,10 +256,13 @@ class RowGramSums(Accumulator[RowGrams]):
     def _complete(self, tensor: int, gram: Doubles) -> None:
         if self._alone:
             self._tell_model(gram)
+            self._leave_out(self._of_increments(gram))
         else:
             self._total += gram
         self._start(tensor, self._of_increments(gram))
         self._tell(tensor, gram)
+        for listener in self.listeners:
+            listener.take_increments(tensor, self._of_increments(gram))
 
     def _tell(self, tensor: int, gram: NDArray[Any]) -> None:
         for listener in self.listeners:
@@ -272,10 +284,19 @@ class RowGramSums(Accumulator[RowGrams]):
         self._squares[tensor] = self._context.pool.submit(squared_singular_values, gram)
         self._pending.append(self._squares[tensor])
 
+    def _leave_out(self, gram: Doubles) -> None:
+        """Find the whole model's eigenvalues without each stretch of increments in the pool.
+
+        All matrices of the pass are added by then: no more are in work than the plan counted.
+        """
+        pool = self._context.pool
+        self._left_out = [pool.submit(squares_without, gram, *each) for each in stretches(self._increments)]
+
     def state(self) -> State:
         """squares/T : sigma_i^2 of tensors that are whole here; gram/T : matrices of others.
 
-        total : the sum of the matrices of those that are whole
+        total : the sum of the matrices of those that are whole; left_out : (B, n) of the only tensor, where it
+        is whole, sigma_i^2 without each stretch of increments, zeros behind
         """
         found: dict[str, NDArray[Any] | Symmetric] = {
             f"squares/{tensor}": future.result() for tensor, future in sorted(self._squares.items())
@@ -283,6 +304,11 @@ class RowGramSums(Accumulator[RowGrams]):
         if found and not self._alone:
             found["total"] = Symmetric(self._total)
         found.update({f"gram/{tensor}": Symmetric(self._open[tensor]) for tensor in sorted(self._open)})
+        if self._left_out:
+            spectra = [future.result() for future in self._left_out]
+            found["left_out"] = np.zeros((len(spectra), max(map(len, spectra))))
+            for row, squares in zip(found["left_out"], spectra, strict=True):
+                row[: squares.size] = squares
         return found
 
     def pieces(self, state: PartState) -> Iterator[RowGrams]:
@@ -301,7 +327,7 @@ class RowGramSums(Accumulator[RowGrams]):
             if tensor in self._known or tensor in self._squares:
                 raise TensorError("it holds tensor {}, which is whole without it", tensor)
         squares = [(tensor, self._sound_squares(state, tensor, energies)) for tensor in whole]
-        yield RowGrams(squares=squares)
+        yield RowGrams(squares=squares, left_out=self._sound_left_out(state))
         for tensor in cut:
             gram = _PartGram(state, f"gram/{tensor}", float(energies[tensor]))
             yield RowGrams(grams=[(tensor, state.strips(tensor), gram)])
@@ -320,6 +346,16 @@ class RowGramSums(Accumulator[RowGrams]):
             raise ValueError(f"{name}.npy does not fit totals.npy")
         return squares
 
+    def _sound_left_out(self, state: PartState) -> list[Doubles]:
+        if not state.has("left_out"):
+            return []
+        sizes = [self._increments - (last - first) for first, last in stretches(self._increments)]
+        spectra = state.array("left_out", (len(sizes), max(sizes, default=0)))
+        sound = bool((np.isfinite(spectra) & (spectra >= 0)).all()) and not (np.diff(spectra) > 0).any()
+        if not sound or not self._alone:
+            raise ValueError("left_out.npy does not fit the spectrum")
+        return [squares[:size] for squares, size in zip(spectra, sizes, strict=True)]
+
     def result(self) -> Spectra:
         """Raises TensorError where a tensor is not complete."""
         for tensor, width in enumerate(self._context.parameters):
@@ -330,15 +366,17 @@ class RowGramSums(Accumulator[RowGrams]):
             (total,) = found.values()
         else:
             self._tell_model(self._total)
+            self._leave_out(self._of_increments(self._total))
             total = squared_singular_values(self._of_increments(self._total))
         parameters = self._context.parameters
+        left_out = [future.result() for future in self._left_out] or self._left_out_known
         return Spectra(
-            self._finished(total, sum(parameters)),
+            self._finished(total, sum(parameters), left_out),
             [self._finished(found.get(t, np.zeros(0)), width) for t, width in enumerate(parameters)],
         )
 
-    def _finished(self, squares: Doubles, parameters: int) -> Spectrum:
-        return finished(squares, self._increments, parameters, self._measure.epsilons)
+    def _finished(self, squares: Doubles, parameters: int, left_out: Sequence[Doubles] = ()) -> Spectrum:
+        return finished(squares, self._increments, parameters, self._measure.epsilons, left_out)
 
 
 class ColumnGramSum(Accumulator[Any]):
@@ -391,9 +429,15 @@ class ColumnGramSum(Accumulator[Any]):
         return finished(squares, self._increments, parameters, self._measure.epsilons)
 
 
-def finished(squares: Doubles, increments: int, parameters: int, epsilons: Sequence[float]) -> Spectrum:
+def finished(
+    squares: Doubles,
+    increments: int,
+    parameters: int,
+    epsilons: Sequence[float],
+    left_out: Sequence[Doubles] = (),
+) -> Spectrum:
     """The spectrum of a scope: a matrix of the larger side has zeros behind the rank that it can have."""
-    return ExactEigenvalues(squares[: min(increments, parameters)], epsilons)
+    return ExactEigenvalues(squares[: min(increments, parameters)], epsilons, left_out)
 
 
 def is_large(tile: Tile, context: PassContext) -> bool:

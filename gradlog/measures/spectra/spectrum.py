@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,12 +10,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...results.quantities import COUNTS
 from ...results.result import RankResult, SpectrumResult
-from ...results.spectral_counts import spectral_counts
-from .certificate import TIE
+from ...results.spectral_counts import predictable_rank, spectral_counts
+from ...statistics.spectrum_errors import spectrum_errors
 
 NAME = "spectrum"
 """Of the measure, by whichever method."""
+WORDS = ("error", "freedom")
+"""What `spectrum_errors` gives of each figure."""
 
 
 class Spectrum(Protocol):
@@ -34,14 +38,27 @@ class Spectra:
 
 @dataclass(frozen=True)
 class ExactEigenvalues:
-    """All sigma_i^2 of a scope, descending, (min(N - 1, D),) float64."""
+    """All sigma_i^2 of a scope, descending, (min(N - 1, D),) float64.
+
+    left_out : the same without each of the stretches that `statistics.spectrum_errors` takes; or none
+    """
 
     squares: NDArray[np.float64]
     epsilons: Sequence[float]
+    left_out: Sequence[NDArray[np.float64]] = ()
 
     def result(self, energy: float) -> SpectrumResult:
         """As of `Spectrum`. The squares must add up to the energy: RuntimeError otherwise, one is wrong."""
-        return _exact_result(self.squares, energy, self.epsilons)
+        found = _exact_result(self.squares, energy, self.epsilons)
+        errors = spectrum_errors(self.left_out, self.epsilons)
+        if not errors:
+            return found
+        of_counts = {f"{name}_{word}": errors[name][at] for name in COUNTS for at, word in enumerate(WORDS)}
+        ranks = [
+            dataclasses.replace(rank, **dict(zip(WORDS, errors[repr(rank.epsilon)], strict=True)))
+            for rank in found.rank
+        ]
+        return dataclasses.replace(found, rank=tuple(ranks), **of_counts)
 
 
 def _exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequence[float]) -> SpectrumResult:
@@ -50,13 +67,9 @@ def _exact_result(squares: NDArray[np.float64], energy: float, epsilons: Sequenc
         raise RuntimeError(
             f"the spectrum holds energy {total!r}, the increments {energy!r}: please report this"
         )
-    cumulative = np.cumsum(squares)
     ranks = []
     for epsilon in epsilons:
-        rank = 0
-        if total > 0.0:
-            rank = int(np.searchsorted(cumulative, (1.0 - epsilon - TIE) * total)) + 1
-            rank = min(rank, squares.size)
+        rank, _ = predictable_rank(squares, epsilon)
         ranks.append(RankResult(epsilon, rank, rank, rank, float(squares[rank:].sum())))
     if total == 0.0:
         return SpectrumResult("exact", 1.0, energy, tuple(ranks), None, None, None, np.sqrt(squares))

@@ -1,0 +1,1 @@
+"""Logs made of what people already have: files of gradients, and checkpoints of weights."""

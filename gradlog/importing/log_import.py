@@ -1,0 +1,191 @@
+"""Make a log of what people already have: gradients in files, or weights in checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, GradmfError
+from ..logs.root_attributes import declare
+from ..logs.row_values import BFLOAT16
+from ..logs.update_log import LARGEST_ROUNDING, update_warnings
+from ..logs.whole_file import whole_folder
+from ..logs.whole_log import check_target
+from ..logs.writer import LogWriter, create_log
+from ..progress import Progress
+from ..results.result import LogWarning
+from ..sizes import DEFAULT_MEMORY
+from .import_plan import FilePath, ImportPlan, ImportSettings, Ready, bfloat16, prepare
+from .row_buffer import RowBuffer
+from .snapshot import Values
+from .updates import Rounding, subtract, update_dtype
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What was imported, and where it is.
+
+    rounding : energy of the rounding of 16-bit weights over that of the updates, None without such weights
+    tensor_rounding : the same of each tensor that moved
+    """
+
+    out: str
+    plan: ImportPlan
+    warnings: tuple[LogWarning, ...]
+    rounding: float | None = None
+    tensor_rounding: Mapping[str, float] = field(default_factory=dict)
+
+
+def import_log(
+    sources: FilePath | Sequence[FilePath],
+    out: FilePath,
+    settings: ImportSettings | None = None,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> ImportSummary:
+    """Write a log of format 1 to the folder `out`, which appears whole or not at all.
+
+    Sources of gradients, bit for bit as they are: .npz, .safetensors, PyTorch's .pt and .pth, and .npy, a
+    file a step; one .npy whose first axis is the step; HDF5, whose datasets have a leading step axis, or
+    with a group a step, or a file a step; Zarr stores, of one log or of one step each. With
+    `settings.updates`, checkpoints: files of weights, folders of Hugging Face, .ckpt of Lightning; a row is
+    the difference of a checkpoint to the one before, in float32 (float64 of float64 weights), at the step of
+    the later one. A folder stands for what is in it.
+
+    Parameters
+    ----------
+    memory : bytes to stay within, beside what the writer gathers; a row that is larger goes by way of a file
+
+    Raises
+    ------
+    UsageError : `out` exists; steps are repeated, or not to be found; sources are of several kinds; a
+        library is missing
+    DataError : a source is damaged, is none, or holds other tensors than the first; rounding of 16-bit
+        weights is more than half of the updates' energy
+    OSError : there is no room for the log
+    """
+    target = Path(out)
+    check_target(target)
+    settings = settings or ImportSettings()
+    ready = prepare(sources, settings, memory)
+    _check_space(target, ready.plan.bytes_written)
+    with whole_folder(target) as folder, _called(target, folder):
+        writer = create_log(folder, resume=True, attributes=ready.attributes, declared=ready.declared)
+        rounding = None
+        if settings.updates:
+            rounding = _write_updates(writer, ready, memory, progress)
+        else:
+            _write_gradients(writer, ready, memory, progress)
+        writer.close()
+        shares = rounding and _checked(target, rounding, settings)
+        declared = dict(ready.declared)
+        if shares:
+            declared["rounding"] = {"total": shares[0], "tensors": shares[1]}
+            declare(folder, declared)
+    return ImportSummary(
+        out=os.fspath(out),
+        plan=ready.plan,
+        warnings=(*ready.plan.warnings, *update_warnings({"gradlog": declared})),
+        rounding=shares[0] if shares else None,
+        tensor_rounding=shares[1] if shares else {},
+    )
+
+
+def _check_space(target: Path, size: int) -> None:
+    """Raise OSError where there is less room than the log takes, as far as the system knows."""
+    try:
+        free = shutil.disk_usage(target.absolute().parent).free
+    except OSError:
+        return
+    if free < size:
+        told = f"no room: {size / 1e9:.3g} GB to write, {free / 1e9:.3g} GB free"
+        raise OSError(errno.ENOSPC, told, os.fspath(target))
+
+
+@contextlib.contextmanager
+def _called(target: Path, folder: Path) -> Iterator[None]:
+    """Let errors that name the hidden folder name the log. folder : where it is written meanwhile"""
+    try:
+        yield
+    except GradmfError as error:
+        if str(folder) in str(error):
+            raise type(error)(str(error).replace(str(folder), str(target))) from error
+        raise
+
+
+def _write_gradients(writer: LogWriter, ready: Ready, memory: int, progress: Progress | None) -> None:
+    kinds = ready.chosen.tensors
+    bits = bfloat16() if any(kind.dtype == BFLOAT16 for kind in kinds.values()) else None
+    large = None
+    if ready.chosen.nbytes > memory and not ready.snapshots[0].mapped:
+        types = {name: np.dtype("u2" if k.dtype == BFLOAT16 else k.dtype) for name, k in kinds.items()}
+        large = RowBuffer({name: (kinds[name].shape, types[name]) for name in kinds}, memory, writer.path)
+
+    def stored(name: str, values: Values) -> NDArray[Any]:
+        array = values(name)
+        if large is not None:
+            large[name][...] = array
+            array = large[name]
+        return array if bits is None or kinds[name].dtype != BFLOAT16 else array.view(bits)
+
+    for row, (snapshot, planned) in enumerate(zip(ready.snapshots, ready.plan.steps, strict=True)):
+        with snapshot.opened() as values:
+            writer.append(
+                planned.step, {name: stored(name, values) for name in kinds}, **ready.series_of(row)
+            )
+        if progress is not None:
+            progress((row + 1) * ready.chosen.nbytes, ready.plan.bytes_read)
+
+
+def _write_updates(writer: LogWriter, ready: Ready, memory: int, progress: Progress | None) -> Rounding:
+    kinds = ready.chosen.tensors
+    types = {name: (kind.shape, update_dtype(kind)) for name, kind in kinds.items()}
+    row = RowBuffer(types, memory, writer.path)
+    rounding = Rounding(kinds)
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(contextlib.ExitStack())
+        before = held.enter_context(ready.snapshots[0].opened())
+        for name in kinds:
+            rounding.start(name, before(name))
+        for at, snapshot in enumerate(ready.snapshots[1:]):
+            following = stack.enter_context(contextlib.ExitStack())
+            after = following.enter_context(snapshot.opened())
+            for name, kind in kinds.items():
+                weights = after(name)
+                rounding.add(name, weights, subtract(kind, before(name), weights, row[name]))
+            writer.append(
+                ready.plan.steps[at + 1].step, {name: row[name] for name in kinds}, **ready.series_of(at)
+            )
+            held.close()
+            held, before = following, after
+            if progress is not None:
+                progress((at + 2) * ready.chosen.nbytes, ready.plan.bytes_read)
+    return rounding
+
+
+def _checked(
+    target: Path, rounding: Rounding, settings: ImportSettings
+) -> tuple[float, dict[str, float]] | None:
+    """Shares of rounding, as of `Rounding`. Raises DataError where they are too large, or nothing moved."""
+    if rounding.nothing_moved:
+        raise DataError(f"{target}: the checkpoints all hold the same weights: there are no updates")
+    shares = rounding.shares()
+    if shares and shares[0] > LARGEST_ROUNDING and not settings.allow_rounding:
+        total, tensors = shares
+        worst = max(tensors, key=tensors.__getitem__)
+        raise DataError(
+            f"{target}: rounding of the 16-bit weights is about {total:.2g} of the updates' energy ("
+            f"'{worst}': {tensors[worst]:.2g}), more than {LARGEST_ROUNDING}: such updates are mostly noise; "
+            "save weights in float32, take checkpoints further apart, or allow it (allow_rounding)"
+        )
+    return shares

@@ -1,0 +1,109 @@
+"""Sources that hold the rows of many steps: each row is a snapshot, and blocks of them are read at once."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .snapshot import Contents, Kind, Snapshot, Values
+
+ENOUGH_BYTES = 64 << 20
+"""Of rows at once: larger blocks are read only where chunks are taller."""
+
+
+class Stack(abc.ABC):
+    """Tensors of many steps.
+
+    place : what messages call it; rows : how many; height : rows that are decoded at once
+    kinds : of a row of each tensor
+    """
+
+    place: str
+    rows: int
+    height: int = 1
+    kinds: Mapping[str, Kind]
+
+    @abc.abstractmethod
+    def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
+        """(stop - first, *shape) entries of some rows, bfloat16 as bits. Raises DataError that names it."""
+
+    def step(self, row: int) -> int | None:  # noqa: ARG002
+        """The training step that is stored for a row."""
+        return None
+
+    def series(self, row: int) -> Mapping[str, float]:  # noqa: ARG002
+        """Values of a row by name, such as loss."""
+        return {}
+
+    @property
+    def taken(self) -> str:
+        """What of the source the tensors are, in words."""
+        return ""
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why other things are no tensors, by name."""
+        return {}
+
+
+class Blocks:
+    """Blocks of rows of a stack's tensors, read when they are asked for and kept until the next."""
+
+    def __init__(self, stack: Stack, room: int) -> None:
+        """room : bytes that all tensors' blocks may take; one row of each is held at least"""
+        self.stack = stack
+        row = max(1, sum(kind.nbytes for kind in stack.kinds.values()))
+        enough = max(1, ENOUGH_BYTES // row)
+        whole = -(-enough // stack.height) * stack.height  # no chunk is decoded twice
+        rows = max(1, min(whole, room // row))
+        self._rows = rows - rows % stack.height if rows > stack.height else rows
+        self._first = -1
+        self._held: dict[str, NDArray[Any]] = {}
+
+    def row(self, name: str, row: int) -> NDArray[Any]:
+        """One row of a tensor."""
+        first = row // self._rows * self._rows
+        if first != self._first:
+            self._held.clear()
+            self._first = first
+        if name not in self._held:
+            self._held[name] = self.stack.read(name, first, min(first + self._rows, self.stack.rows))
+        found: NDArray[Any] = self._held[name][row - first]
+        return found
+
+
+class StackRow(Snapshot):
+    """A row of a stack."""
+
+    def __init__(self, blocks: Blocks, row: int) -> None:
+        self._blocks = blocks
+        self._row = row
+        self.place = f"{blocks.stack.place} row {row}"
+        self.mapped = True  # its entries are counted with those of its block
+
+    @property
+    def label(self) -> str:
+        """That of a store with a single row; the place of one of many says nothing of its step."""
+        stack = self._blocks.stack
+        return stack.place if stack.rows == 1 else ""
+
+    def contents(self) -> Contents:
+        """What it holds, without reading entries."""
+        stack = self._blocks.stack
+        step, series = stack.step(self._row), stack.series(self._row)
+        return Contents(stack.kinds, stack.left_out, stack.taken, step, series)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Values]:
+        """Its entries, for as long as the block lasts."""
+        yield lambda name: self._blocks.row(name, self._row)
+
+
+def rows_of(stack: Stack, room: int) -> list[Snapshot]:
+    """All rows of a stack. room : bytes that may be held of it at once"""
+    blocks = Blocks(stack, room)
+    return [StackRow(blocks, row) for row in range(stack.rows)]

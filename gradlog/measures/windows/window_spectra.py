@@ -1,0 +1,145 @@
+"""Spectra of the increments between rows of each window: pieces of matrices that an exact spectrum forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....kernels.gram import column_gram, row_gram, squared_singular_values
+from ....kernels.pass_layout import INCREMENT
+from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.state import PartState, State
+from ...engine.tile import Tile
+from ...results.windows import Layout, window_rows
+from ..spectra.exact_spectrum import RowGramSums
+from ..spectra.spectrum import NAME as SPECTRUM
+
+Doubles = NDArray[np.float64]
+
+NAME = "window_spectra"
+
+
+@dataclass(frozen=True)
+class WindowSpectra(Measure):
+    """Follows an exact spectrum over rows; without one it finds nothing. layout : of the windows"""
+
+    name = NAME
+    layout: Layout
+
+    def start(self, context: PassContext) -> SquaresOfWindows:
+        """As of `Measure`."""
+        return SquaresOfWindows(context, window_rows(self.layout, context.rows))
+
+
+WindowSquares = Sequence[Doubles]
+"""Of each window, sigma_i^2 of its increments, descending."""
+
+
+@dataclass(frozen=True)
+class TensorSquares:
+    """sigma_i^2 of the windows of tensors that are whole in a piece, by number."""
+
+    squares: Mapping[int, WindowSquares]
+
+
+class SquaresOfWindows(Accumulator[TensorSquares]):
+    """total, tensors : of each window, sigma_i^2 descending; none where nothing was multiplied"""
+
+    of_every_tensor = False
+
+    def __init__(self, context: PassContext, windows: NDArray[np.int64]) -> None:
+        self._context = context
+        # Increment t - 1 of the matrices lies between rows t - 1 and t.
+        self._spans = [(int(first), max(int(first), int(last) - 1)) for first, last in windows]
+        self.total: WindowSquares | None = None
+        self.tensors: dict[int, WindowSquares] = {}
+        self._sought: dict[int, Future[WindowSquares]] = {}
+        spectrum = context.started.get(SPECTRUM)
+        self._follows = isinstance(spectrum, RowGramSums)
+        if isinstance(spectrum, RowGramSums):
+            spectrum.listeners.append(self)
+
+    def increments(self, tile: Tile) -> TensorSquares | None:
+        """As of `Accumulator`: small tensors share a tile, and have no matrix over rows of their own."""
+        if not self._follows or len(tile.strips) == 1:
+            return None
+        found = {}
+        for number, strip in enumerate(tile.strips):
+            energies = tile.sums[number][:, INCREMENT]
+            found[strip.tensor] = [
+                _squares(tile.of(strip)[first + 1 : last + 1], energies[first + 1 : last + 1])
+                for first, last in self._spans
+            ]
+        return TensorSquares(found)
+
+    def merge(self, piece: TensorSquares) -> None:
+        """As of `Accumulator`."""
+        self.tensors.update(piece.squares)
+
+    def take_tensor(self, tensor: int, gram: NDArray[Any]) -> None:
+        """As of `GramListener`."""
+
+    def take_increments(self, tensor: int, gram: Doubles) -> None:
+        """As of `GramListener`."""
+        pending = [future for future in self._sought.values() if not future.done()]
+        if len(pending) >= self._context.workers:
+            pending[0].result()
+        blocks = self._blocks(gram)
+        self._sought[tensor] = self._context.pool.submit(_all_squares, blocks)
+
+    def take_model(self, gram: Doubles, of_increments: Doubles) -> None:  # noqa: ARG002
+        """As of `GramListener`."""
+        self.total = _all_squares(self._blocks(of_increments))
+
+    def _blocks(self, gram: Doubles) -> list[Doubles]:
+        return [gram[first:last, first:last].copy() for first, last in self._spans]
+
+    def _finish(self) -> None:
+        for tensor, future in self._sought.items():
+            self.tensors[tensor] = future.result()
+        self._sought = {}
+
+    def state(self) -> State:
+        """T : (W, most) of each tensor that is whole here, by number: sigma_i^2, -1 where there is none"""
+        self._finish()
+        return {str(tensor): _padded(squares) for tensor, squares in sorted(self.tensors.items())}
+
+    def pieces(self, state: PartState) -> Iterator[TensorSquares]:
+        """As of `Accumulator`."""
+        for tensor in state.numbers():
+            table = state.array(str(tensor), (len(self._spans), -1))
+            if not np.isfinite(table).all() or (np.diff(table, axis=1) > 0).any():
+                raise ValueError(f"{NAME}/{tensor}.npy is no table of spectra")
+            yield TensorSquares({tensor: [row[row >= 0] for row in table]})
+
+    def result(self) -> SquaresOfWindows | None:
+        """Itself; None without an exact spectrum over rows."""
+        self._finish()
+        return self if self._follows else None
+
+
+def _squares(rows: NDArray[np.floating[Any]], energies: Doubles) -> Doubles:
+    """sigma_i^2, descending, of some rows. energies : of each"""
+    if rows.shape[0] <= rows.shape[1]:
+        gram = row_gram(np.ascontiguousarray(rows), energies, False)
+        return squared_singular_values(gram.astype(np.float64, copy=False))
+    return squared_singular_values(column_gram(np.ascontiguousarray(rows)))
+
+
+def _all_squares(blocks: Sequence[Doubles]) -> WindowSquares:
+    """Of each block; those of the same size at once."""
+    if len({block.shape for block in blocks}) == 1:
+        return list(squared_singular_values(np.stack(blocks)))
+    return [squared_singular_values(block) for block in blocks]
+
+
+def _padded(squares: WindowSquares) -> Doubles:
+    table = np.full((len(squares), max((row.size for row in squares), default=0)), -1.0)
+    for into, row in zip(table, squares, strict=True):
+        into[: row.size] = row
+    return table

@@ -1,0 +1,135 @@
+"""Figures of windows of training, from what a pass gathered of them, beside what noise would have there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.pass_layout import ENERGY, PREDICTION, PREDICTORS, PRODUCT, RESIDUAL
+from ..measures.noise.energies import lots
+from ..measures.windows.window_spectra import NAME as WINDOW_SPECTRA
+from ..measures.windows.window_sums import NAME as WINDOW_SUMS
+from ..results.spectral_counts import predictable_rank
+from ..results.windows import ScopeWindows, Windows
+from ..statistics.noise_reference import spectrum_reference, squared_weights
+
+if TYPE_CHECKING:
+    from ..measures.noise.energies import EnergySums
+    from ..measures.windows.window_spectra import SquaresOfWindows, WindowSquares
+    from ..measures.windows.window_sums import SumsOfWindows
+
+Doubles = NDArray[np.float64]
+
+
+def figures_of_windows(
+    step: NDArray[np.int64],
+    specs: Sequence[str],
+    listed: Sequence[str],
+    epsilons: Sequence[float],
+    results: Mapping[str, Any],
+    energies: EnergySums,
+    of_rows: Doubles,
+    groups: tuple[Doubles, Doubles],
+) -> Windows | None:
+    """None where windows were not asked for.
+
+    step : (N,) training steps; specs : of the predictors, in the order of the sums' columns
+    listed : those of them that results have; energies : of each tensor by row
+    of_rows : (N,) ||g_t||^2 of the whole model; groups : as of `spectrum_reference`, of the whole model
+    """
+    sums: SumsOfWindows | None = results.get(WINDOW_SUMS)
+    if sums is None:
+        return None
+    spectra: SquaresOfWindows | None = results.get(WINDOW_SPECTRA)
+    at = {spec: number for number, spec in enumerate(specs) if spec in listed}
+    total = np.zeros(0)
+    tensors: list[ScopeWindows] = []
+    for lot in lots(len(energies.watched), step.size):
+        of_lot = sums.of(lot)
+        total = of_lot.sum(axis=0) + (total if total.size else 0.0)
+        references = {spec: _references(spec, sums.windows, energies.of_rows(lot)) for spec in at}
+        for number, table in enumerate(of_lot):
+            squares = None if spectra is None else spectra.tensors.get(number + lot.start)
+            found = {spec: reference[number] for spec, reference in references.items()}
+            tensors.append(_scope(table, at, found, squares, epsilons))
+    references = {spec: _references(spec, sums.windows, of_rows[None])[0] for spec in at}
+    noise = (
+        {} if spectra is None or spectra.total is None else _noise(sums.windows, of_rows, groups, epsilons)
+    )
+    of_total = _scope(total, at, references, None if spectra is None else spectra.total, epsilons, noise)
+    ends = np.stack([sums.windows[:, 0], sums.windows[:, 1] - 1], axis=1)
+    return Windows(sums.windows, step[ends], of_total, tensors)
+
+
+def _scope(
+    table: Doubles,
+    at: Mapping[str, int],
+    references: Mapping[str, Doubles],
+    squares: WindowSquares | None,
+    epsilons: Sequence[float],
+    noise: Mapping[float, Doubles] | None = None,
+) -> ScopeWindows:
+    """table : (W, columns of `fused_pass`); at : numbers of predictors; references, noise : as they are"""
+    energy = table[:, ENERGY]
+    kappa, scaled = {}, {}
+    for spec, number in at.items():
+        residual, product, prediction = (
+            table[:, PREDICTORS + 3 * number + column] for column in (RESIDUAL, PRODUCT, PREDICTION)
+        )
+        kappa[spec] = _over(residual, energy)
+        scaled[spec] = _scaled(energy, residual, product, prediction)
+    rank = {}
+    if squares is not None:
+        for epsilon in epsilons:
+            rank[epsilon] = np.array([_rank(each, epsilon) for each in squares])
+    return ScopeWindows(energy.copy(), kappa, scaled, dict(references), rank, dict(noise or {}))
+
+
+def _over(above: Doubles, below: Doubles) -> Doubles:
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def _scaled(energy: Doubles, residual: Doubles, product: Doubles, prediction: Doubles) -> Doubles:
+    """Scaled kappa of each window: as of `results.kappa.predictor_result`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = product - prediction
+        near = residual / energy - excess / prediction * (excess / energy)
+        far = 1.0 - product / prediction * (product / energy)
+        found = np.clip(np.where(residual < energy, near, far), 0.0, 1.0)
+    return np.where(energy > 0, np.where(prediction > 0, found, 1.0), np.nan)
+
+
+def _rank(squares: Doubles, epsilon: float) -> float:
+    return float(predictable_rank(squares, epsilon)[0]) if np.isfinite(squares).all() else np.nan
+
+
+def _references(spec: str, windows: NDArray[np.int64], energies: Doubles) -> Doubles:
+    """(tensors, W) kappa that independent noise of these norms has, sum (e_t + E ||m_t||^2) / sum e_t.
+
+    energies : (tensors, N)
+    """
+    rows = energies.shape[1]
+    found = np.full((energies.shape[0], len(windows)), np.nan)
+    for number, (first, last) in enumerate(windows.tolist()):
+        weights = np.zeros(rows)
+        weights[:last] += squared_weights(spec, last)
+        weights[:first] -= squared_weights(spec, first) if first else 0.0
+        own = energies[:, first:last].sum(axis=1)
+        # Differences of sums of the same terms: what is left below 0 is rounding.
+        added = energies @ np.maximum(weights, 0.0)
+        found[:, number] = 1.0 + np.divide(added, own, out=np.full_like(own, np.nan), where=own > 0)
+    return found
+
+
+def _noise(
+    windows: NDArray[np.int64], of_rows: Doubles, groups: tuple[Doubles, Doubles], epsilons: Sequence[float]
+) -> dict[float, Doubles]:
+    found = np.full((len(epsilons), len(windows)), np.nan)
+    for number, (first, last) in enumerate(windows.tolist()):
+        reference = spectrum_reference(of_rows[first:last], *groups, epsilons)
+        if reference is not None:
+            found[:, number] = reference.rank
+    return dict(zip(epsilons, found, strict=True))
