@@ -15,10 +15,17 @@ from documents import ROOT, Example, examples, masked, run
 from gradmf.gradlog.logs.store import zarrs_is_installed
 
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("tour", "memory", "decisions"))]
+"""Their commands run in the project's folder. Other tests run those of the rest."""
 
 
-@pytest.mark.parametrize("example", examples(README), ids=lambda e: e.command.split("\n")[0])
-def test_readme_shows_what_the_command_prints(example: Example) -> None:
+@pytest.mark.parametrize(
+    "example",
+    [example for place in SHOWN for example in examples(place.read_text())],
+    ids=lambda e: e.command.split("\n")[0],
+)
+def test_documents_show_what_the_command_prints(example: Example) -> None:
     if "jq" in example.command and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     if "zarrs" in example.output and "gradmf" in example.command and not zarrs_is_installed():
@@ -26,25 +33,20 @@ def test_readme_shows_what_the_command_prints(example: Example) -> None:
     assert masked(run(example.command)) == masked(example.output)
 
 
-DECISIONS = (ROOT / "docs" / "decisions.md").read_text()
-
-
-@pytest.mark.parametrize("example", examples(DECISIONS), ids=lambda e: e.command.split("\n")[0])
-def test_decisions_are_what_the_command_prints(example: Example) -> None:
-    if "jq" in example.command and shutil.which("jq") is None:
-        pytest.skip("jq is not installed")
-    assert masked(run(example.command)) == masked(example.output)
-
-
-def test_links_lead_somewhere() -> None:
-    """To headings of the README itself, and to files."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.name)
+def test_links_lead_somewhere(place: Path) -> None:
+    """To headings of the document itself, and to files."""
+    text = place.read_text()
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     anchors = {"#" + re.sub(r"[^\w\s-]", "", heading).lower().replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\((?!http)([^)]*)\)", README)
-    assert links
-    for link in links:
-        assert link in anchors or (ROOT / link).is_file(), link
-    assert {"#a-gate-for-ci", "#one-log-over-several-machines", "#numbers-with-jq"} <= set(links)
+    for link in re.findall(r"\]\((?!http)([^)]*)\)", text):
+        assert link in anchors or (place.parent / link.partition("#")[0]).exists(), link
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    links = set(re.findall(r"\]\((docs/[^)#]*)", README))
+    assert links >= {f"docs/{place.name}" for place in DOCUMENTS[1:]}
+    assert len(README.splitlines()) <= 250
 
 
 def test_readme_shows_outputs() -> None:
@@ -53,8 +55,15 @@ def test_readme_shows_outputs() -> None:
     assert all(example.output for example in shown)
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_readme_python_runs(block: str, tmp_path: Path) -> None:
+PYTHON = [
+    block
+    for place in (ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "log.md")
+    for block in re.findall(r"```python\n(.*?)```", place.read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_of_documents_runs(block: str, tmp_path: Path) -> None:
     (tmp_path / "sample_logs").symlink_to(ROOT / "sample_logs")
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     done = subprocess.run(
@@ -63,21 +72,24 @@ def test_readme_python_runs(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_readme_names_every_option() -> None:
-    """Options that the README mentions exist, by the command's own help."""
-    shown = "".join(run(f"gradmf {command} --help") for command in ("analyze", "advise", "compare", "info"))
-    for option in set(re.findall(r"`(--[a-z-]+)", README)):
-        assert option in shown, option
+def test_documents_name_options_that_exist() -> None:
+    """By the commands' own help."""
+    names = ("analyze", "advise", "bounds", "compare", "import", "info", "merge", "rechunk", "sketch")
+    shown = "".join(run(f"gradmf {command} --help") for command in names)
+    for place in DOCUMENTS:
+        for option in set(re.findall(r"`(--[a-z-]+)", place.read_text())):
+            assert option in shown, f"{place.name}: {option}"
 
 
-def test_readme_quotes_the_benchmark() -> None:
-    """The figures of the README's table stand in docs/benchmarks.md."""
+def test_the_benchmark_is_quoted() -> None:
+    """The figures of the table in docs/memory.md stand in docs/benchmarks.md."""
     measured = [
         tuple(cell.strip() for cell in line.strip("| ").split("|")[1:4])
         for line in (ROOT / "docs" / "benchmarks.md").read_text().splitlines()
         if line.startswith("| ")
     ]
-    table = README.split("| 1 GiB: N = 512", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    memory = (ROOT / "docs" / "memory.md").read_text()
+    table = memory.split("| 1 GiB: N = 512", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
     assert len(table) == 5
     for line in table:
         assert tuple(cell.strip() for cell in line.strip("| ").split("|")[1:4]) in measured
