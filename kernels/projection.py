@@ -2,14 +2,14 @@
 
 M = s w sums stand in s groups of width w. In each group every coordinate goes to one sum with a random sign:
 coordinates are taken in runs of w neighbours, and in group b coordinate i of run q goes to sum
-(i + shift[q, b]) mod w with the sign sign[i] turn[q, b]. Nothing collides within a run, and two coordinates of
-different runs collide with probability 1/w in each group. The projection S x is these sums divided by sqrt(s);
-what it does to norms and inner products stands in `gradlog/results/projection.py`.
+(i + shift[q, b]) mod w with the sign sign[i] turn[q, b]. Nothing collides within a run, and two coordinates
+of different runs collide with probability 1/w in each group. The projection S x is these sums divided by
+sqrt(s); what it does to norms and inner products stands in `gradlog/results/projection.py`.
 
-A coordinate's sign is one for all groups, so that it is put on once, and the rest is adding whole runs or
-taking them away. Signs, shifts and turns come from a counter hash, splitmix64 (Steele, Lea, Flood 2014): every
-word is a function of a base and a counter, the same on every machine and in any order. A word of the first
-stream has the signs of 64 coordinates, one of the second the shift and the turn of a run in a group.
+A coordinate's sign is one for all groups: it is put on once, and the rest is adding whole runs or taking them
+away. Signs, shifts and turns come from a counter hash, splitmix64 (Steele, Lea, Flood 2014): every word is a
+function of a base and a counter, the same on every machine and in any order. A word of the first stream has
+the signs of 64 coordinates, one of the second the shift and the turn of a run in a group.
 """
 
 from __future__ import annotations

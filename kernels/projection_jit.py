@@ -17,7 +17,8 @@ Words = NDArray[np.uint64]
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(number) for number in range(5))
+_ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
+_FIVE, _SEVEN = np.uint64(5), np.uint64(7)
 _SIX, _HALF, _BITS, _INSIDE = np.uint64(6), np.uint64(32), np.uint64(64), np.uint64(63)
 
 
@@ -95,32 +96,29 @@ def _load(
 def _add_four(sums: Doubles, shifts: Words, turns: Doubles, at: int, values: Gradients, width: int) -> None:
     """Add the whole runs at, ... at + 3, whose values stand twice each in `values`, to one row of sums."""
     w = np.uint64(width)
-    for b in range(shifts.shape[1]):
-        to = np.uint64(b) * w
-        a_from = w - shifts[at, b]
-        b_from = _THREE * w - shifts[at + 1, b]
-        c_from = (_FOUR + _ONE) * w - shifts[at + 2, b]
-        d_from = (_FOUR + _THREE) * w - shifts[at + 3, b]
-        a, b_, c, d = turns[at, b], turns[at + 1, b], turns[at + 2, b], turns[at + 3, b]
+    for group in range(shifts.shape[1]):
+        to = np.uint64(group) * w
+        first, second = w - shifts[at, group], _THREE * w - shifts[at + 1, group]
+        third, fourth = _FIVE * w - shifts[at + 2, group], _SEVEN * w - shifts[at + 3, group]
+        a, b, c, d = turns[at, group], turns[at + 1, group], turns[at + 2, group], turns[at + 3, group]
         for k in range(w):
-            total = sums[to + k] + a * values[a_from + k]
-            total = total + b_ * values[b_from + k]
-            total = total + c * values[c_from + k]
-            sums[to + k] = total + d * values[d_from + k]
+            total = sums[to + k] + a * values[first + k]
+            total = total + b * values[second + k]
+            total = total + c * values[third + k]
+            sums[to + k] = total + d * values[fourth + k]
 
 
 @strict_kernel
 def _add_two(sums: Doubles, shifts: Words, turns: Doubles, at: int, values: Gradients, width: int) -> None:
     """The same for the two whole runs at and at + 1."""
     w = np.uint64(width)
-    for b in range(shifts.shape[1]):
-        to = np.uint64(b) * w
-        a_from = w - shifts[at, b]
-        b_from = _THREE * w - shifts[at + 1, b]
-        a, b_ = turns[at, b], turns[at + 1, b]
+    for group in range(shifts.shape[1]):
+        to = np.uint64(group) * w
+        first, second = w - shifts[at, group], _THREE * w - shifts[at + 1, group]
+        a, b = turns[at, group], turns[at + 1, group]
         for k in range(w):
-            total = sums[to + k] + a * values[a_from + k]
-            sums[to + k] = total + b_ * values[b_from + k]
+            total = sums[to + k] + a * values[first + k]
+            sums[to + k] = total + b * values[second + k]
 
 
 @strict_kernel
@@ -136,7 +134,7 @@ def _add_parts(
 ) -> None:
     """Add the coordinates begin .. end - 1 of run `at` and those behind it to one row of sums.
 
-    begin, end : counted from the beginning of run `at`, whose coordinates stand in `values` as `_add_four` has it
+    begin, end : counted from the beginning of run `at`; values : as of `_add_four`, where they are in there
     """
     w, number = np.uint64(width), np.uint64(end)
     for b in range(shifts.shape[1]):

@@ -18,8 +18,7 @@ from gradmf import gradlog
 from gradmf.gradlog.measures.incremental import incremental_spectrum as incremental
 from gradmf.gradlog.measures.incremental.incremental_spectrum import IncrementalSpectrum
 from gradmf.gradlog.measures.spectra.certificate import Envelope
-from gradmf.gradlog.results.spectral_counts import TIE
-from gradmf.gradlog.results.spectral_counts import COUNTS
+from gradmf.gradlog.results.spectral_counts import COUNTS, TIE
 from gradmf.kernels.two_sided import Rounding, TwoSided
 
 EPSILONS = (0.5, 0.1, 0.01, 1e-3, 1e-6, 1e-9, 1e-12, 0.0)

@@ -42,7 +42,9 @@ while True:
     try:
         found = gradlog.analyze(sys.argv[1])
     except gradlog.GradmfError as error:
-        early = ("not a Zarr store", "nothing was logged yet", "no such file", "no gradient arrays", "without its")
+        early = (
+            "not a Zarr store", "nothing was logged yet", "no such file", "no gradient arrays", "without its"
+        )
         if any(told in str(error) for told in early):
             continue  # nothing was committed yet
         raise

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gradmf import gradlog
 from gradmf.gradlog.measures.sketch.projected_rows import pieces, project_rows
 from gradmf.gradlog.results.projection import Projection
+from gradmf.kernels.projection import project
 
 
 def projected(
@@ -45,34 +46,39 @@ def test_kernel_is_the_plain_projection(parameters: int, dim: int, dtype: str) -
 @pytest.mark.skipif(
     np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="uint64 + int is a float in NumPy 1"
 )
-def test_interpreted_kernel_gives_the_same_bits() -> None:
+@pytest.mark.parametrize(("parameters", "dim"), [(150, 64), (192, 256), (350, 256)])
+def test_interpreted_kernel_gives_the_same_bits(parameters: int, dim: int) -> None:
     kernels = pytest.importorskip("gradmf.kernels.projection_jit")
     if not hasattr(kernels.projected_sums, "py_func"):
         pytest.skip("there is no JIT")
-    rows = np.random.default_rng(0).standard_normal((2, 150)).astype(np.float32)
-    projection = Projection(64)
+    rows = np.random.default_rng(0).standard_normal((2, parameters)).astype(np.float32)
+    projection = Projection(dim)
     compiled = projected(rows, "w", projection)
-    sums = np.zeros((2, 64))
+    sums = np.zeros((2, dim))
     shifts = np.empty((16, 8), np.uint64)
-    room = np.empty(64, np.float32), np.empty(4, np.uint64), shifts, np.empty((16, 8))
+    room = np.empty(dim, np.float32), np.empty(10, np.uint64), shifts, np.empty((16, 8))
     names = ("_word", "_draw", "_load", "_add_four", "_add_two", "_add_parts")
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         for name in names:
             patch.setattr(kernels, name, getattr(kernels, name).py_func)
-        kernels.projected_sums.py_func(rows, 0, 2, 0, 150, 0, *projection.bases("w"), sums, *room)
+        kernels.projected_sums.py_func(rows, 0, 2, 0, parameters, 0, *projection.bases("w"), sums, *room)
     assert sums.tobytes() == compiled.tobytes()
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    parameters=st.integers(1, 600),
-    cuts=st.lists(st.integers(1, 599), max_size=5, unique=True),
+    parameters=st.integers(1, 1500),
+    cuts=st.lists(st.integers(1, 1499), max_size=5, unique=True),
     row_cut=st.integers(1, 4),
+    dim=st.sampled_from([64, 128, 1024]),
+    dtype=st.sampled_from(["float32", "float64"]),
     seed=st.integers(0, 2**64 - 1),
 )
-def test_cuts_never_change_a_bit(parameters: int, cuts: list[int], row_cut: int, seed: int) -> None:
-    rows = np.random.default_rng(parameters).standard_normal((5, parameters))
-    projection = Projection(128, seed)
+def test_cuts_never_change_a_bit(
+    parameters: int, cuts: list[int], row_cut: int, dim: int, dtype: str, seed: int
+) -> None:
+    rows = np.random.default_rng(parameters).standard_normal((5, parameters)).astype(dtype)
+    projection = Projection(dim, seed)
     inside = tuple(sorted(cut for cut in cuts if cut < parameters))
     whole = projected(rows, "w", projection)
     assert projected(rows, "w", projection, inside, (row_cut,)).tobytes() == whole.tobytes()
@@ -110,7 +116,7 @@ def test_names_and_seeds_decide() -> None:
     assert len(kinds) == 6
 
 
-@pytest.mark.parametrize("kind", ["gauss", "two heavy", "power", "one"])
+@pytest.mark.parametrize("kind", ["gauss", "two heavy", "power", "one", "equal", "same runs"])
 def test_energies_are_unbiased_and_vary_as_promised(kind: str) -> None:
     """||S x||^2 over 2,000 seeds: mean and variance within sampling error of the formulas."""
     rng = np.random.default_rng(3)
@@ -122,6 +128,10 @@ def test_energies_are_unbiased_and_vary_as_promised(kind: str) -> None:
         x *= np.arange(1, size + 1) ** -1.0
     elif kind == "one":
         x[5] = 1e4
+    elif kind == "equal":
+        x[:] = 1.0
+    elif kind == "same runs":  # whole runs that differ by their turns and shifts alone
+        x = np.where(np.arange(size) % 32 < 2, 1.0, 0.0)
     seeds = 2000
     energies = np.empty((seeds, 8))
     for seed in range(seeds):
@@ -136,6 +146,23 @@ def test_energies_are_unbiased_and_vary_as_promised(kind: str) -> None:
     assert found.var() == pytest.approx(variance, rel=0.3)
     # The groups are uncorrelated: their variances add.
     assert energies.var(axis=0).sum() / 64 == pytest.approx(variance, rel=0.3)
+
+
+def test_each_group_is_without_bias_whatever_the_signs_of_coordinates() -> None:
+    """The signs that groups share are held fixed, and runs are drawn anew: means, and no correlation."""
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((2, 700)) * np.arange(1, 701) ** -0.3
+    sign_base, draws = np.uint64(7), 4000
+    products = np.empty((draws, 8))
+    for number, run_base in enumerate(rng.integers(0, 1 << 63, draws, dtype=np.uint64)):
+        sums = np.zeros((2, 256))
+        project(np.stack([x, y]), 0, 2, 0, 700, 0, sign_base, run_base, 8, sums)
+        products[number] = (sums[0] * sums[1]).reshape(8, 32).sum(axis=1)
+    errors = products.std(axis=0) / np.sqrt(draws)
+    assert (np.abs(products.mean(axis=0) - x @ y) < 4 * errors).all()
+    correlations = np.corrcoef(products.T)[np.triu_indices(8, 1)]
+    assert np.abs(correlations).max() < 4 / np.sqrt(draws)
+    np.testing.assert_allclose(products.var(axis=0), products.var(), rtol=0.2)
 
 
 @pytest.mark.parametrize("dim", [0, 1, 32, 63, 100, 1000, 1 << 17])

@@ -10,8 +10,8 @@ together of several tensors, whose signs are independent. Each of the s groups, 
 estimate of the same energies and inner products. A tensor of at most w = M / s parameters keeps all lengths
 and angles exactly, and one of at most M (and 2,048) is not projected at all where its rows are stored.
 
-Why. Coordinate i of run q(i) has the sign sigma_i tau_bq in group b: sigma_i is one for all groups, tau_bq one
-for the run. With c_bij = 1 where i and j fall into one sum of group b, s times the energy of the group is
+Why. Coordinate i of run q(i) has the sign sigma_i tau_bq in group b: sigma_i is one for all groups, tau_bq
+one for the run. With c_bij = 1 where i and j fall into one sum of group b, s times the energy of the group is
 
     e_b = ||x||^2 + sum_{i != j} sigma_i sigma_j tau_bq(i) tau_bq(j) c_bij x_i x_j
 
