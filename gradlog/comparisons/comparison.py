@@ -454,7 +454,10 @@ def _warnings(baseline: Analysis, run: Analysis) -> tuple[LogWarning, ...]:
             for every, x in zip(spans, (baseline, run), strict=True)
         )
         warnings.append(
-            LogWarning("updates-differ", f"updates span training steps, {told}: kappas and ranks follow from that too")
+            LogWarning(
+                "updates-differ",
+                f"updates span training steps, {told}: kappas and ranks follow from that too",
+            )
         )
     for word, held in (
         ("predictors", [[p.predictor for p in x.total.predictors] for x in (baseline, run)]),

@@ -23,7 +23,7 @@ def shared_rows(steps: Sequence[NDArray[np.int64]], names: Sequence[str]) -> lis
             row = int(back[0]) + 1
             raise DataError(
                 f"{name}: row {row} is step {step[row]}, after step {step[row - 1]}: steps that go back "
-                "cannot be aligned; --repeated last takes the last row of each step, or choose rows with --rows"
+                "cannot be aligned; --repeated last takes the last row of each step, --rows chooses rows"
             )
     first = max(int(step[0]) for step in steps)
     last = min(int(step[-1]) for step in steps)
