@@ -82,3 +82,14 @@ def test_projected_rows_are_analyzed_as_a_sketch(tmp_path: Path) -> None:
     assert ours.total.predictors[0].kappa_error is not None
     with pytest.raises(gradlog.UsageError, match="a sketch already"):
         gradlog.sketch_log(projected, tmp_path / "again.zarr")
+
+
+def test_a_projected_log_is_resumed(tmp_path: Path) -> None:
+    """By the projection that it was begun with, and no other."""
+    path = trained(tmp_path / "run.zarr", 3, project=256)
+    trained(path, 2, project=256, resume=True)
+    assert gradlog.open_log(path).step.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(gradlog.UsageError, match="its `gradlog` says projection"):
+        trained(path, 2, project=256, seed=1, resume=True)
+    with pytest.raises(gradlog.UsageError, match="the sketch of a log"):
+        gradlog.create_log(path, resume=True)

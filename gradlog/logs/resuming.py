@@ -67,7 +67,7 @@ def resume_log(
     it as it was.
     """
     path = folder.root
-    root = _read_root(path)
+    root = _read_root(path, declared)
     _check_declared(path, root["attributes"]["gradlog"], declared)
     with naming(path):
         step = _open_array(path, STEP) if (path / STEP / METADATA).exists() else None
@@ -120,8 +120,8 @@ def _cut_rows(
     return StoredRows(written, step, keep, int(steps[keep - 1]))
 
 
-def _read_root(path: Path) -> dict[str, Any]:
-    """The document of the root group."""
+def _read_root(path: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of the root group. asked : what it is to declare"""
     if not path.is_dir():
         raise UsageError(
             f"{path}: a file, and logs are resumed as folders: unpack it, or choose another path"
@@ -142,7 +142,7 @@ def _read_root(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: not a gradient log of format {FORMAT_VERSION}: only what create_log wrote is resumed"
         )
-    if "projection" in declared:
+    if "projection" in declared and "projection" not in asked:
         raise UsageError(f"{path}: the sketch of a log: only what create_log wrote is resumed")
     return document
 
