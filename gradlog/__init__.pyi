@@ -1,5 +1,6 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .chance import share_by_chance
+from .comparisons.comparable_run import analyze_for_comparison
 from .comparisons.comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparisons.comparison_gates import comparison_vocabulary, judge_comparison
 from .comparisons.shared_rows import shared_rows
@@ -58,6 +59,7 @@ from .results.result import (
     TensorResult,
     TensorSteps,
 )
+from .results.row_kind import RowKind
 from .results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from .results.windows import ScopeWindows, Windows
 from .runs.analysis import analyze
@@ -122,6 +124,7 @@ __all__ = [
     "Relation",
     "RelationWindow",
     "ResidualCurve",
+    "RowKind",
     "Rule",
     "RuleError",
     "RunInfo",
@@ -158,6 +161,7 @@ __all__ = [
     "analysis_document",
     "analyze",
     "analyze_for_bounds",
+    "analyze_for_comparison",
     "analyze_part",
     "bounds",
     "bounds_document",

@@ -7,7 +7,7 @@
 Every run is seeded and trains on one CPU thread with deterministic algorithms: the same machine and the same
 versions of torch and scikit-learn record the same bytes. Other versions or processors round differently.
 
-What is logged is `.grad` of every parameter after backward and before the optimizer's step.
+What is logged is what each optimizer step used. Then each log is laid out in chunks of its own kind.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import argparse
 import contextlib
 import io
 import math
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import sklearn
 import torch
-import zarr
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -43,21 +44,22 @@ def record(
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
     **layout: Any,
 ) -> None:
-    """Train `model` on `batches` and log every `every`-th gradient; `layout` goes to `create_log`."""
-    attributes |= {"logged_every": every, "torch": torch.__version__}
+    """Train `model` on `batches` and log every `every`-th gradient; `layout` goes to `rechunk_log`."""
     losses: list[float] = []
-    with gradlog.create_log(path, attributes=attributes, overwrite=True, **layout) as log:
-        for step, (inputs, targets) in enumerate(batches):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
-            loss.backward()
-            losses.append(loss.item())
-            if step % every == 0:
-                gradients = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
-                log.append(step, gradients, loss=losses[-1], lr=optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = Path(folder) / "recorded.zarr"
+        with gradlog.record(recorded, model, optimizer, every=every, attributes=attributes) as recorder:
+            for inputs, targets in batches:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+                loss.backward()
+                losses.append(loss.item())
+                recorder.note(loss=losses[-1])
+                optimizer.step()
+                if schedule is not None:
+                    schedule.step()
+        shutil.rmtree(path, ignore_errors=True)
+        gradlog.rechunk_log(recorded, path, **layout)
     parameters = sum(p.numel() for p in model.parameters())
     final = sum(losses[-20:]) / 20
     print(f"{path.name}: {parameters} parameters, {len(losses)} steps, loss {losses[0]:.3f} -> {final:.3f}")
@@ -229,7 +231,7 @@ def record_charlm_adamw(path: Path) -> None:
         every=5,
         schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         chunk_rows=96,
-        compressors=(zarr.codecs.ZstdCodec(level=3),),
+        compress=True,
     )
 
 

@@ -53,7 +53,9 @@ def test_rows_of_large_tensors_are_chunks_and_those_of_small_ones_are_gathered(t
 
 def test_memory_of_what_is_gathered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest tensors first, as far as there is room."""
-    monkeypatch.setattr("gradmf.gradlog.logs.writer.GATHERED_BYTES", 16 * 4 * (10 + 20 + 30) + 8 * 4 * 40 + 600)
+    monkeypatch.setattr(
+        "gradmf.gradlog.logs.writer.GATHERED_BYTES", 16 * 4 * (10 + 20 + 30) + 8 * 4 * 40 + 600
+    )
     gradients = {f"w{size}": np.ones(size, np.float32) for size in (40, 30, 10, 20, 50)}
     with gradlog.create_log(tmp_path / "run.zarr") as log:
         log.append(0, gradients)

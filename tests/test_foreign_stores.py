@@ -466,10 +466,16 @@ def test_rows_that_were_never_written(tmp_path: Path) -> None:
     assert "--rows :20" in told
     steps = [*range(1, 21), *[0] * 10]
     add_array(zarr.open_group(path, mode="r+"), "step", np.array(steps))
-    told = analyzed(path, full, "rows-unwritten").warnings[0].message
+    told = analyzed(path, full, "rows-unwritten", repeated="keep").warnings[0].message
     assert "rows 20-29 have training step 0, after step 20" in told
     assert "--rows :20" in told
     assert "resumed" not in told
+    assert gradlog.describe(path).warnings[0].message == told
+    with pytest.raises(gradlog.DataError) as caught:
+        gradlog.analyze(path)
+    assert str(caught.value) == f"{path}: {told}"
+    with pytest.raises(gradlog.DataError, match=r"rows 20-24 have .* --rows 5:20 leaves them out"):
+        gradlog.analyze(path, gradlog.Settings(rows=(5, 25)))
     analyzed(path, tensors, "rows-unwritten", rows=(None, 20))
     sparse = foreign_store(
         tmp_path / "sparse.zarr", {"w": full["fc.bias"]}, chunks=(5, 7), config={"write_empty_chunks": False}

@@ -553,16 +553,18 @@ def test_absent_and_damaged_uncommitted_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("marked", [False, True], ids=["foreign", "format-1"])
 def test_step_numbers(tmp_path: Path, marked: bool) -> None:
-    """Gaps are as they were logged, and told; a resumed run repeats steps, and a warning tells."""
+    """Gaps are as they were logged, and told; a resumed run repeats steps, which is to be settled."""
     tensors = network(8)
     gaps = [0, 10, 20, 21, 50, 1000, 2**40, 2**62]
     repeats = [0, 1, 2, 3, 2, 3, 4, 5]
     store = format1_store if marked else _foreign_with_step
     analysis = check(store(tmp_path / "gaps.zarr", tensors, step=gaps), tensors, warned=("steps-strided",))
     assert analysis.steps.step.tolist() == gaps
-    analysis = check(
-        store(tmp_path / "repeats.zarr", tensors, step=repeats), tensors, warned=("steps-not-increasing",)
-    )
+    path = store(tmp_path / "repeats.zarr", tensors, step=repeats)
+    with pytest.raises(gradlog.DataError, match="row 4 has training step 2 after 3"):
+        gradlog.analyze(path)
+    kept = gradlog.Settings(repeated="keep")
+    analysis = check(path, tensors, settings=kept, warned=("steps-not-increasing",))
     assert analysis.steps.step.tolist() == repeats
     assert "row 4" in analysis.warnings[0].message
 

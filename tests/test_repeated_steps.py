@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from stores import Array, add_array, foreign_store, format1_store, network, walk
 
 from conftest import assert_analysis
 from gradmf import gradlog
+from gradmf.cli.main import main
 from gradmf.gradlog.logs.repeated_steps import kept_rows
 
 STEPS = [*range(15), *range(10, 18)]
@@ -68,15 +72,131 @@ def test_an_analysis_takes_those_rows(tmp_path: Path, policy: str, rank: str, me
     assert "5 rows of repeated steps left out" in analysis.warnings[0].message
 
 
-def test_the_default_keeps_all_and_names_the_option(tmp_path: Path) -> None:
+TOLD = (
+    "row 15 has training step 10 after 14: a resumed run may have logged steps twice; --repeated last takes "
+    "the last row of each step, first the first, keep all in their order"
+)
+
+
+def test_unless_asked_for_it_is_an_error_that_names_the_option(tmp_path: Path) -> None:
     path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
-    analysis = gradlog.analyze(path)
-    assert_analysis(analysis, network())
-    assert "--repeated last" in analysis.warnings[0].message
-    with pytest.raises(gradlog.DataError, match=r"row 15 has training step 10 after 14: --repeated last"):
-        gradlog.analyze(path, gradlog.Settings(repeated="fail"))
+    looks: list[Callable[[], object]] = [
+        lambda: gradlog.analyze(path),
+        lambda: gradlog.analyze(path, gradlog.Settings(repeated="fail")),
+        lambda: gradlog.analyze_part(path, gradlog.PartNumber(1, 2)),
+        lambda: gradlog.describe_plan(path),
+        lambda: gradlog.advise(path),
+        lambda: gradlog.sketch_log(path, tmp_path / "sketch.zarr", gradlog.Settings(sketch_dim=64)),
+    ]
+    for look in looks:
+        with pytest.raises(gradlog.DataError) as caught:
+            look()
+        assert str(caught.value) == f"{path}: {TOLD}"
+        assert caught.value.exit_code == 1
+    assert not (tmp_path / "sketch.zarr").exists()
     increasing = format1_store(tmp_path / "good.zarr", network())
-    assert gradlog.analyze(increasing, gradlog.Settings(repeated="fail")).warnings == ()
+    assert gradlog.analyze(increasing).warnings == ()
+
+
+def test_all_rows_are_kept_on_request(tmp_path: Path) -> None:
+    path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
+    analysis = gradlog.analyze(path, gradlog.Settings(repeated="keep"))
+    assert_analysis(analysis, network())
+    assert analysis.warnings == (gradlog.LogWarning("steps-not-increasing", TOLD),)
+
+
+def test_what_is_in_a_store_is_shown_with_a_warning(tmp_path: Path) -> None:
+    path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
+    assert gradlog.describe(path).warnings == (gradlog.LogWarning("steps-not-increasing", TOLD),)
+
+
+@pytest.mark.parametrize(("rows", "fault"), [((0, 15), None), ((12, None), 15), ((15, None), None)])
+def test_rows_that_are_not_chosen_may_hold_any_steps(
+    tmp_path: Path, rows: tuple[int, int | None], fault: int | None
+) -> None:
+    """Rows are counted in the log, whichever are chosen."""
+    tensors = network()
+    path = format1_store(tmp_path / "run.zarr", tensors, step=STEPS)
+    if fault is None:
+        analysis = gradlog.analyze(path, gradlog.Settings(rows=rows))
+        assert_analysis(analysis, {name: values[slice(*rows)] for name, values in tensors.items()})
+    else:
+        with pytest.raises(gradlog.DataError, match=f"row {fault} has training step 10 after 14"):
+            gradlog.analyze(path, gradlog.Settings(rows=rows))
+
+
+def test_the_command_line_asks_and_is_answered(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
+    other = format1_store(tmp_path / "other.zarr", network())
+    part = str(tmp_path / "part")
+    for words in (
+        ["analyze", path],
+        ["analyze", path, "--plan"],
+        ["analyze", path, "--part", "1/1", "-o", part],
+        ["compare", other, path],
+        ["compare", path, other],
+        ["compare", other, path, "--align", "step"],
+        ["bounds", path],
+        ["advise", path],
+        ["sketch", path, tmp_path / "sketch.zarr"],
+    ):
+        assert main([str(word) for word in words]) == 1, words
+        out, told = capfd.readouterr()
+        assert out == ""
+        assert f"{path}: {TOLD}" in told
+        assert "Traceback" not in told
+        assert main([str(word) for word in [*words, "--repeated", "last"]]) == 0, words
+        capfd.readouterr()
+    assert main(["merge", part]) == 0
+    assert main(["info", str(path)]) == 0
+    shown = " ".join("".join(capfd.readouterr()).split())
+    assert TOLD in shown
+
+
+def test_results_of_before_hold_what_was_then(tmp_path: Path) -> None:
+    """All rows were taken where nothing was asked for, and where there was nothing to ask for."""
+    path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
+    kept = gradlog.analyze(path, gradlog.Settings(repeated="keep"))
+    document = gradlog.analysis_document(kept)
+    earlier = {word: held for word, held in document["settings"].items() if word != "repeated"}
+    for held in (document, document | {"settings": earlier}):
+        (analysis,) = gradlog.read_analyses(json.dumps(held), "run.json")
+        assert analysis.settings.repeated == "keep"
+        assert analysis.total.energy == kept.total.energy
+
+
+def test_a_comparison_tells_of_what_mattered_alone(tmp_path: Path) -> None:
+    good = format1_store(tmp_path / "good.zarr", network())
+    path = format1_store(tmp_path / "run.zarr", network(), step=STEPS)
+    analyses = {
+        (place.name, policy): gradlog.analyze(place, gradlog.Settings(repeated=policy, rank="none"))
+        for place, policies in ((good, ("keep", "fail", "last")), (path, ("keep", "last")))
+        for policy in policies
+    }
+    for first, second in itertools.product(analyses, repeat=2):
+        codes = [w.code for w in gradlog.compare(analyses[first], analyses[second]).warnings]
+        differs = first[1] != second[1] and "run.zarr" in (first[0], second[0])
+        assert ("settings-differ" in codes) == differs, (first, second)
+
+
+@pytest.mark.parametrize("policy", ["last", "first"])
+def test_aligned_runs_share_the_rows_that_count(
+    tmp_path: Path, policy: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """--align step cuts at training steps of the rows that are taken, wherever in the log those stand."""
+    tensors = network()
+    path = format1_store(tmp_path / "run.zarr", tensors, step=STEPS)
+    few = {name: values[:9] for name, values in tensors.items()}
+    short = format1_store(tmp_path / "short.zarr", few, step=[*range(4, 13)])
+    words = ["compare", str(short), str(path), "--align", "step", "--repeated", policy, "--format", "json"]
+    assert main(words) == 0
+    document = json.loads(capfd.readouterr().out)
+    rows = [row for row in RULES[policy](STEPS) if 4 <= STEPS[row] < 13]
+    assert document["run"]["rows"] == len(rows) == 9
+    taken = np.concatenate([values[rows].reshape(9, -1) for values in tensors.values()], axis=1).astype(float)
+    path_length = np.sum(taken[0] ** 2) + np.sum(np.diff(taken, axis=0) ** 2)
+    values = {change["quantity"]: change["value"] for change in document["total"]["changes"]}
+    assert values["kappa[one-step]"] == pytest.approx(path_length / np.sum(taken**2), rel=1e-6)
 
 
 def test_rows_that_are_not_finite_are_named_as_stored(tmp_path: Path) -> None:

@@ -93,15 +93,16 @@ def test_threads_and_memory_never_change_a_bit(store: Path, tmp_path: Path) -> N
 
 
 def test_standard_errors_of_sums_and_ratios_hold() -> None:
-    """Energies, path lengths and kappas from groups: 95% of 200 seeds within 2.365 standard errors."""
+    """Energies, path lengths and kappas from groups: 95% of 1,000 seeds within 2.365 standard errors."""
+    seeds = 1000
     for name, values in tensors().items():
         gradients = values.reshape(ROWS, -1).astype(np.float64)
         moves = np.diff(gradients, axis=0, prepend=0)
         truth = np.array([(gradients**2).sum(), (moves**2).sum()])
         truth = np.append(truth, truth[1] / truth[0])
         both = np.concatenate([gradients, moves])
-        held = np.zeros((SEEDS, 3))
-        for seed in range(SEEDS):
+        held = np.zeros((seeds, 3))
+        for seed in range(seeds):
             projection = Projection(DIM, seed)
             sums = np.zeros((2 * ROWS, DIM))
             whole = [Piece(0, both.shape[1], 0)]
@@ -111,7 +112,7 @@ def test_standard_errors_of_sums_and_ratios_hold() -> None:
             errors = standard_errors(totals, groups, lambda row: np.append(row, row[1] / row[0]))
             found = np.append(totals, totals[1] / totals[0])
             held[seed] = np.abs(found - truth) <= DEVIATIONS * errors + 1e-9 * truth
-        assert (held.mean(axis=0) >= 0.92).all(), (name, held.mean(axis=0))
+        assert (held.mean(axis=0) >= 0.93).all(), (name, held.mean(axis=0))
 
 
 @pytest.mark.slow
@@ -217,6 +218,38 @@ def test_what_a_sketch_cannot_answer(store: Path, tmp_path: Path, capsys: pytest
     group.attrs["gradlog"] = {"version": 1, "projection": other}
     with pytest.raises(gradlog.DataError, match="has shape"):
         gradlog.analyze(path)
+
+
+def test_sketches_of_an_earlier_kind_are_analyzed(store: Path, tmp_path: Path) -> None:
+    path = sketch(store, tmp_path / "out.zarr")
+    expected = gradlog.analysis_document(gradlog.analyze(path))
+    group = zarr.open_group(path)
+    earlier = {"kind": "sparse-sign", "dim": DIM, "groups": 8, "seed": 0}
+    group.attrs["gradlog"] = {"version": 1, "projection": earlier}
+    analysis = gradlog.analyze(path)
+    found = gradlog.analysis_document(analysis)
+    assert found["total"]["predictors"] == expected["total"]["predictors"]
+    assert found["total"]["spectrum"]["rank"] == expected["total"]["spectrum"]["rank"]
+    assert found["total"]["spectrum"]["projection"] == earlier
+    [read] = gradlog.read_analyses(json.dumps(found), "result.json")
+    assert read.total.spectrum is not None
+    assert read.total.spectrum.projection == Projection(DIM, kind="sparse-sign")
+
+
+def test_rows_of_other_projections_are_not_related(store: Path, tmp_path: Path) -> None:
+    one, other, earlier = (
+        sketch(store, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 1), ("c", 0))
+    )
+    zarr.open_group(earlier).attrs["gradlog"] = {
+        "version": 1,
+        "projection": {"kind": "sparse-sign", "dim": DIM, "groups": 8, "seed": 0},
+    }
+    settings = gradlog.Settings(subspace=2, window=20)
+    steps = gradlog.open_log(one).step
+    for path in (other, earlier, store):
+        with pytest.raises(gradlog.DataError, match="only what the same projection made"):
+            gradlog.relate(one, path, (steps, steps), settings)
+    assert gradlog.relate(one, one, (steps, steps), settings).total.cosine == pytest.approx(1.0)
 
 
 def test_bad_ways_to_sketch(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

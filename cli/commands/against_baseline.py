@@ -37,7 +37,7 @@ class AgainstBaseline:
         if first is None:
             return
         for source in others:
-            run = batch.attempt(source.name, partial(self._analysis_of, source))
+            run = batch.attempt(source.name, partial(self._analysis_of, source, first))
             if run is None:
                 continue
             compared = batch.attempt(source.name, partial(self._compare, first, run, source))
@@ -45,8 +45,8 @@ class AgainstBaseline:
                 batch.done += 1
                 yield compared
 
-    def _analysis_of(self, source: Source) -> Analysis:
-        return self.runner.analysis_of(source, gradlog.analyze, tensor_steps=True)
+    def _analysis_of(self, source: Source, baseline: Analysis | None = None) -> Analysis:
+        return self.runner.analysis_of(source, gradlog.analyze_for_comparison, baseline=baseline)
 
     def _compare(self, baseline: Analysis, run: Analysis, source: Source) -> Comparison:
         compared = gradlog.compare(baseline, run, align=self.align, confidence=self.confidence)

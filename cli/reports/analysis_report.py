@@ -50,7 +50,7 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
     tables.append(_tensors(analysis))
     series = [_kappa_over_training(analysis), _rank_over_training(analysis)]
     if subspace is not None:
-        series.append(subspace_over_training(subspace))
+        series.append(subspace_over_training(analysis.run.kind, subspace))
     return Report(
         heading=analysis.run.path,
         facts=_facts(analysis),
@@ -100,7 +100,7 @@ def _path_lengths(analysis: Analysis) -> Table:
         (Column("at c", "decimal", dim=True, yields=3), numbers([result.scale for result in results])),
         (Column("", "left"), ["best" if result is best else "" for result in results]),
     ]
-    note = f"gradient energy {significant(analysis.total.energy)}{_carried(analysis)}"
+    note = f"{analysis.run.kind.noun} energy {significant(analysis.total.energy)}{_carried(analysis)}"
     if analysis.total.energy_error is not None:
         errors = (
             (-2, [result.scaled_kappa_error for result in results], 2),
@@ -234,7 +234,7 @@ def _tensors(analysis: Analysis) -> Table:
         number = {tensor.name: at for at, tensor in enumerate(analysis.tensors)}
         order = [number[tensor.name] for tensor in tensors]
         columns.append(lines_of_tensors(analysis, analysis.windows, order))
-    return Table.of("Tensors by share of gradient energy", columns)
+    return Table.of(f"Tensors by share of {analysis.run.kind.noun} energy", columns)
 
 
 def _kappa_errors(analysis: Analysis, best: list[PredictorResult | None]) -> list[tuple[Column, list[str]]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .figures import NOTHING, count, counted, numbers, run_size, significant
 from .report import Column, Report, Series, Table
+from .words import OF_MOMENTUM
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, PredictorSearch, ScopeSearch
@@ -40,6 +41,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
     analysis = bounds.analysis
     run = analysis.run
     size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
+    radius = "" if bounds.kind.of_updates else f"; radius R = {bounds.radius:g}"
     tables = [_guarantees(bounds)]
     if analysis.search is not None and analysis.search.total.found:
         tables.append(_found(analysis.search, told=bounds.anytime.predicts is not None))
@@ -47,7 +49,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
         tables.append(_tensors(bounds, analysis.search.tensors))
     return Report(
         heading=run.path,
-        facts=(f"{size}; radius R = {bounds.radius:g}",),
+        facts=(f"{size}{radius}",),
         tables=tuple(tables),
         series=_series(bounds),
         words=() if quiet else tuple(_words(bounds)),
@@ -55,7 +57,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
 
 
 def _guarantees(bounds: Bounds) -> Table:
-    rows = bounds.rows
+    rows = [row for row in bounds.rows if not bounds.kind.of_updates or row.value is not None]
     columns: list[tuple[Column, Sequence[str]]] = [
         (Column("guarantee", "left"), [WORDS[row.name] for row in rows]),
         (Column("hint", "left", shrinks=True), [_hint(row.hint) for row in rows]),
@@ -71,15 +73,11 @@ def _guarantees(bounds: Bounds) -> Table:
         ),
     ]
     notes: dict[str, list[str]] = {}
-    for row in rows:
+    for row in bounds.rows:
         if row.why:
             notes.setdefault(row.why, []).append(WORDS[row.name].strip())
-    note = "; ".join(
-        (
-            PATHS,
-            *(f"{_listed(names)}: {why}" for why, names in notes.items()),
-        )
-    )
+    paths = [] if bounds.kind.of_updates else [PATHS]
+    note = "; ".join((*paths, *(f"{_listed(names)}: {why}" for why, names in notes.items())))
     return Table.of("Guarantees", columns, note=note)
 
 
@@ -153,7 +151,7 @@ def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
     notes = [f"{count(rest)} more in --format json"] if rest else []
     if silent:
         notes.append(f"nothing predicts {count(silent)} of {count(len(scopes))} (kappa: the least found)")
-    return Table.of("Tensors by gradient energy", columns, note="; ".join(notes))
+    return Table.of(f"Tensors by {bounds.kind.noun} energy", columns, note="; ".join(notes))
 
 
 def _named(scope: ScopeSearch) -> str:
@@ -180,7 +178,7 @@ def _hint(spec: str) -> str:
 
 def _series(bounds: Bounds) -> tuple[Series, ...]:
     anytime = bounds.anytime
-    if anytime.hint is None:
+    if anytime.hint is None or anytime.hint not in anytime.bounds:  # none of updates
         return ()
     zero = anytime.bounds["zero"]
     ratios = tuple(
@@ -210,7 +208,8 @@ def _words(bounds: Bounds) -> list[str]:
                 f"{_short(best.predictor)} predicts the whole model: {left} of energy left, held out."
             )
         else:
-            words.append("Nothing predicts the whole model beyond noise: hints are not sure to help.")
+            hints = "" if bounds.kind.of_updates else ": hints are not sure to help"
+            words.append(f"Nothing predicts the whole model beyond noise{hints}.")
     elif search is not None and search.total.why:
         words.append(f"No predictors: {search.total.why}.")
     meeting = meeting_ranks(bounds.meeting)
@@ -223,7 +222,10 @@ def _words(bounds: Bounds) -> list[str]:
             f"r*({middle.epsilon:g}) is {count(middle.rank)}; noise with these norms would have "
             f"{count(middle.reference)}."
         )
-    words.append(f"{_conditions(bounds)}; docs/guarantees.md has what bounds assume.")
+    told = OF_MOMENTUM
+    if not bounds.kind.of_updates:
+        told = f"{_conditions(bounds)}; docs/guarantees.md has what bounds assume."
+    words.append(told)
     return words
 
 

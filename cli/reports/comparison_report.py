@@ -26,9 +26,9 @@ def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = 
     tables = [_total(comparison, number)]
     series = None
     if comparison.relation is not None:
-        parameters = comparison.baseline.run.parameters
-        tables.append(relation_table(comparison.relation, parameters, number))
-        series = cosine_over_training(comparison.relation, number)
+        parameters, kind = comparison.baseline.run.parameters, comparison.baseline.run.kind
+        tables.append(relation_table(comparison.relation, parameters, kind, number))
+        series = cosine_over_training(comparison.relation, kind, number)
     if comparison.tensors:
         tables.append(_tensors(comparison, number))
     words = [*_unmatched(comparison, number)]

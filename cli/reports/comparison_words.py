@@ -20,12 +20,12 @@ def letter(number: int) -> str:
 
 def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
     """Which run is more predictable, whether that is noise, and what to mind."""
-    a, b = letter(0), letter(number)
+    a, b, kind = letter(0), letter(number), comparison.baseline.run.kind
     change = comparison.total.change("kappa[best]")
     assert change is not None
     zero = [run for run, kappa in ((a, change.baseline), (b, change.value)) if kappa is None]
     if zero:
-        return (f"All gradients of {' and '.join(zero)} are zero: there is nothing to compare.",)
+        return (f"All {kind.name} of {' and '.join(zero)} are zero: there is nothing to compare.",)
     lines = [_more_predictable(comparison, change, a, b), _noise(comparison, change)]
     if not comparison.no_interval[1] and len(comparison.tensors) > 1:
         lines.append(_in_tensors(comparison, a, b))
@@ -44,8 +44,9 @@ def explain_comparison(comparison: Comparison, number: int) -> tuple[str, ...]:
 
 def _more_predictable(comparison: Comparison, change: Change, a: str, b: str) -> str:
     first, second = comparison.total.best
+    noun = comparison.baseline.run.kind.noun
     told = (
-        f"{a}'s best predictor, {first}, leaves {percent(change.baseline)} of its gradient energy; "
+        f"{a}'s best predictor, {first}, leaves {percent(change.baseline)} of its {noun} energy; "
         f"{b}'s, {second}, {percent(change.value)}."
     )
     if not _predictable(change):
@@ -106,7 +107,8 @@ def _noise(comparison: Comparison, change: Change) -> str:
     if comparison.no_interval[0]:
         return f"Whether that is noise cannot be said: {comparison.no_interval[0]}."
     if change.verdict is None:
-        return f"Whether that is noise cannot be said: {change.why or 'too few steps have gradients'}."
+        few = f"too few steps have {comparison.baseline.run.kind.name}"
+        return f"Whether that is noise cannot be said: {change.why or few}."
     if change.relative == 0:
         return "There is no difference to explain."
     level = f"{100 * comparison.confidence:g}%"

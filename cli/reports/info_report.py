@@ -25,16 +25,20 @@ def info_report(log: LogDescription) -> Report:
 
 
 def _facts(log: LogDescription) -> tuple[str, ...]:
-    layout = "foreign layout" if log.format_version is None else f"gradient log format {log.format_version}"
+    layout = (
+        "foreign layout" if log.format_version is None else f"{log.kind.noun} log format {log.format_version}"
+    )
     expected = sum(tensor.expected_chunks for tensor in log.tensors)
     absent = sum(tensor.absent_chunks for tensor in log.tensors)
     ranks = "" if log.ranks is None else f", a set of {counted(log.ranks, 'rank')}"
     facts = [
         f"{layout}, Zarr v{log.zarr_format}{ranks}",
         run_size(log.rows, log.steps, len(log.tensors), log.parameters),
-        f"{data_size(log.raw_bytes)} of gradients, {data_size(log.stored_bytes)} stored{_ratio(log)}, "
+        f"{data_size(log.raw_bytes)} of {log.kind.name}, {data_size(log.stored_bytes)} stored{_ratio(log)}, "
         f"{counted(expected, 'chunk')}, {count(absent) if absent else 'none'} absent",
     ]
+    if log.kind.every is not None:
+        facts.append(f"updates of {counted(log.kind.every, 'training step')} each")
     if log.format_version is None:
         facts.append(f"rows along {log.step_axis}")
     if log.series:
@@ -82,7 +86,7 @@ def _absent(tensor: TensorDescription) -> str:
 
 def _left_out(log: LogDescription) -> Table:
     rows = tuple(log.left_out.items())
-    return Table("No gradients", (Column("array", "left"), Column("why", "left", shrinks=True)), rows)
+    return Table(f"No {log.kind.name}", (Column("array", "left"), Column("why", "left", shrinks=True)), rows)
 
 
 def _metadata(log: LogDescription) -> Table:

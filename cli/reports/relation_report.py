@@ -13,10 +13,11 @@ from .subspace_report import shorter_window
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Relation
+    from gradmf.gradlog.results.row_kind import RowKind
 
 
-def relation_table(relation: Relation, parameters: int, number: int) -> Table:
-    """The whole model. number : of the run, 1 for the first one after the baseline"""
+def relation_table(relation: Relation, parameters: int, kind: RowKind, number: int) -> Table:
+    """The whole model. kind : of the rows; number : of the run, 1 for the first one after the baseline"""
     total, dimensions = relation.total, relation.dimensions
     chance = percent(share_by_chance(dimensions, parameters))
     return Table(
@@ -27,7 +28,7 @@ def relation_table(relation: Relation, parameters: int, number: int) -> Table:
             Column(f"overlap of leading {dimensions}", "decimal"),
         ),
         (
-            ("gradients", significant(total.cosine), percent(total.gradients)),
+            (kind.name, significant(total.cosine), percent(total.gradients)),
             ("increments", "", percent(total.increments)),
         ),
         note=_note(relation, chance),
@@ -47,9 +48,9 @@ def _note(relation: Relation, chance: str) -> str:
     return told
 
 
-def cosine_over_training(relation: Relation, number: int) -> Series | None:
-    """The cosine of the two gradients, step after step."""
+def cosine_over_training(relation: Relation, kind: RowKind, number: int) -> Series | None:
+    """The cosine of the runs' rows, step after step."""
     if relation.step.size < 3:
         return None
-    title = f"Cosine of the gradients of {letter(0)} and {letter(number)} over training"
+    title = f"Cosine of the {kind.name} of {letter(0)} and {letter(number)} over training"
     return Series(title, tuple(relation.cosine.tolist()))

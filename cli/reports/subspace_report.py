@@ -11,13 +11,14 @@ from .report import Column, Series, Table
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, SubspaceResult
+    from gradmf.gradlog.results.row_kind import RowKind
 
 
 def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:
-    """Gradients and increments of the whole model, a row each."""
+    """Rows and increments of the whole model, a row of the table each."""
     parameters, dimensions = analysis.run.parameters, subspace.dimensions
     chance = percent(share_by_chance(dimensions, parameters))
-    kinds = {"gradients": subspace.gradients, "increments": subspace.increments}
+    kinds = {analysis.run.kind.name: subspace.gradients, "increments": subspace.increments}
     return Table(
         f"In the leading {count(dimensions)} directions of the {count(subspace.window)} rows before",
         (
@@ -46,7 +47,8 @@ def _note(analysis: Analysis, subspace: SubspaceResult, chance: str) -> str:
         told = f"nothing to compare: {counted(rows, 'row')} {are} no more than a window of {count(window)}"
         return f"{told}; {shorter_window(rows - 1, subspace.dimensions)}"
     told = (
-        f"mean share of each, and overlap of consecutive windows; white gradients would have {chance} inside"
+        f"mean share of each, and overlap of consecutive windows; white {analysis.run.kind.name} would have "
+        f"{chance} inside"
     )
     if rows < 2 * window:
         return f"{told}; overlap takes two whole windows: {shorter_window(rows // 2, subspace.dimensions)}"
@@ -62,10 +64,10 @@ def shorter_window(most: int, dimensions: int) -> str:
     return "log more rows, or ask for a smaller --subspace" if most > 1 else "log more rows"
 
 
-def subspace_over_training(subspace: SubspaceResult) -> Series | None:
-    """The share of gradients inside, window after window."""
+def subspace_over_training(kind: RowKind, subspace: SubspaceResult) -> Series | None:
+    """The share of rows inside, window after window."""
     values = [point.fraction for point in subspace.gradients.windows[1:]]
     if len(values) < 3:
         return None
-    title = f"Share of gradients inside, window after window of {count(subspace.window)} rows"
+    title = f"Share of {kind.name} inside, window after window of {count(subspace.window)} rows"
     return Series(title, tuple(float("nan") if v is None else v for v in values), each="windows")

@@ -8,29 +8,33 @@ from .figures import count, percent, significant
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, PredictorResult, SpectrumResult
+    from gradmf.gradlog.results.row_kind import RowKind
 
 FEW_DIRECTIONS = 10
 """Where no more are possible, a rank has little to say."""
+OF_MOMENTUM = "Momentum alone makes updates predictable: docs/updates.md says what to hold them against."
 
 
 def explain(analysis: Analysis) -> tuple[str, ...]:
-    """A line on how predictable the gradients were, and one on the directions that they changed in."""
+    """A line on how predictable the rows were, and one on the directions that they changed in."""
     if analysis.run.rows < 2:
         return ("One row has no past to be predicted from: kappa is 1 for every predictor.",)
-    best = analysis.total.best
+    best, kind = analysis.total.best, analysis.run.kind
     if best is None or best.kappa is None:
-        return ("All gradients are zero: there is nothing to predict.",)
+        return (f"All {kind.name} are zero: there is nothing to predict.",)
     one_step = next((p for p in analysis.total.predictors if p.predictor == "one-step"), None)
-    lines = [f"{_on_best(best, best.kappa)}{_on_one_step(one_step, best)}."]
+    lines = [f"{_on_best(best, best.kappa, kind)}{_on_one_step(one_step, best, kind)}."]
     if analysis.total.spectrum is not None:
         lines.append(_on_rank(analysis, analysis.total.spectrum))
+    if kind.of_updates:
+        lines.append(OF_MOMENTUM)
     return tuple(lines)
 
 
-def _on_best(best: PredictorResult, kappa: float) -> str:
+def _on_best(best: PredictorResult, kappa: float, kind: RowKind) -> str:
     if kappa >= 1:
         return "No predictor tried beats predicting nothing (kappa 1)"
-    leaves = f"{best.predictor} leaves {percent(kappa)} of the gradient energy"
+    leaves = f"{best.predictor} leaves {percent(kappa)} of the {kind.noun} energy"
     if best.reference is not None:
         leaves += f", where noise with these norms would leave {percent(best.reference)}"
     if kappa < 0.05:
@@ -42,26 +46,26 @@ def _on_best(best: PredictorResult, kappa: float) -> str:
     return f"Hardly predictable: {leaves}"
 
 
-def _on_one_step(one_step: PredictorResult | None, best: PredictorResult) -> str:
+def _on_one_step(one_step: PredictorResult | None, best: PredictorResult, kind: RowKind) -> str:
     """What one-step says by itself: its kappa is at most 2 - 2 c, c the mean cosine of neighbours."""
     if one_step is None or one_step.kappa is None or (one_step is best and one_step.kappa < 0.9):
         return ""
     shown = f"; one-step kappa {significant(one_step.kappa)}"
     noise = 2.0 if one_step.reference is None else one_step.reference
     if one_step.kappa > 1.1 * noise:
-        return f"{shown} is above the {significant(noise)} of noise: gradients tend to turn back"
+        return f"{shown} is above the {significant(noise)} of noise: {kind.name} tend to turn back"
     if one_step.kappa >= 0.9 * noise:
         return f"{shown} is about what noise gives ({significant(noise)})"
     if one_step.kappa > 1.1:
         return f"{shown} lies between predicting nothing (1) and noise ({significant(noise)})"
     if one_step.kappa >= 0.9:
-        return f"{shown} is near 1: the last gradient says little about the next"
+        return f"{shown} is near 1: the last {kind.noun} says little about the next"
     return ""
 
 
 def _on_rank(analysis: Analysis, spectrum: SpectrumResult) -> str:
     if spectrum.energy == 0:
-        return "The gradient never changes: there are no increments to find directions in."
+        return f"The {analysis.run.kind.noun} never changes: there are no increments to find directions in."
     ranks = sorted(spectrum.rank, key=lambda rank: rank.epsilon)
     rank = ranks[len(ranks) // 2]
     possible = min(analysis.run.rows - 1, analysis.run.parameters)

@@ -4,8 +4,9 @@ Dead: ||g_t|| = 0 for all t >= s. Nearly dead: the root mean square of ||g_t|| o
 below 1e-4 of the tensor's own typical level (see `levels`). s is a row, or the first of its bin where a log
 of more than 1,024 rows keeps sums by bins; tails of fewer than 8 bins, or 2 percent of the run, count for
 nothing. What is left is told as a share of that level, without units, in [0, 1e-4). A dead unit gets no
-gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts look alike. Of updates
-the same is told as unmoved: frozen weights look alike too, and momentum or weight decay may move dead ones.
+gradient from any input: for ReLU layers see Lu et al.; rarely used embeddings and experts look alike. Of
+updates the same is told as unmoved: frozen weights look alike too, and momentum or weight decay may move dead
+ones.
 """
 
 from __future__ import annotations
@@ -55,4 +56,12 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
                 NAME, scope.name, CHANGE, told, (Figure("since_row", float(row)), left), CERTAIN, SOURCE, 95
             )
     figure = Figure("rows_without", float(scope.rows[scope.energy == 0].sum()))
-    return Decision(NAME, scope.name, KEEP, f"nothing to change: {'moved' if evidence.kind.of_updates else 'alive'}", (figure,), CERTAIN, SOURCE)
+    return Decision(
+        NAME,
+        scope.name,
+        KEEP,
+        f"nothing to change: {'moved' if evidence.kind.of_updates else 'alive'}",
+        (figure,),
+        CERTAIN,
+        SOURCE,
+    )

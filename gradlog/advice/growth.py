@@ -8,8 +8,8 @@ alike: a spike moves only the one. Volatile norms do that of themselves, over an
 also have changed there for the whole run: by the self-normalized statistic of the norms' logarithms before
 and after (see `change_point`), which norms that hang together pass in 2.5 percent of runs, all scopes
 together. Ratios are without units, from 0. Where zeros make a level 0 there is no ratio. The clipping level
-that would have caught the growth is midway between both levels: the geometric mean of the medians. Updates are
-not what is clipped, and grow with the learning rate: of them the growth is noted, and no level given.
+that would have caught the growth is midway between both levels: the geometric mean of the medians. Updates
+are not what is clipped, and grow with the learning rate: of them growth is noted, and no level is given.
 """
 
 from __future__ import annotations

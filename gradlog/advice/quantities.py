@@ -10,8 +10,8 @@ from .decision import Decision
 from .evidence import Evidence
 from .missing import unknown
 
-OPTIMIZED = "an optimizer's own momentum is in updates, and makes them alike: it takes a log of gradients"
-RESCALED = "an optimizer has rescaled updates, and its state is of gradients: it takes a log of gradients"
+OPTIMIZED = "an optimizer's momentum is in its updates, and makes them alike: it takes a log of gradients"
+PROJECTED = "low-rank optimizers project gradients, which updates are not: it takes a log of gradients"
 SCHEDULED = "norms of updates have the learning rate in them: it takes a log of gradients"
 DIFFERENCED = "of updates it takes the spectra of windows of themselves, not of their increments"
 
@@ -38,7 +38,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     growth.NAME: Quantity(growth.decide),
     frozen.NAME: Quantity(frozen.decide),
     rank.NAME: Quantity(
-        rank.decide, spectrum=True, matrices=True, of_updates=unknown(rank.NAME, None, RESCALED, rank.SOURCE)
+        rank.decide, spectrum=True, matrices=True, of_updates=unknown(rank.NAME, None, PROJECTED, rank.SOURCE)
     ),
     hint.NAME: Quantity(
         hint.decide, search=True, of_updates=unknown(hint.NAME, None, OPTIMIZED, hint.SOURCE)
@@ -54,6 +54,9 @@ QUANTITIES: Mapping[str, Quantity] = {
         coherence.decide, of_updates=unknown(coherence.NAME, None, OPTIMIZED, coherence.SOURCE)
     ),
     edge.NAME: Quantity(
-        edge.decide, spectrum=True, windows=True, of_updates=unknown(edge.NAME, None, DIFFERENCED, edge.SOURCE)
+        edge.decide,
+        spectrum=True,
+        windows=True,
+        of_updates=unknown(edge.NAME, None, DIFFERENCED, edge.SOURCE),
     ),
 }

@@ -35,6 +35,7 @@ from ..results.result import (
     TensorResult,
     TensorSteps,
 )
+from ..results.row_kind import row_kind
 from ..results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from ..results.typed_fields import Fields, as_count, check_fields
 from .consistency import check_analysis
@@ -164,7 +165,8 @@ def _analysis(document: Fields) -> Analysis:
 
 
 def _run(held: Fields) -> RunInfo:
-    return RunInfo(
+    """Raises ValueError for rows of a kind that is not known."""
+    run = RunInfo(
         path=held.text("path"),
         rows=held.count("rows", least=1),
         parameters=held.count("parameters"),
@@ -172,6 +174,8 @@ def _run(held: Fields) -> RunInfo:
         dtypes=held.texts("dtypes"),
         attributes=held.free("attributes"),
     )
+    row_kind(run.attributes)
+    return run
 
 
 def _settings(held: Fields) -> Settings:

@@ -4,7 +4,8 @@ gradual variation : sum_{t>=1} ||g_t - g_{t-1}||^2 (Chiang et al., COLT 2012), s
 maximal variation : max_t ||g_t - g_{t-1}||, gradient units
 path variation : sum_{t>=1} ||g_t - g_{t-1}||, gradient units
 
-Of a log of updates they are figures of its updates. Beside them what they could be at most where no row is longer than G = max ||g_t||: increments of 2 G.
+Of a log of updates they are figures of its updates, in units of parameters. Beside them what they could be at
+most where no row is longer than G = max ||g_t||: increments of 2 G.
 """
 
 from __future__ import annotations

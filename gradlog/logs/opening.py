@@ -101,8 +101,10 @@ def read_log(
     else:
         log = _read_store(name, place, of_set=False, **words)
     told = [
-        *filter(None, [step_fault(log.step)]), *update_warnings(log.attributes), *lone_rank_warnings(log.attributes),
-    ]  # fmt: skip
+        *filter(None, [step_fault(log.step)]),
+        *update_warnings(log.attributes),
+        *lone_rank_warnings(log.attributes),
+    ]
     return replace(log, warnings=(*log.warnings, *told))
 
 

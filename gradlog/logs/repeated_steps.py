@@ -13,7 +13,7 @@ REPEATED = ("fail", "last", "first", "keep")
 NOT_INCREASING = "steps-not-increasing"
 UNWRITTEN = "rows-unwritten"
 SETTLED = "steps-repeated"
-"""Codes of warnings: of steps that do not increase, of rows made beforehand, and of rows that were left out."""
+"""Codes of warnings: steps do not increase, rows were made beforehand, rows of repeated steps left out."""
 
 
 def kept_rows(path: str, step: NDArray[np.int64], policy: str, first: int = 0) -> NDArray[np.bool_] | None:
@@ -66,6 +66,6 @@ def step_fault(step: NDArray[np.int64], first: int = 0) -> LogWarning | None:
         return LogWarning(UNWRITTEN, told)
     told = (
         f"row {row} has training step {step[at]} after {step[at - 1]}: a resumed run may have logged steps "
-        "twice; --repeated last takes the last row of each step, first the first, keep all rows in their order"
+        "twice; --repeated last takes the last row of each step, first the first, keep all in their order"
     )
     return LogWarning(NOT_INCREASING, told)

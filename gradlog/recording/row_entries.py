@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import UsageError
 from ..logs.log import GradientLog
+from ..measures.sketch.row_projection import RowProjection
 from ..naming import shown
 from ..results.projection import Projection
-from ..measures.sketch.row_projection import RowProjection
 
 DTYPES = ("float32", "float16", "bfloat16")
 

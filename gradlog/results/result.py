@@ -59,8 +59,8 @@ class RankResult:
     is None or only bounded, and where it is not known: early documents of results lack it
     reference : r* that independent noise of the same norms has over as many parameters; None when there are
     no increments, and in early documents
-    error, freedom : standard error of its natural logarithm with other minibatches, and the degrees of freedom
-    that this is known with, as of `statistics.spectrum_errors`; None where that cannot be said
+    error, freedom : standard error of its natural logarithm with other minibatches, and the degrees of
+    freedom that this is known with, as of `statistics.spectrum_errors`; None where that cannot be said
     """
 
     epsilon: float
@@ -267,7 +267,7 @@ class Settings:
     """Everything that changes the numbers of an analysis; threads and memory do not.
 
     tensors, exclude : glob patterns on tensor names; no `tensors` means all
-    repeated : where training steps of rows do not increase: "fail", take the "last" or the "first" row of each
+    repeated : where training steps of rows don't increase: "fail", take the "last" or "first" row of each
     step, or "keep" all rows in their order
     gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself
     rows : (first, last + 1) rows of the log, Python slice rules; None for either end

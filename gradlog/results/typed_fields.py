@@ -41,12 +41,12 @@ def _check(value: Any, annotation: Any, where: str) -> None:
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         if value is not None:
-            kinds = [kind for kind in inner if kind is not types.NoneType]
+            allowed = [kind for kind in inner if kind is not types.NoneType]
             # A tuple is looked into where one is allowed.
             fitting = [
-                kind for kind in kinds if (typing.get_origin(kind) is tuple) == isinstance(value, tuple)
+                kind for kind in allowed if (typing.get_origin(kind) is tuple) == isinstance(value, tuple)
             ]
-            _check(value, (fitting or kinds)[0], where)
+            _check(value, (fitting or allowed)[0], where)
     elif origin is tuple:
         if not isinstance(value, tuple):
             _wrong(value, where)

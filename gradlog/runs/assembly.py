@@ -80,7 +80,11 @@ def assemble(
     [total] = with_references([total], sums.series.sums[None, :, ENERGY], [together])
     for lot in lots(len(scopes), step.size):  # those without references are gone, lot by lot
         scopes[lot] = with_references(scopes[lot], energies.of_rows(lot), groups[lot])
-    warnings = [*warnings, *stride_warnings(step, selection.kind), *beyond_sketch(total, scopes, int(step.size))]
+    warnings = [
+        *warnings,
+        *stride_warnings(step, selection.kind),
+        *beyond_sketch(total, scopes, int(step.size)),
+    ]
     specs = sums.series.predictors
     epsilons = settings.epsilons
     of_rows = sums.series.sums[:, ENERGY]

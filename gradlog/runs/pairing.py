@@ -67,7 +67,7 @@ def _check_projections(logs: Sequence[GradientLog]) -> None:
     if made[0] == made[1]:
         return
     told = [
-        "no sketch" if one is None else f"a sketch of dimension {one.dim}, seed {one.seed} and kind '{one.kind}'"
+        "no sketch" if one is None else f"a sketch of dimension {one.dim}, seed {one.seed}, kind '{one.kind}'"
         for one in made
     ]
     raise DataError(

@@ -98,8 +98,8 @@ def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> 
         else f", with 95% intervals of r* up to {settings.project // SMALL_SHARE:,}"
     )
     return [
-        f"two passes: one writes a random projection of every {ready.log.kind.noun} to {settings.project:,} dimensions a "
-        f"tensor, {format_size(beside)}, into memory",
+        f"two passes: one writes a random projection of every {ready.log.kind.noun} to "
+        f"{settings.project:,} dimensions a tensor, {format_size(beside)}, into memory",
         f"the other analyzes that: path lengths and kappas with standard errors{ranks}",
         _reading(ready),
         _decoding(ready),

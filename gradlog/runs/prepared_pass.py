@@ -106,8 +106,8 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
                 return run_pass(reader, Work(tensors, plan, ready.bank, rows, strips), progress)
         except OverflowError as error:
             raise DataError(
-                f"{log.path}: {error}; --rank none gives the path lengths, and {log.kind.name} logged as float64 "
-                "the ranks too"
+                f"{log.path}: {error}; --rank none gives the path lengths, and {log.kind.name} logged as "
+                "float64 the ranks too"
             ) from error
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SketchSummary:
-    """What was written. projected : tensors that were projected; the others were copied; kind : of the rows"""
+    """What was written. projected : tensors that were, the others were copied; kind : what the rows are"""
 
     path: str
     out: str

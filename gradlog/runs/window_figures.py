@@ -14,7 +14,7 @@ from ..measures.windows.window_spectra import NAME as WINDOW_SPECTRA
 from ..measures.windows.window_sums import NAME as WINDOW_SUMS
 from ..results.spectral_counts import predictable_rank
 from ..results.windows import ScopeWindows, Windows
-from ..statistics.noise_reference import spectrum_reference, squared_weights
+from ..statistics.noise_reference import spectrum_reference, window_references
 
 if TYPE_CHECKING:
     from ..measures.noise.energies import EnergySums
@@ -50,12 +50,12 @@ def figures_of_windows(
     for lot in lots(len(energies.watched), step.size):
         of_lot = sums.of(lot)
         total = of_lot.sum(axis=0) + (total if total.size else 0.0)
-        references = {spec: _references(spec, sums.windows, energies.of_rows(lot)) for spec in at}
+        references = {spec: window_references(spec, sums.windows, energies.of_rows(lot)) for spec in at}
         for number, table in enumerate(of_lot):
             squares = None if spectra is None else spectra.tensors.get(number + lot.start)
             found = {spec: reference[number] for spec, reference in references.items()}
             tensors.append(_scope(table, at, found, squares, epsilons))
-    references = {spec: _references(spec, sums.windows, of_rows[None])[0] for spec in at}
+    references = {spec: window_references(spec, sums.windows, of_rows[None])[0] for spec in at}
     noise = (
         {} if spectra is None or spectra.total is None else _noise(sums.windows, of_rows, groups, epsilons)
     )
@@ -104,24 +104,6 @@ def _scaled(energy: Doubles, residual: Doubles, product: Doubles, prediction: Do
 
 def _rank(squares: Doubles, epsilon: float) -> float:
     return float(predictable_rank(squares, epsilon)[0]) if np.isfinite(squares).all() else np.nan
-
-
-def _references(spec: str, windows: NDArray[np.int64], energies: Doubles) -> Doubles:
-    """(tensors, W) kappa that independent noise of these norms has, sum (e_t + E ||m_t||^2) / sum e_t.
-
-    energies : (tensors, N)
-    """
-    rows = energies.shape[1]
-    found = np.full((energies.shape[0], len(windows)), np.nan)
-    for number, (first, last) in enumerate(windows.tolist()):
-        weights = np.zeros(rows)
-        weights[:last] += squared_weights(spec, last)
-        weights[:first] -= squared_weights(spec, first) if first else 0.0
-        own = energies[:, first:last].sum(axis=1)
-        # Differences of sums of the same terms: what is left below 0 is rounding.
-        added = energies @ np.maximum(weights, 0.0)
-        found[:, number] = 1.0 + np.divide(added, own, out=np.full_like(own, np.nan), where=own > 0)
-    return found
 
 
 def _noise(

@@ -59,6 +59,26 @@ def kappa_references(specs: Sequence[str], energies: Doubles) -> Doubles:
         return np.asarray(1.0 + scaled @ weights / scaled.sum(axis=-1, keepdims=True))
 
 
+def window_references(spec: str, windows: NDArray[np.int64], energies: Doubles) -> Doubles:
+    """(tensors, W) kappa of each window on independent noise of these norms; NaN where all of them are 0.
+
+    sum (e_t + E ||m_t||^2) / sum e_t over the rows of a window, with predictions made from all rows before.
+
+    windows : (W, 2), first and last + 1 of the rows of each; energies : (tensors, N), e_t = ||g_t||^2
+    """
+    rows = energies.shape[1]
+    found = np.full((energies.shape[0], len(windows)), np.nan)
+    for number, (first, last) in enumerate(windows.tolist()):
+        weights = np.zeros(rows)
+        weights[:last] += squared_weights(spec, last)
+        weights[:first] -= squared_weights(spec, first) if first else 0.0
+        own = energies[:, first:last].sum(axis=1)
+        # Differences of sums of the same terms: what is left below 0 is rounding.
+        added = energies @ np.maximum(weights, 0.0)
+        found[:, number] = 1.0 + np.divide(added, own, out=np.full_like(own, np.nan), where=own > 0)
+    return found
+
+
 @functools.lru_cache(maxsize=64)
 def squared_weights(spec: str, rows: int) -> Doubles:
     """(N,) sum_t w_{t,s}^2 over t = s + 1 .. N - 1: how often g_s comes back in predictions, by energy.

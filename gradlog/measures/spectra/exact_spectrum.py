@@ -295,8 +295,8 @@ class RowGramSums(Accumulator[RowGrams]):
     def state(self) -> State:
         """squares/T : sigma_i^2 of tensors that are whole here; gram/T : matrices of others.
 
-        total : the sum of the matrices of those that are whole; left_out : (B, n) of the only tensor, where it
-        is whole, sigma_i^2 without each stretch of increments, zeros behind
+        total : the sum of the matrices of those that are whole; left_out : (B, n) of the only tensor, where
+        it is whole, sigma_i^2 without each stretch of increments, zeros behind
         """
         found: dict[str, NDArray[Any] | Symmetric] = {
             f"squares/{tensor}": future.result() for tensor, future in sorted(self._squares.items())
@@ -306,9 +306,10 @@ class RowGramSums(Accumulator[RowGrams]):
         found.update({f"gram/{tensor}": Symmetric(self._open[tensor]) for tensor in sorted(self._open)})
         if self._left_out:
             spectra = [future.result() for future in self._left_out]
-            found["left_out"] = np.zeros((len(spectra), max(map(len, spectra))))
-            for row, squares in zip(found["left_out"], spectra, strict=True):
+            table = np.zeros((len(spectra), max(map(len, spectra))))
+            for row, squares in zip(table, spectra, strict=True):
                 row[: squares.size] = squares
+            found["left_out"] = table
         return found
 
     def pieces(self, state: PartState) -> Iterator[RowGrams]:

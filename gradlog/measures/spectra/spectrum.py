@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +53,13 @@ class ExactEigenvalues:
         errors = spectrum_errors(self.left_out, self.epsilons)
         if not errors:
             return found
-        of_counts = {f"{name}_{word}": errors[name][at] for name in COUNTS for at, word in enumerate(WORDS)}
-        ranks = [
-            dataclasses.replace(rank, **dict(zip(WORDS, errors[repr(rank.epsilon)], strict=True)))
-            for rank in found.rank
-        ]
+        of_counts: dict[str, Any] = {
+            f"{name}_{word}": errors[name][at] for name in COUNTS for at, word in enumerate(WORDS)
+        }
+        ranks = []
+        for rank in found.rank:
+            error, freedom = errors[repr(rank.epsilon)]
+            ranks.append(dataclasses.replace(rank, error=error, freedom=freedom))
         return dataclasses.replace(found, rank=tuple(ranks), **of_counts)
 
 
