@@ -339,6 +339,8 @@ def test_tensor_intervals_equal_those_of_the_tensor_alone() -> None:
     runs = [analyzed(SAMPLES / f"{name}.zarr", tensors=("0.weight",)) for name in ("mlp-gd", "mlp-sgd")]
     alone = gradlog.compare(runs[0], runs[1])
     for total, tensor in zip(alone.total.changes, alone.tensors[0].changes, strict=True):
+        if "rank" in total.quantity:  # of the whole model alone
+            continue
         assert total.verdict == tensor.verdict
         if total.interval is not None:
             assert tensor.interval == pytest.approx(total.interval, rel=1e-9)
@@ -384,7 +386,7 @@ def test_json_without_series_says_why_there_are_no_intervals(samples: dict[str, 
     assert change(compared, "kappa[one-step]").interval is None
     assert change(compared, "kappa[one-step]").verdict is None
     assert change(compared, "kappa[one-step]").relative == pytest.approx(907.856, rel=1e-5)
-    assert change(compared, "rank[0.05]").verdict is None
+    assert change(compared, "rank[0.05]").verdict == "higher"  # whose error is no sum over steps
     half = [dataclasses.replace(samples[name], tensor_steps=None) for name in ("mlp-gd", "mlp-sgd")]
     compared = gradlog.compare(half[0], half[1])
     assert compared.no_interval[0] == ""

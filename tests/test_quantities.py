@@ -365,7 +365,7 @@ def test_the_table_is_of_the_fields_of_results() -> None:
         held = {
             name
             for stored, _ in stored_in(part)
-            for name in (stored.name, *stored.ends, stored.error)
+            for name in (stored.name, *stored.ends, stored.error, stored.freedom)
             if name
         }
         assert held | others[kind] == {field.name for field in dataclasses.fields(kind)}, kind
@@ -377,7 +377,7 @@ def test_names_are_listed_in_the_order_that_messages_have() -> None:
         "participation_ratio", "increment_energy", "energy", "grad_norm", "effective_rows",
     ]  # fmt: skip
     assert [quantity.name for quantity in of_comparisons()] == [
-        "kappa", "scaled_kappa", "path_length", "grad_norm", "rank", "effective_rank",
+        "kappa", "scaled_kappa", "path_length", "grad_norm", "rank", "effective_rank", "stable_rank",
     ]  # fmt: skip
     places = [quantity.told for quantity in of_rules().values()]
     assert len(set(places)) == len(places)

@@ -196,46 +196,39 @@ def test_a_verdict_takes_rows_that_carry_the_energy(tmp_path: Path) -> None:
         assert change(some, few, quantity).verdict is None
 
 
-def runs(seeds: int, rows: int, directions: int | None, volatile: float = 0.0) -> list[Analysis]:
-    """Of noise over 300 parameters, and as much in few directions where asked for."""
+def runs(
+    folder: Path, seeds: int, rows: int = 80, *, directions: int = 4, volatile: float = 0.0
+) -> list[Analysis]:
+    """Of noise over 300 parameters, and more of it in a few directions; norms wander by exp(`volatile`)."""
     found = []
     for seed in range(seeds):
-        rng = np.random.default_rng([seed, rows, directions or 0])
+        rng = np.random.default_rng([seed, rows, directions])
         g = rng.standard_normal((rows, 300))
-        if directions:
-            g += 5 * rng.standard_normal((rows, directions)) @ rng.standard_normal((directions, 300))
+        g += 5 * rng.standard_normal((rows, directions)) @ rng.standard_normal((directions, 300))
         g *= np.exp(volatile * np.cumsum(rng.standard_normal(rows)) / math.sqrt(rows))[:, None]
-        tensor = {"w": g}
-        found.append(gradlog.analyze(in_memory(tensor), Settings(predictors=("one-step",)), threads=1))
+        path = store(folder, g, f"{seed}-{directions}-{volatile}")
+        found.append(gradlog.analyze(path, Settings(predictors=("one-step",)), threads=1))
     return found
 
 
-def in_memory(tensors: dict[str, np.ndarray]) -> gradlog.GradientLog:
-    from test_other_logs import ArrayTensor
-
-    rows = len(next(iter(tensors.values())))
-    made = tuple(ArrayTensor(name, array) for name, array in tensors.items())
-    return gradlog.GradientLog(path="simulated", tensors=made, rows=rows, step=np.arange(rows))
-
-
-def test_noise_is_not_called_and_what_differs_is() -> None:
+def test_noise_is_not_called_and_what_differs_is(tmp_path: Path) -> None:
     called: Counter[str] = Counter()
     for volatile in (0.0, 1.0):
-        same = runs(30, 80, 4, volatile)
+        same = runs(tmp_path, 30, volatile=volatile)
         for a, b in zip(same, [*same[1:], same[0]], strict=True):
             found = {quantity: change(a, b, quantity) for quantity in JUDGED}
             assert all(each.basis == "steps" for name, each in found.items() if name != "stable_rank")
             called.update(name for name, each in found.items() if each.significant)
     assert max(called.values(), default=0) <= 60 * 0.07 + 3, called
-    few, many = runs(8, 80, 4), runs(8, 80, 12)
+    few, many = runs(tmp_path, 8), runs(tmp_path, 8, directions=12)
     for a, b in zip(few, many, strict=True):
         for quantity in ("rank[0.1]", "effective_rank", "stable_rank"):
             assert change(a, b, quantity).verdict == "higher", quantity
             assert change(b, a, quantity).verdict == "lower", quantity
 
 
-def test_an_interval_is_students() -> None:
-    a, b = runs(1, 80, 4)[0], runs(1, 80, 12)[0]
+def test_an_interval_is_students(tmp_path: Path) -> None:
+    [a], [b] = runs(tmp_path, 1), runs(tmp_path, 1, directions=12)
     found = change(a, b, "effective_rank")
     logs = [math.log(spectrum(run).effective_rank or 0) for run in (a, b)]
     errors = [held(spectrum(run))["effective_rank"] for run in (a, b)]
@@ -286,8 +279,8 @@ def test_rules_about_ranks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     assert "neither good nor bad" in capfd.readouterr().err
 
 
-def test_a_comparison_shows_what_noise_has() -> None:
-    a, b = runs(1, 80, 4)[0], runs(1, 80, 12)[0]
+def test_a_comparison_shows_what_noise_has(tmp_path: Path) -> None:
+    [a], [b] = runs(tmp_path, 1), runs(tmp_path, 1, directions=12)
     compared = gradlog.compare(a, b)
     specs = {c.quantity: c.reference for c in compared.total.changes}
     of_kappa = [run.total.predictors[-1].reference for run in (a, b)]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.command(
     help="""Copy RUN to OUT, a gradient log of format 1 whose chunks are read fast.
 
-    Rows, steps, series, attributes and every entry are kept as they are; a log with one row in a chunk, with
-    thousands of small chunks, or with slow codecs is analyzed several times faster then.
+    Rows, steps, series, attributes and every entry are kept as they are. It pays for a log with one row in a
+    chunk, with thousands of small chunks or with slow codecs, most of all where memory is short.
     """,
     short_help="Copy a log into a layout that is analyzed fast.",
     epilog="""\b
