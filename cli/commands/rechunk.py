@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     short_help="Copy a log into a layout that is analyzed fast.",
     epilog="""\b
 Examples:
-  gradmf rechunk run.zarr fast.zarr
-  gradmf rechunk run.zip fast.zarr --dry-run
-  gradmf rechunk run.zarr small.zarr --compress --memory 4G && gradmf analyze small.zarr""",
+  gradmf rechunk run.zarr fast.zarr --dry-run
+  gradmf rechunk run.zarr fast.zarr && gradmf analyze fast.zarr""",
 )
 @click.argument("run", shell_complete=paths("runs"))
 @click.argument("out", type=click.Path())
