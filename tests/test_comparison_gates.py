@@ -273,7 +273,8 @@ def test_runs_without_gradients_decide_nothing(tmp_path: Path, capfd: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    "rule", ["kapa[one-step] worse", "kappa[ema:0.7] > +5%", "participation_ratio higher", "residual[0.05] higher"]
+    "rule",
+    ["kapa[one-step] worse", "kappa[ema:0.7] > +5%", "participation_ratio higher", "residual[0.05] higher"],
 )
 def test_a_wrong_rule_is_told_before_anything_is_read(capfd: pytest.CaptureFixture[str], rule: str) -> None:
     assert main(["compare", "no-such", "nor-this", "--fail-if", rule]) == 2

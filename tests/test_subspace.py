@@ -303,7 +303,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "subspace" not in plain["total"]
     assert "inside" not in plain["steps"]
     for words, told in [
-        (["--window", "10"], "--window goes with --subspace"),
+        (["--window", "1"], "is no window"),
         (["--subspace", "5", "--window", "4"], "--window 4 is shorter than the 5 directions"),
         (["--subspace", "0"], "0 is not in the range"),
         (["--subspace", "5", "--part", "1/2", "-o", "x"], "--part goes without --subspace."),
