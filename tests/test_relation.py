@@ -217,7 +217,7 @@ def test_what_cannot_be_related(tmp_path: Path) -> None:
             range(30, 50),
             "no training step in common",
         ),
-        ("e", {"u": walk(20, (4,), 1), "v": walk(20, (3, 2), 1)}, [0, 1] * 10, "row 2 has training step 0 after 1"),
+        ("e", {"u": walk(20, (4,), 1), "v": walk(20, (3, 2), 1)}, [0, 1] * 10, "training step 0 after 1"),
     ):
         other = format1_store(tmp_path / f"{name}.zarr", tensors, step=step)  # type: ignore[arg-type]
         with pytest.raises(gradlog.DataError, match=told):
