@@ -346,6 +346,20 @@ def test_words_as_a_series(tmp_path: Path, zarr_format: Any) -> None:
             assert stored(tmp_path / "out.zarr", "phase").tolist() == ["warm", "up", "ünd"]
 
 
+def test_a_series_that_cannot_be_stored_is_told(tmp_path: Path) -> None:
+    values = walk(ROWS, (4,), 1)
+    odd = np.asarray([{"a": 1}] * ROWS, dtype=object)
+    log = gradlog.GradientLog(
+        path="memory", tensors=(InMemory("w", values.shape, (4, 4), values, "float32"),), rows=ROWS,
+        step=np.arange(ROWS), series={"odd": odd, "loss": np.ones(ROWS)},
+    )  # fmt: skip
+    summary = gradlog.rechunk_log(log, tmp_path / "out.zarr")
+    assert codes(summary) == ["series-not-copied"]
+    assert "series `odd` of object" in summary.warnings[0].message
+    assert gradlog.describe(tmp_path / "out.zarr").series == ("loss",)
+    assert not (tmp_path / "out.zarr" / "odd").exists()
+
+
 def test_bfloat16_is_copied_as_its_bits(tmp_path: Path) -> None:
     bits = np.random.default_rng(1).integers(0, 1 << 16, (ROWS, 9)).astype(np.uint16)
     finite = np.where((bits & 0x7F80) == 0x7F80, 0, bits).astype(np.uint16)

@@ -14,9 +14,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
-from ..errors import UsageError
+from ..errors import UsageError, first_line
 from .growing_array import GrowingArray
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
 from .new_array import CHUNK_BYTES, new_array
@@ -113,14 +114,23 @@ class WholeLog:
         )  # fmt: skip
 
     def add_series(self, name: str, values: NDArray[Any], attributes: Mapping[str, Any]) -> None:
-        """Write a series, (rows,) of any dtype. Raises ValueError or TypeError where Zarr v3 has no such."""
+        """Write a series, (rows,) of any dtype.
+
+        Raises UsageError where Zarr v3 has no such, and then nothing of it is there.
+        """
         dtype: Any = values.dtype
         if dtype.kind == "O" and all(isinstance(value, str) for value in values):
             dtype = str
         chunks = (max(1, min(values.size, SERIES_CHUNK)),)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # types that the specification lacks, and Zarr has
-            self._array(name, values.shape, chunks, dtype, (), attributes)[...] = values
+            try:
+                self._array(name, values.shape, chunks, dtype, (), attributes)[...] = values
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                sync(self._store.delete_dir(name))
+                raise UsageError(f"series `{name}` of {values.dtype}: {first_line(error)}") from error
 
     def commit(self, step: NDArray[np.int64], series: Mapping[str, NDArray[Any]]) -> int:
         """Write series and then the training steps, each (rows,); returns the bytes of gradients."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..engine.blocks import GIVE_UP_SECONDS
 from ..engine.request import Request
-from ..errors import DataError, MemoryLimitError, UsageError, first_line
+from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.growing_array import GrowingArray
 from ..logs.log import GRADS, GradientLog, Tensor
@@ -345,9 +345,8 @@ def _write_series(log: GradientLog, copy: WholeLog, rows: tuple[int, int]) -> li
         values = read_series(log, name, rows)
         try:
             copy.add_series(name, values, true_of_copy(series_attributes(log.series[name])))
-        except (TypeError, ValueError) as error:
-            told = f"series `{name}` of {values.dtype} is not copied: {first_line(error)}"
-            warnings.append(LogWarning("series-not-copied", told))
+        except UsageError as error:
+            warnings.append(LogWarning("series-not-copied", f"not copied, as Zarr v3 has no such: {error}"))
     return warnings
 
 
