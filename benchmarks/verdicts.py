@@ -14,7 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-KINDS = {"compare": "verdicts_compare", "bounds": "verdicts_bounds", "advise": "verdicts_advice"}
+KINDS = {
+    "compare": "verdicts_compare",
+    "ranks": "verdicts_ranks",
+    "bounds": "verdicts_bounds",
+    "advise": "verdicts_advice",
+}
 """Modules of tables, by what they are about."""
 
 

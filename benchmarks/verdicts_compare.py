@@ -98,7 +98,7 @@ def many_tensors_table(pairs: int) -> Iterator[str]:
             alone.append(sum(change is not None and change.beyond_noise for change in found))
             table.append(any(change is not None and change.significant for change in found))
             violated = gradlog.judge_comparison(compared, [rule])
-            gate.append(any(finding.certain for each in violated for finding in each.findings))
+            gate.append(any(breach.certain for each in violated for breach in each.breaches))
         shares = " | ".join(f"{100 * np.mean(each):.1f}" for each in (table, gate))
         yield f"| {kind} | {rows} | {np.mean(alone):.1f} | {shares} |"
 

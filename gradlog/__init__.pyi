@@ -19,8 +19,10 @@ from .engine.splitting import PartNumber
 from .engine.state import PartState, State, Symmetric
 from .engine.tile import Tile
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .findings.finding import Finding, Thresholds
+from .findings.finding_table import find
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
-from .gates.gates import Finding, Violation, judge
+from .gates.gates import Breach, Violation, judge
 from .guarantees.bounding import analyze_for_bounds, bounds, check_bounds
 from .guarantees.guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
 from .importing.import_plan import ImportedStep, ImportedTensor, ImportPlan, ImportSettings, plan_import
@@ -34,6 +36,10 @@ from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .measures.registry import measure
+from .plots.figure import plot
+from .plots.panels import PANELS
+from .plots.preparing import analyze_for_plot
+from .plots.saving import check_plot, save_plot
 from .predictors import DEFAULT_PREDICTORS, known_predictors, parse_predictor
 from .recording.lightning_callback import lightning_callback
 from .recording.record import record
@@ -75,12 +81,14 @@ from .version import __version__
 
 __all__ = [
     "DEFAULT_PREDICTORS",
+    "PANELS",
     "QUANTITIES",
     "Accumulator",
     "Advice",
     "Analysis",
     "Anytime",
     "Bounds",
+    "Breach",
     "Change",
     "ChunkInventory",
     "Comparison",
@@ -150,6 +158,7 @@ __all__ = [
     "TensorDescription",
     "TensorResult",
     "TensorSteps",
+    "Thresholds",
     "Tile",
     "UsageError",
     "Violation",
@@ -162,11 +171,13 @@ __all__ = [
     "analyze",
     "analyze_for_bounds",
     "analyze_for_comparison",
+    "analyze_for_plot",
     "analyze_part",
     "bounds",
     "bounds_document",
     "check_bounds",
     "check_comparison",
+    "check_plot",
     "check_relation",
     "compare",
     "comparison_document",
@@ -175,6 +186,7 @@ __all__ = [
     "describe",
     "describe_plan",
     "description_document",
+    "find",
     "holds_analyses",
     "import_log",
     "judge",
@@ -191,10 +203,12 @@ __all__ = [
     "plan_document",
     "plan_import",
     "plan_rechunk",
+    "plot",
     "read_analyses",
     "rechunk_log",
     "record",
     "relate",
+    "save_plot",
     "share_by_chance",
     "shared_rows",
     "sketch_log",

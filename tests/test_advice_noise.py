@@ -18,12 +18,12 @@ from conftest import write_store
 from gradmf import gradlog
 from gradmf.gradlog.advice import slow
 from gradmf.gradlog.advice.averages import weights_of
-from gradmf.gradlog.advice.change_point import limit, self_normalized
 from gradmf.gradlog.advice.evidence import ScopeSteps
 from gradmf.gradlog.advice.intervals import RunBootstrap
 from gradmf.gradlog.advice.momentum import angle, from_angle
 from gradmf.gradlog.advice.schedule import courseless
 from gradmf.gradlog.advice.tail import standing_off
+from gradmf.gradlog.statistics.change_point import limit, self_normalized
 
 Array = NDArray[Any]
 

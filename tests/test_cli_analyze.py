@@ -86,7 +86,8 @@ def test_every_format_leaves_stderr_empty(run: Any, logs: SimpleNamespace, comma
 
 def test_json_is_the_document(run: Any, logs: SimpleNamespace) -> None:
     document = strict_json(run("analyze", logs.noise, "--format", "json").out)
-    assert document == gradlog.analysis_document(gradlog.analyze(logs.noise))
+    analysis = gradlog.analyze(logs.noise)
+    assert document == gradlog.analysis_document(analysis, findings=gradlog.find(analysis))
     assert document["steps"]["step"][-1] == 390
 
 

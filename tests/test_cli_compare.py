@@ -477,20 +477,25 @@ def test_many_tensors_are_counted(run: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     paths = []
     for name in ("a", "b"):
-        noise = {f"layer.{i:02d}": rng.standard_normal((200, 4)) for i in range(14)}
+        noise = {f"layer.{i:02d}": rng.standard_normal((200, 4)) for i in range(24)}
         if name == "b":
             noise["layer.07"] = ar1(rng, 200, 4, 0.8)
         paths.append(write_store(tmp_path / f"{name}.zarr", noise))
-    out = run("compare", *paths, "--rank", "none").out
-    lines = out.split("Best kappa of 14 tensors, by change\n")[1].splitlines()
+    runs = [gradlog.analyze(path, gradlog.Settings(rank="none"), tensor_steps=True) for path in paths]
+    out = draw_table(comparison_report(gradlog.compare(*runs)), Terminal(width=None))
+    assert out.count("layer.") >= 24, "a pipe has them all"
+    out = draw_table(comparison_report(gradlog.compare(*runs)), Terminal(width=200))
+    lines = out.split("Best kappa of 24 tensors, by change\n")[1].splitlines()
     assert lines[1].startswith("layer.07")
     assert "better" in lines[1]
-    assert lines[11].startswith("and 4 more: 4 ~; verdicts over all tensors by Benjamini-Hochberg")
-    assert "Of 14 tensors, more predictable: B in 1, most in layer.07" in out
+    assert lines[21].startswith(
+        "and 4 more: 4 ~ (--top 0 shows all); verdicts over all tensors by Benjamini-Hochberg"
+    )
+    assert "Of 24 tensors, more predictable: B in 1, most in layer.07" in out
     assert "One run is one seed" in out
     out = run("compare", *paths, "--rank", "none", "--exclude", "*.07").out
     assert "(chance would call 0.65 one by one, by Benjamini-Hochberg 5% of those called)" in out
-    assert "more predictable: " not in out.split("Best kappa of 13 tensors")[1]
+    assert "more predictable: " not in out.split("Best kappa of 23 tensors")[1]
     assert "most in" not in out
 
 

@@ -72,9 +72,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "example", [example for command in COMMANDS.values() for example in examples(command)]
-)
+EXAMPLES = [
+    # Figures need matplotlib.
+    pytest.param(example, marks=pytest.mark.extras if "gradmf plot" in example else ())
+    for command in COMMANDS.values()
+    for example in examples(command)
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_help_runs(example: str, folder: Path) -> None:
     if "jq" in example.split() and shutil.which("jq") is None:
         pytest.skip("jq is not installed")

@@ -216,7 +216,7 @@ def test_of_many_tensors_noise_calls_none_and_what_is_planted_is_found() -> None
     ]
     rule = gradlog.Rule("kappa", "one-step", "better", "*")
     [violation] = gradlog.judge_comparison(compared, [rule])
-    assert [finding.tensor for finding in violation.findings] == ["layer07"]
+    assert [breach.tensor for breach in violation.breaches] == ["layer07"]
     assert not gradlog.judge_comparison(compared, [dataclasses.replace(rule, condition="worse")])
 
 

@@ -69,9 +69,9 @@ def test_every_word_is_true_of_the_verdicts_that_it_names(comparison: Comparison
             assert bool(found) == (word in TRUE_OF[change.verdict]), change
             seen.add((quantity, bool(found)))
             for violation in found:
-                [finding] = violation.findings
-                assert finding.certain
-                assert (finding.before, finding.after) == (change.baseline, change.value)
+                [breach] = violation.breaches
+                assert breach.certain
+                assert (breach.before, breach.after) == (change.baseline, change.value)
     assert {quantity for quantity, _ in seen} == set(JUDGED) - set(OF_SPECTRA)
     assert {("kappa", True), ("kappa", False)} <= seen
 
@@ -91,7 +91,7 @@ def test_changes_are_held_to_limits(comparison: Comparison) -> None:
                 found = judged(comparison, f"{subject} {text}")
                 assert bool(found) == violated, (subject, text)
                 for violation in found:
-                    reading = violation.findings[0].reading
+                    reading = violation.breaches[0].reading
                     assert reading.value == pytest.approx(value, rel=1e-12)
                     assert reading.lower == reading.upper == reading.value
 
@@ -118,11 +118,11 @@ def test_a_run_against_itself_violates_nothing(logs: tuple[str, str, str]) -> No
 
 def test_tensors_are_judged_one_by_one(comparison: Comparison) -> None:
     [violation] = judged(comparison, "kappa[one-step] better in *")
-    named = {finding.tensor: finding.certain for finding in violation.findings}
+    named = {breach.tensor: breach.certain for breach in violation.breaches}
     assert named == {"a.weight": True, "b.weight": True, "frozen": False}
-    assert violation.findings[-1].tensor == "frozen"
+    assert violation.breaches[-1].tensor == "frozen"
     [nowhere] = judged(comparison, "kappa[one-step] better in c.*")
-    assert nowhere.findings == ()
+    assert nowhere.breaches == ()
     assert nowhere.unmatched == ("a.weight", "b.weight", "frozen")
 
 
@@ -131,9 +131,9 @@ def test_what_cannot_be_judged_is_not_passed(comparison: Comparison) -> None:
     [baseline] = gradlog.read_analyses(json.dumps(bare), "bare")
     without = gradlog.compare(baseline, comparison.run)
     [violation] = judged(without, "kappa[one-step] worse")
-    [finding] = violation.findings
-    assert not finding.certain
-    assert "holds no per-step sums" in finding.reading.doubt
+    [breach] = violation.breaches
+    assert not breach.certain
+    assert "holds no per-step sums" in breach.reading.doubt
     assert not judged(without, "kappa[one-step] > +5%")
 
 
@@ -148,8 +148,8 @@ def test_bounds_that_overlap_do_not_say_that_nothing_changed(comparison: Compari
     loose = gradlog.compare(loosened(comparison.baseline), loosened(comparison.run))
     for text in ("rank[0.1] > +0", "effective_rank > +0"):
         [violation] = judged(loose, text)
-        assert not violation.findings[0].certain
-        assert violation.findings[0].reading.doubt
+        assert not violation.breaches[0].certain
+        assert violation.breaches[0].reading.doubt
     assert not judged(loose, "rank[0.1] > +60")
 
 
@@ -191,9 +191,9 @@ def test_the_best_kappa_of_a_sketch_is_an_estimate(comparison: Comparison) -> No
         assert change is not None
         assert change.absolute is not None
         [violation] = judged(found, f"{subject} > {change.absolute + 0.1:+}")
-        [finding] = violation.findings
-        assert not finding.certain
-        assert "a sketch estimates it" in finding.reading.doubt
+        [breach] = violation.breaches
+        assert not breach.certain
+        assert "a sketch estimates it" in breach.reading.doubt
         assert not judged(comparison, f"{subject} > {change.absolute + 0.1:+}")
 
 

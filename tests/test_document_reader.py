@@ -121,6 +121,13 @@ def test_values_that_cannot_be_are_told(document: dict[str, Any], place: str, va
         gradlog.read_analyses(text, "x.json")
 
 
+OPTIONAL = {
+    "subspace", "inside", "effective_rows", "effective_parameters",
+    "top_row", "top_row_share", "quiet_row", "quiet_level",
+}  # fmt: skip
+"""Fields that documents of earlier versions, or of other settings, don't have."""
+
+
 def test_what_is_swapped_or_lost_is_told(document: dict[str, Any]) -> None:
     """Figures of the right kind at the wrong place: they would be read as others than were computed."""
 
@@ -143,7 +150,7 @@ def test_what_is_swapped_or_lost_is_told(document: dict[str, Any]) -> None:
         for lost in document[scope]:
             damaged = copy.deepcopy(document)
             del damaged[scope][lost]
-            if lost not in ("subspace", "inside", "effective_rows", "effective_parameters"):
+            if lost not in OPTIONAL:
                 refused(damaged)
 
 

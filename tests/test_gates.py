@@ -267,8 +267,8 @@ def test_every_quantity_is_the_one_of_the_result() -> None:
         number = f"(-{-value!r})" if value < 0 else repr(value)
         assert not judged(analysis, f"{subject} != {number}"), subject
         [violation] = judged(analysis, f"{subject} == {number}")
-        [finding] = violation.findings
-        assert (finding.tensor, finding.certain, finding.reading.value) == (None, True, value)
+        [breach] = violation.breaches
+        assert (breach.tensor, breach.certain, breach.reading.value) == (None, True, value)
 
 
 def test_bounds_and_estimates_are_not_taken_for_figures() -> None:
@@ -285,8 +285,8 @@ def test_bounds_and_estimates_are_not_taken_for_figures() -> None:
         ("residual[0.1] > 0", False),
     ]:  # fmt: skip
         [violation] = judged(analysis, text)
-        assert violation.findings[0].certain is certain, text
-        assert certain or violation.findings[0].reading.doubt
+        assert violation.breaches[0].certain is certain, text
+        assert certain or violation.breaches[0].reading.doubt
     for text in ("rank[0.1] > 45", "rank[0.1] < 12", "rank[0.1] == 50", "stable_rank < 1"):
         assert not judged(analysis, text), text
 
@@ -314,9 +314,9 @@ def test_figures_that_are_missing_pass_nothing() -> None:
         ):  # fmt: skip
             for symbol in OPERATORS:
                 [violation] = judged(damaged, f"{subject} {symbol} 1")
-                [finding] = violation.findings
-                assert not finding.certain
-                assert finding.reading.doubt
+                [breach] = violation.breaches
+                assert not breach.certain
+                assert breach.reading.doubt
 
 
 def test_a_rank_without_an_upper_end_is_told_by_its_lower_one() -> None:
@@ -341,10 +341,10 @@ def test_a_pattern_finds_the_worst_tensor_first() -> None:
     analysis = made_analysis()
     [violation] = judged(analysis, "energy > 0 in *")
     energies = {tensor.name: tensor.energy for tensor in analysis.tensors}
-    names = [finding.tensor for finding in violation.findings]
+    names = [breach.tensor for breach in violation.breaches]
     assert names == sorted(energies, key=lambda name: -energies[name])
     [nowhere] = judged(analysis, "energy > 0 in nothing.*")
-    assert (nowhere.findings, nowhere.unmatched) == ((), tuple(energies))
+    assert (nowhere.breaches, nowhere.unmatched) == ((), tuple(energies))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,10 @@ def test_later_processes_do_without_numba(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.nbi"))  # it would not see changes of constants in other modules
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no-lines"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", *(pytest.param(how, marks=pytest.mark.slow) for how in ("flipped", "empty", "no-lines"))],
+)
 def test_a_damaged_object_file_is_made_again(tmp_path: Path, damage: str) -> None:
     run(tmp_path)
     (path,) = objects(tmp_path)

@@ -316,8 +316,8 @@ def test_rules_against_noise(tmp_path: Path, rule: str, violated: bool | None) -
     if violated is not None:
         assert bool(found) == violated
     if found:
-        assert found[0].findings[0].certain
-        assert found[0].findings[0].noise is not None
+        assert found[0].breaches[0].certain
+        assert found[0].breaches[0].noise is not None
 
 
 def test_rules_against_noise_that_nothing_is_known_of(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_rules_against_noise_that_nothing_is_known_of(tmp_path: Path) -> None:
     analysis = gradlog.analyze(run)
     rule = gradlog.parse_rule("kappa[one-step] > noise", gradlog.Vocabulary.of(analysis.settings))
     (violation,) = gradlog.judge(analysis, [rule])
-    assert not violation.findings[0].certain
+    assert not violation.breaches[0].certain
     for text in ("energy > noise", "kappa[zero] < noise", "residual[0.1] > 2 noise"):
         with pytest.raises(gradlog.RuleError, match=r"noise|in every run"):
             gradlog.parse_rule(text, gradlog.Vocabulary.of(analysis.settings))

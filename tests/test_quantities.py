@@ -91,7 +91,7 @@ anything = st.integers(0, 1 << 30)
 """Picks one of however many there are."""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     picks=st.tuples(anything, anything, anything, anything),
     near=st.none() | st.sampled_from((1 - 1e-4, 1.0, 1 + 1e-4)),
@@ -264,8 +264,8 @@ def test_a_stored_figure_is_one_field_and_one_entry(log: str, monkeypatch: pytes
         [violation] = gradlog.judge(
             read, [parse_rule(f"nuclear_norm {operator} 1", Vocabulary.of(read.settings))]
         )
-        [finding] = violation.findings
-        assert (finding.certain, finding.reading.doubt) == (False, NO_FIGURE)
+        [breach] = violation.breaches
+        assert (breach.certain, breach.reading.doubt) == (False, NO_FIGURE)
 
     # What cannot be is refused.
     for value, told in (
@@ -328,17 +328,17 @@ def test_a_stored_figure_of_predictors_has_errors_and_a_direction(
     ]  # fmt: skip
 
 
-def test_the_worst_findings_come_first_by_the_direction(table: dict[str, Quantity]) -> None:
-    from gradmf.gradlog.gates.gates import Finding, worst_first
+def test_the_worst_breaches_come_first_by_the_direction(table: dict[str, Quantity]) -> None:
+    from gradmf.gradlog.gates.gates import Breach, worst_first
 
-    findings = [Finding(str(value), Reading.exact(value), certain=True) for value in (1.0, 3.0, 2.0)]
+    breaches = [Breach(str(value), Reading.exact(value), certain=True) for value in (1.0, 3.0, 2.0)]
     table["kappa"] = dataclasses.replace(table["kappa"], better=HIGHER)
     for word, order in (("worse", "123"), ("better", "321"), ("higher", "321"), ("lower", "123")):
-        found = worst_first(findings, gradlog.Rule("kappa", "one-step", word))
-        assert [finding.tensor[0] for finding in found if finding.tensor] == list(order), word
+        found = worst_first(breaches, gradlog.Rule("kappa", "one-step", word))
+        assert [breach.tensor[0] for breach in found if breach.tensor] == list(order), word
     table["kappa"] = dataclasses.replace(table["kappa"], better="lower")
-    found = worst_first(findings, gradlog.Rule("kappa", "one-step", "worse"))
-    assert [finding.tensor for finding in found] == ["3.0", "2.0", "1.0"]
+    found = worst_first(breaches, gradlog.Rule("kappa", "one-step", "worse"))
+    assert [breach.tensor for breach in found] == ["3.0", "2.0", "1.0"]
 
 
 def test_the_table_is_of_the_fields_of_results() -> None:

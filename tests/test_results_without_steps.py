@@ -123,5 +123,5 @@ def test_a_predictor_that_predicts_nothing_alone_is_named(tmp_path: Path) -> Non
             assert rows[name].why == "no predictor but zero was measured: give --predictor"
         rule = gradlog.parse_rule("kappa[best] > 1", gradlog.Vocabulary.of(found.settings))
         [violation] = gradlog.judge(found, [rule])
-        [finding] = violation.findings
-        assert finding.reading.doubt == "no predictor but zero was measured: give --predictor"
+        [breach] = violation.breaches
+        assert breach.reading.doubt == "no predictor but zero was measured: give --predictor"

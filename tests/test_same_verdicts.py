@@ -66,9 +66,7 @@ def verdicts(analysis: Analysis, rules: list[str]) -> Verdicts:
     found: Verdicts = {}
     for text in rules:
         for violation in gradlog.judge(analysis, [parse_rule(text, known)]):
-            found[text] = sorted(
-                ((finding.tensor, finding.certain) for finding in violation.findings), key=str
-            )
+            found[text] = sorted(((breach.tensor, breach.certain) for breach in violation.breaches), key=str)
     return found
 
 
@@ -149,11 +147,11 @@ def test_early_documents_are_read_and_pass_no_residual(runs: dict[str, Analysis]
             assert of_document or not of_log, text
             if name != "long incremental":  # whose bounds follow from r* alone
                 [violation] = of_document
-                assert all(finding.reading.doubt for finding in violation.findings if not finding.certain)
+                assert all(breach.reading.doubt for breach in violation.breaches if not breach.certain)
     (read,) = gradlog.read_analyses(json.dumps(early(runs["network exact"])), "early.json")
     [violation] = gradlog.judge(read, [parse_rule("residual[0.05] > 1e300", known)])
-    [finding] = violation.findings
-    assert (finding.certain, finding.reading.value, finding.reading.doubt) == (False, None, NO_RESIDUAL)
+    [breach] = violation.breaches
+    assert (breach.certain, breach.reading.value, breach.reading.doubt) == (False, None, NO_RESIDUAL)
 
 
 def test_compare_stops_at_results_as_at_logs(
@@ -193,8 +191,8 @@ def test_estimates_are_not_taken_for_figures(runs: dict[str, Analysis]) -> None:
     ):  # fmt: skip
         for found in (analysis, from_json(analysis), from_json_lines(analysis)):
             [violation] = gradlog.judge(found, [parse_rule(text, Vocabulary.of(found.settings))])
-            assert violation.findings[0].certain is certain, text
-            assert certain or violation.findings[0].reading.doubt
+            assert violation.breaches[0].certain is certain, text
+            assert certain or violation.breaches[0].reading.doubt
     assert not verdicts(analysis, [f"energy > {energy + 3 * error}"])
 
 

@@ -202,9 +202,8 @@ def test_threads_never_change_a_bit(store: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_process_of_its_own_gives_the_same_numbers(store: Path) -> None:
     command = [sys.executable, "-m", "gradmf.cli", "analyze", store, "--rank", "sketch", "--format", "json"]
     done = subprocess.run([*command, "--sketch-dim", "256", "--seed", "3"], capture_output=True, check=True)
-    assert json.loads(done.stdout) == json.loads(
-        json.dumps(documents(analyzed(store, sketch_dim=256, seed=3)))
-    )
+    here = json.loads(json.dumps(documents(analyzed(store, sketch_dim=256, seed=3))))
+    assert {name: value for name, value in json.loads(done.stdout).items() if name != "findings"} == here
 
 
 def test_other_tensors_beside_it_change_nothing(store: Path) -> None:

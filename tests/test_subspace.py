@@ -286,7 +286,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inside[:10] == [None] * 10
     assert 0 < np.mean(inside[10:]) < 1
     (read,) = gradlog.read_analyses(text, "x")
-    assert gradlog.analysis_document(read) == document
+    assert gradlog.analysis_document(read, findings=gradlog.find(read)) == document
     assert main(["analyze", path, "--subspace", "3", "--window", "10", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert float(rows[0]["subspace_fraction[gradients]"]) == total["gradients"]["fraction"]

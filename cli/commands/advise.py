@@ -62,6 +62,7 @@ Examples:
 @computing.band
 @computing.resources
 @showing.presentation
+@showing.top
 def command(
     runs: tuple[str, ...],
     only: tuple[str, ...],
@@ -70,6 +71,7 @@ def command(
     settings: Settings,
     resources: Resources,
     shown: Presentation,
+    top: int | None,
 ) -> int:
     from gradmf import gradlog
 
@@ -80,7 +82,7 @@ def command(
         raise click.UsageError("--schedule goes with a single RUN.")
     if schedule is not None and only and "schedule" not in only:
         raise click.UsageError("--schedule goes with --only schedule, or without --only.")
-    runner = Runner(runs, shown, views_of_advice(quiet=shown.quiet), resources)
+    runner = Runner(runs, shown, views_of_advice(quiet=shown.quiet, top=top), resources)
 
     def advise(source: Source) -> Advice:
         with runner.at_work_on(source.name) as granted:

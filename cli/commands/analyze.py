@@ -9,7 +9,7 @@ import click
 from ..options import computing, showing
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, PlanDescription, Settings
+    from gradmf.gradlog import Analysis, PlanDescription, Settings, Thresholds
 
     from ..options.computing import Resources
     from ..options.showing import Presentation
@@ -32,6 +32,8 @@ Examples:
 @computing.resources
 @showing.fail_if
 @showing.presentation
+@showing.top
+@showing.findings
 @showing.steps
 @click.option(
     "--tensor-steps",
@@ -47,6 +49,7 @@ Examples:
 @computing.band
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
 @computing.windows
+@computing.groups
 @computing.part
 def command(
     runs: tuple[str, ...],
@@ -54,6 +57,8 @@ def command(
     resources: Resources,
     fail_if: tuple[str, ...],
     shown: Presentation,
+    top: int | None,
+    thresholds: Thresholds | None,
     steps: bool,
     tensor_steps: bool,
     search: bool,
@@ -91,7 +96,7 @@ def command(
                 scratch=resources.scratch,
             )
         )
-    views = views_of_analyses(settings, quiet=shown.quiet, steps=steps)
+    views = views_of_analyses(settings, quiet=shown.quiet, steps=steps, top=top, thresholds=thresholds)
     runner = Runner(runs, shown, views, resources)
     runner.hold_to(fail_if, gradlog.Vocabulary.of(settings), gradlog.judge)
 

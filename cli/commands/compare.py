@@ -49,6 +49,7 @@ Examples:
 @computing.resources
 @showing.fail_if
 @showing.presentation
+@showing.top
 def command(
     runs: tuple[str, ...],
     settings: Settings,
@@ -58,6 +59,7 @@ def command(
     resources: Resources,
     fail_if: tuple[str, ...],
     shown: Presentation,
+    top: int | None,
 ) -> int:
     from gradmf import gradlog
 
@@ -66,7 +68,7 @@ def command(
     from .runner import Runner
     from .sources import baseline_and_runs, choose_rows, share_steps
 
-    runner = Runner(runs, shown, views_of_comparisons(quiet=shown.quiet), resources)
+    runner = Runner(runs, shown, views_of_comparisons(quiet=shown.quiet, top=top), resources)
     sources = baseline_and_runs(runs, settings)
     if len(sources) < 2:
         raise click.UsageError("compare takes a baseline and at least one run.")

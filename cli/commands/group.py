@@ -14,6 +14,7 @@ _COMMANDS = (
     "advise",
     "compare",
     "bounds",
+    "plot",
     "merge",
     "sketch",
     "rechunk",

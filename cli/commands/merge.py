@@ -9,6 +9,8 @@ import click
 from ..options import showing
 
 if TYPE_CHECKING:
+    from gradmf.gradlog import Thresholds
+
     from ..options.showing import Presentation
 
 
@@ -28,8 +30,17 @@ Examples:
 @click.argument("parts", nargs=-1, required=True, metavar="PART...", type=click.Path())
 @showing.fail_if
 @showing.presentation
+@showing.top
+@showing.findings
 @showing.steps
-def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentation, steps: bool) -> int:
+def command(
+    parts: tuple[str, ...],
+    fail_if: tuple[str, ...],
+    shown: Presentation,
+    top: int | None,
+    thresholds: Thresholds | None,
+    steps: bool,
+) -> int:
     showing.check_steps(steps, shown)
 
     from gradmf import gradlog
@@ -43,7 +54,8 @@ def command(parts: tuple[str, ...], fail_if: tuple[str, ...], shown: Presentatio
     with open_output(shown) as output:
         analysis = gradlog.merge_parts(list(paths_of(parts)))
         settings = analysis.settings
-        runner = Runner(parts, shown, views_of_analyses(settings, quiet=shown.quiet, steps=steps))
+        views = views_of_analyses(settings, quiet=shown.quiet, steps=steps, top=top, thresholds=thresholds)
+        runner = Runner(parts, shown, views)
         runner.hold_to(fail_if, gradlog.Vocabulary.of(settings), gradlog.judge)
         for warning in analysis.warnings:
             tell_warning(warning.message)

@@ -16,6 +16,15 @@ from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageErro
 from ..options.computing import Rows
 from .batch import STDIN, may_be_several, numbered_lines_of_stdin
 
+FIXED = {
+    "tensors": "--tensor",
+    "exclude": "--exclude",
+    "rows": "--rows",
+    "windows": "--windows",
+    "subspace": "--subspace",
+}
+"""What finished results were made with, and options cannot change."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,9 +46,9 @@ class Source:
         if self.fault is not None:
             raise self.fault
         if self.analysis is not None:
-            for word, option in (("tensors", "--tensor"), ("exclude", "--exclude"), ("rows", "--rows")):
+            for word, option in FIXED.items():
                 asked, held = getattr(self.settings, word), getattr(self.analysis.settings, word)
-                if asked not in ((), (None, None), held):
+                if asked not in (None, (), (None, None), held):
                     raise UsageError(f"{self.name}: {option} cannot change finished results: give the store")
             held = self.analysis.search
             if self.settings.band is not None and (

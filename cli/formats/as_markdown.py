@@ -22,6 +22,8 @@ def write_markdown(results: Iterable[Any], views: Views[Any], page: Page) -> Ite
 def draw_markdown(report: Report, *, unicode: bool = True) -> str:
     """The report as a section with its tables."""
     parts = [f"## {_escape(report.heading)}", *map(_escape, report.facts)]
+    if report.findings:
+        parts += ["### Findings", "\n".join(f"- {_escape(line)}" for line in report.findings)]
     for table in report.tables:
         drawn_table = _table(table)
         parts += [f"### {_escape(table.title)}", drawn_table if unicode else drawn_table.translate(IN_ASCII)]

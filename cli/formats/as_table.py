@@ -38,10 +38,11 @@ def draw_table(report: Report, terminal: Terminal) -> str:
         heading = shorten(heading, terminal.width, unicode=terminal.unicode)
     lines: Block = [Text(heading, "bold")]
     lines += [Text(line, "dim") for fact in report.facts for line in _wrap(fact, terminal)]
-    fitted = [fit(table, terminal) for table in report.tables]
-    blocks = [
-        _table(table, *of_table, terminal) for table, of_table in zip(report.tables, fitted, strict=True)
-    ]
+    if report.findings:
+        lines += [Text(""), Text("Findings", "bold"), *_list(report.findings, terminal)]
+    tables = report.tables if terminal.width is None else tuple(table.folded() for table in report.tables)
+    fitted = [fit(table, terminal) for table in tables]
+    blocks = [_table(table, *of_table, terminal) for table, of_table in zip(tables, fitted, strict=True)]
     for block in _side_by_side(blocks, terminal):
         lines += [Text(""), *block]
     for series in report.series:
@@ -117,11 +118,21 @@ def _series(series: Series, terminal: Terminal) -> Block:
     ]
 
 
-def _wrap(text: str, terminal: Terminal) -> list[str]:
+def _list(items: Sequence[str], terminal: Terminal) -> Block:
+    """Each behind a dash, and its further lines below its first word."""
+    lines: Block = []
+    for item in items:
+        first, *others = _wrap(item, terminal, indent=2)
+        lines += [Text(f"- {first}"), *(Text(f"  {line}") for line in others)]
+    return lines
+
+
+def _wrap(text: str, terminal: Terminal, indent: int = 0) -> list[str]:
     text = printable(text)
     if terminal.width is None:
         return [text]
-    return textwrap.wrap(text, max(20, terminal.width), break_long_words=True, break_on_hyphens=False) or [""]
+    width = max(20, terminal.width - indent)
+    return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=False) or [""]
 
 
 def _paint(lines: Block, terminal: Terminal) -> str:

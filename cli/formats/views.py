@@ -15,28 +15,43 @@ if TYPE_CHECKING:
         Analysis,
         Bounds,
         Comparison,
+        Finding,
         LogDescription,
         PlanDescription,
         Settings,
+        Thresholds,
     )
 
     from ..reports.report import Report
 
 
-def views_of_analyses(settings: Settings, *, quiet: bool, steps: bool) -> Views[Analysis]:
-    """steps : whether JSON Lines hold the per-step series, as json always does"""
+def views_of_analyses(
+    settings: Settings,
+    *,
+    quiet: bool,
+    steps: bool,
+    top: int | None = None,
+    thresholds: Thresholds | None = None,
+) -> Views[Analysis]:
+    """steps : whether JSON Lines hold the per-step series, as json always does
+
+    top : rows of long tables on a terminal, 0 for all; thresholds : of findings, None for no findings
+    """
+
+    def findings(analysis: Analysis) -> tuple[Finding, ...] | None:
+        return None if thresholds is None else gradlog.find(analysis, thresholds)
 
     def report(analysis: Analysis, _number: int) -> Report:
         from ..reports.analysis_report import analysis_report
 
-        return analysis_report(analysis, quiet=quiet)
+        return analysis_report(analysis, quiet=quiet, top=top, findings=findings(analysis) or ())
 
     return Views(
-        gradlog.analysis_document,
+        lambda analysis: gradlog.analysis_document(analysis, findings=findings(analysis)),
         report,
         as_csv.write_analyses,
         _columns_of(settings),
-        line=lambda analysis: gradlog.analysis_document(analysis, steps=steps),
+        line=lambda analysis: gradlog.analysis_document(analysis, steps=steps, findings=findings(analysis)),
     )
 
 
@@ -61,13 +76,13 @@ def _columns_of(settings: Settings) -> tuple[str, ...]:
     )
 
 
-def views_of_comparisons(*, quiet: bool) -> Views[Comparison]:
-    """Of runs with their baseline."""
+def views_of_comparisons(*, quiet: bool, top: int | None = None) -> Views[Comparison]:
+    """Of runs with their baseline. top : rows of long tables on a terminal, 0 for all"""
 
     def report(compared: Comparison, number: int) -> Report:
         from ..reports.comparison_report import comparison_report
 
-        return comparison_report(compared, number, quiet=quiet)
+        return comparison_report(compared, number, quiet=quiet, top=top)
 
     columns = as_csv.COMPARISON_COLUMNS
     return Views(gradlog.comparison_document, report, as_csv.write_comparisons, columns)
@@ -90,13 +105,13 @@ def views_of_bounds(*, quiet: bool, curves: bool) -> Views[Bounds]:
     )
 
 
-def views_of_advice(*, quiet: bool) -> Views[Advice]:
-    """Of what gradients say about the optimizer."""
+def views_of_advice(*, quiet: bool, top: int | None = None) -> Views[Advice]:
+    """Of what gradients say about the optimizer. top : rows of long tables on a terminal, 0 for all"""
 
     def report(advice: Advice, _number: int) -> Report:
         from ..reports.advice_report import advice_report
 
-        return advice_report(advice, quiet=quiet)
+        return advice_report(advice, quiet=quiet, top=top)
 
     return Views(gradlog.advice_document, report, as_csv.write_advice, as_csv.ADVICE_COLUMNS)
 

@@ -393,6 +393,23 @@ windows = change(
 )
 """Adds --subspace, --windows and --window."""
 
+
+def _with_groups(settings: Settings, group: tuple[str, ...]) -> Settings:
+    return dataclasses.replace(settings, groups=group) if group else settings
+
+
+groups = change(
+    _with_groups,
+    click.option(
+        "--group",
+        multiple=True,
+        metavar="GLOB|DEPTH",
+        help="Show tensors together too (repeatable): those that a glob matches, as '*attn*', or those whose "
+        "names have the first DEPTH parts in common, as h.0 of h.0.attn.weight with 2.",
+    ),
+)
+"""Adds --group."""
+
 relation = _leading_directions(
     "Read the stores once more, side by side: the cosine of gradients at equal steps, and how far the "
     "runs' leading K directions of gradients and of increments overlap, window by window."

@@ -14,7 +14,7 @@ from ..reports.figures import count, significant
 from ..terminal.messages import printable, tell_violation
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Finding, Limit, Reading, Rule, Violation, Vocabulary
+    from gradmf.gradlog import Breach, Limit, Reading, Rule, Violation, Vocabulary
 
 VIOLATED = 3
 """The exit code where a rule is violated, or cannot be decided, and nothing else went wrong."""
@@ -90,30 +90,30 @@ def parse_rules(texts: Sequence[str], known: Vocabulary) -> tuple[Rule, ...]:
 def violation_text(violation: Violation) -> str:
     """The rule, and the values that violate it, in a line."""
     rule = violation.rule
-    if not violation.findings:
+    if not violation.breaches:
         names = ", ".join(violation.unmatched[:4]) + (", ..." if len(violation.unmatched) > 4 else "")
         those = f"there are {names}" if names else "the runs have none in common"
         return f"{rule} cannot be decided: no tensor matches {rule.pattern!r}; {those}"
-    shown = violation.findings[:SHOWN_TENSORS]
-    left = len(violation.findings) - len(shown)
+    shown = violation.breaches[:SHOWN_TENSORS]
+    left = len(violation.breaches) - len(shown)
     more = f", and {count(left)} more tensor{'s' * (left > 1)}" if left else ""
-    places = ", ".join(_place(finding, rule) for finding in shown) + more
+    places = ", ".join(_place(breach, rule) for breach in shown) + more
     first = shown[0]
     if first.certain:
         return f"{rule}: {places}"
     return f"{rule} cannot be decided: {places}; {first.reading.doubt}"
 
 
-def _place(finding: Finding, rule: Rule) -> str:
-    name = rule.subject if finding.tensor is None else finding.tensor
-    reading = finding.reading
-    if reading.value is None and (finding.before is None or finding.after is None):
+def _place(breach: Breach, rule: Rule) -> str:
+    name = rule.subject if breach.tensor is None else breach.tensor
+    reading = breach.reading
+    if reading.value is None and (breach.before is None or breach.after is None):
         if math.isfinite(reading.lower) and _is_count(rule):
             return f"{name} is at least {count(int(reading.lower))}"
         return f"{name} has no value"
     if isinstance(rule.condition, str) or not rule.condition.of_run:
-        return f"{name} {_changed(finding, rule, rule.condition)}"
-    noise = "" if finding.noise is None else f" and noise has {_figure(finding.noise, rule.condition)}"
+        return f"{name} {_changed(breach, rule, rule.condition)}"
+    noise = "" if breach.noise is None else f" and noise has {_figure(breach.noise, rule.condition)}"
     return f"{name} {_is(reading, rule)}{noise}"
 
 
@@ -139,11 +139,11 @@ def _bounded(reading: Reading) -> bool:
     return math.isfinite(reading.lower) and math.isfinite(reading.upper)
 
 
-def _changed(finding: Finding, rule: Rule, condition: Limit | str) -> str:
+def _changed(breach: Breach, rule: Rule, condition: Limit | str) -> str:
     """By how much, within which bounds, from what to what: as the tables of a comparison say it."""
     told = []
-    value, low, high = finding.reading.value, finding.reading.lower, finding.reading.upper
-    apart = low < high and _bounded(finding.reading)
+    value, low, high = breach.reading.value, breach.reading.lower, breach.reading.upper
+    apart = low < high and _bounded(breach.reading)
     if value is not None and math.isfinite(value):
         if isinstance(condition, str) or condition.kind == "percent":
             # Readings of relative changes are in percent.
@@ -153,9 +153,9 @@ def _changed(finding: Finding, rule: Rule, condition: Limit | str) -> str:
         else:
             told.append(_figure(value, condition, "+"))
             told += [f"({_figure(low, '', '+')} to {_figure(high, '', '+')})"] * (low < high)
-    if finding.before is not None and finding.after is not None:
+    if breach.before is not None and breach.after is not None:
         show = significant if not _is_count(rule) else lambda rank: count(int(rank))
-        told.append(f"from {show(finding.before)} to {show(finding.after)}")
+        told.append(f"from {show(breach.before)} to {show(breach.after)}")
     return " ".join(told)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..formats.rendering import FORMATS, Takes
 from .declaring import bundle, completed_by, paths
-from .values import name_list, out_file
+from .values import name_list, named_number, out_file
+
+if TYPE_CHECKING:
+    from gradmf.gradlog import Thresholds
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,39 @@ presentation = bundle(
 steps = click.option(
     "--steps", is_flag=True, help="With --format jsonl: the per-step series too, which json always holds."
 )
+
+top = click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="On a terminal, show the first N rows of long tables, 0 for all of them; pipes, files and machine "
+    "formats always hold all.  [default: 20]",
+)
+
+
+def _thresholds(no_findings: bool, finding_threshold: tuple[tuple[str, float], ...]) -> Thresholds | None:
+    """None for no findings. Raises UsageError for a threshold that is not known, or outside of its range."""
+    from gradmf.gradlog import Thresholds
+
+    if no_findings and finding_threshold:
+        raise click.UsageError("--finding-threshold goes with findings, not with --no-findings.")
+    return None if no_findings else Thresholds.of(dict(finding_threshold))
+
+
+findings = bundle(
+    "thresholds",
+    _thresholds,
+    click.option("--no-findings", is_flag=True, help="Leave out what stands out in a run."),
+    click.option(
+        "--finding-threshold",
+        type=named_number,
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="From where on something stands out (repeatable), such as step_share=0.3; docs/findings.md "
+        "lists them.",
+    ),
+)
+"""Adds --no-findings and --finding-threshold."""
 
 fail_if = click.option(
     "--fail-if",

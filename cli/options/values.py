@@ -77,6 +77,18 @@ def out_file(text: str) -> Path | None:
     return path
 
 
+def named_number(text: str) -> tuple[str, float]:
+    """The name and the number of NAME=VALUE."""
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not name.strip() or not math.isfinite(number):
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE, like step_share=0.3.")
+    return name.strip(), number
+
+
 def name_list(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .figures import NOTHING, count, counted, run_size
-from .report import Column, Report, Table
+from .report import Column, Fold, Report, Table
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Advice, Decision, Figure
@@ -27,11 +27,11 @@ SHORT = {
 }
 
 
-def advice_report(advice: Advice, *, quiet: bool = False) -> Report:
-    """All that a person sees."""
+def advice_report(advice: Advice, *, quiet: bool = False, top: int | None = None) -> Report:
+    """All that a person sees. top : decisions that a terminal shows, 0 for all; None for some of each kind"""
     run = advice.run
     groups = _groups([d for d in advice.decisions if d.verdict in ("change", "note")])
-    tables = (_table(groups, quiet=quiet),) if groups else ()
+    tables = (_table(groups, top, quiet=quiet),) if groups else ()
     return Report(
         heading=run.path,
         facts=(run_size(run.rows, advice.steps or (), run.tensors, run.parameters),),
@@ -52,16 +52,9 @@ def _groups(decisions: Sequence[Decision]) -> list[list[Decision]]:
     return found
 
 
-def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
-    shown: list[Sequence[Decision]] = []
-    left: list[Decision] = []
-    of_quantity: Counter[str] = Counter()
-    for group in groups:
-        of_quantity[group[0].quantity] += 1
-        if len(shown) < MOST_ROWS and of_quantity[group[0].quantity] <= MOST_OF_QUANTITY:
-            shown.append(group)
-        else:
-            left += group
+def _table(groups: Sequence[Sequence[Decision]], top: int | None, *, quiet: bool) -> Table:
+    before, behind = _some_of_each(groups) if top is None else (groups[:top], groups[top:])
+    shown = [*before, *behind]
     first = [group[0] for group in shown]
     figures = [_figure(decision) for decision in first]
     columns: list[tuple[Column, list[str]]] = [
@@ -73,15 +66,27 @@ def _table(groups: Sequence[Sequence[Decision]], *, quiet: bool) -> Table:
         (Column("sure", "left"), [decision.confidence for decision in first]),
         (Column("source", "left", dim=True, yields=4), [_names(decision.source) for decision in first]),
     ]
-    notes = []
-    if left:
-        told = Counter(decision.quantity for decision in left)
-        notes.append("and " + ", ".join(f"{count(n)} more on {name}" for name, n in told.items()))
-    if not quiet:
-        notes.append(
-            "certain: counted; clear: 95% interval, all sampled rows, or past noise; weak: the figure"
-        )
-    return Table.of("Decisions", columns, note="; ".join(notes))
+    fold = None
+    if behind and top != 0:
+        told = Counter(decision.quantity for group in behind for decision in group)
+        more = ", ".join(f"{count(n)} more on {name}" for name, n in told.items())
+        fold = Fold(len(before), f"and {more} (--top 0 shows all)")
+    note = "certain: counted; clear: 95% interval, all sampled rows, or past noise; weak: the figure"
+    return Table.of("Decisions", columns, note="" if quiet else note, fold=fold)
+
+
+def _some_of_each(
+    groups: Sequence[Sequence[Decision]],
+) -> tuple[list[Sequence[Decision]], list[Sequence[Decision]]]:
+    """The weightiest, not too many of one quantity, and the others."""
+    before: list[Sequence[Decision]] = []
+    behind: list[Sequence[Decision]] = []
+    of_quantity: Counter[str] = Counter()
+    for group in groups:
+        of_quantity[group[0].quantity] += 1
+        fits = len(before) < MOST_ROWS and of_quantity[group[0].quantity] <= MOST_OF_QUANTITY
+        (before if fits else behind).append(group)
+    return before, behind
 
 
 def _names(source: str) -> str:

@@ -20,7 +20,8 @@ from .figures import (
     run_size,
     significant,
 )
-from .report import Column, Report, Series, Table
+from .findings_report import finding_lines
+from .report import MOST_ROWS, Column, Fold, Report, Series, Table
 from .subspace_report import subspace_over_training, subspace_table
 from .windows_report import lines_of_tensors, windows_table
 from .words import explain
@@ -28,16 +29,25 @@ from .words import explain
 if TYPE_CHECKING:
     from gradmf.gradlog import (
         Analysis,
+        Finding,
         PredictorResult,
         RankResult,
         ScopeResult,
         SpectrumResult,
-        TensorResult,
     )
 
 
-def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
-    """All that a person sees of `analysis`; `quiet` leaves the explanation out."""
+def analysis_report(
+    analysis: Analysis,
+    *,
+    quiet: bool = False,
+    top: int | None = None,
+    findings: Sequence[Finding] = (),
+) -> Report:
+    """All that a person sees of `analysis`; `quiet` leaves the explanation out.
+
+    top : tensors that a terminal shows, 0 for all of them; findings : what stands out in it
+    """
     tables = [_path_lengths(analysis)]
     if analysis.total.spectrum is not None:
         tables.append(_ranks(analysis, analysis.total.spectrum))
@@ -47,7 +57,10 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
     windows = analysis.windows
     if windows is not None and (table := windows_table(analysis, windows, middle_epsilon(analysis))):
         tables.append(table)
-    tables.append(_tensors(analysis))
+    top = MOST_ROWS if top is None else top
+    if analysis.groups:
+        tables.append(_groups(analysis, top))
+    tables.append(_tensors(analysis, top))
     series = [_kappa_over_training(analysis), _rank_over_training(analysis)]
     if subspace is not None:
         series.append(subspace_over_training(analysis.run.kind, subspace))
@@ -57,6 +70,7 @@ def analysis_report(analysis: Analysis, *, quiet: bool = False) -> Report:
         tables=tuple(tables),
         series=tuple(filter(None, series)),
         words=() if quiet else explain(analysis),
+        findings=finding_lines(findings),
     )
 
 
@@ -195,17 +209,56 @@ def _method(spectrum: SpectrumResult) -> str:
     )
 
 
-def _tensors(analysis: Analysis) -> Table:
-    total = analysis.total.energy
+def _groups(analysis: Analysis, top: int) -> Table:
+    groups = sorted(analysis.groups, key=lambda group: -group.energy)
+    why = next((group.why for group in groups if group.why), "")
+    columns: list[tuple[Column, list[str]]] = [
+        (Column("group", "left", shrinks=True), [group.name for group in groups]),
+        (Column("tensors", dim=True, yields=2), [count(len(group.tensors)) for group in groups]),
+        *_of_scopes(analysis, groups),
+    ]
+    fold = _fold(groups, top, analysis.total.energy)
+    title = f"Groups of tensors by share of {analysis.run.kind.noun} energy"
+    return Table.of(title, columns, note=why, fold=fold)
+
+
+def _fold(scopes: Sequence[ScopeResult], top: int, total: float) -> Fold | None:
+    """Where a terminal stops, of scopes by energy; 0 for nowhere."""
+    behind = scopes[top:] if top else ()
+    if not behind:
+        return None
+    held = percent(sum(scope.energy for scope in behind) / total if total else None)
+    hold = "holds" if len(behind) == 1 else "hold"
+    return Fold(top, f"{count(len(behind))} more {hold} {held} of the energy: --top 0 shows all")
+
+
+def _tensors(analysis: Analysis, top: int) -> Table:
     tensors = sorted(analysis.tensors, key=lambda tensor: -tensor.energy)
-    several_rows = analysis.run.rows > 1
-    best = [tensor.best if several_rows else None for tensor in tensors]
     columns: list[tuple[Column, list[str]]] = [
         (Column("tensor", "left", shrinks=True), [tensor.name for tensor in tensors]),
         (
             Column("shape", "left", dim=True, yields=2),
             [extents(tensor.shape) or "scalar" for tensor in tensors],
         ),
+        *_of_scopes(analysis, tensors),
+    ]
+    if analysis.total.subspace is not None:
+        inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
+        columns.append((Column("inside", "decimal", yields=1), inside))
+    if analysis.windows is not None:
+        number = {tensor.name: at for at, tensor in enumerate(analysis.tensors)}
+        order = [number[tensor.name] for tensor in tensors]
+        columns.append(lines_of_tensors(analysis, analysis.windows, order))
+    fold = _fold(tensors, top, analysis.total.energy)
+    return Table.of(f"Tensors by share of {analysis.run.kind.noun} energy", columns, fold=fold)
+
+
+def _of_scopes(analysis: Analysis, tensors: Sequence[ScopeResult]) -> list[tuple[Column, list[str]]]:
+    """Their figures: share of the energy, best predictor, ranks."""
+    total = analysis.total.energy
+    several_rows = analysis.run.rows > 1
+    best = [tensor.best if several_rows else None for tensor in tensors]
+    columns: list[tuple[Column, list[str]]] = [
         (Column("parameters", dim=True, yields=2), [count(tensor.parameters) for tensor in tensors]),
         (Column("share", "decimal"), [percent(t.energy / total if t.energy else None) for t in tensors]),
         (Column("best", "left"), [NOTHING if b is None else b.predictor for b in best]),
@@ -227,14 +280,7 @@ def _tensors(analysis: Analysis) -> Table:
                 columns += _noise([_reference(value) for value in references], yields=1, counts=True)
         stable = [_dimension(t.spectrum, COUNTS[0]) if t.spectrum and t.energy else NOTHING for t in tensors]
         columns.append((Column("stable rank", "decimal", dim=True, yields=4), stable))
-    if analysis.total.subspace is not None:
-        inside = [percent(t.subspace.gradients.fraction if t.subspace else None) for t in tensors]
-        columns.append((Column("inside", "decimal", yields=1), inside))
-    if analysis.windows is not None:
-        number = {tensor.name: at for at, tensor in enumerate(analysis.tensors)}
-        order = [number[tensor.name] for tensor in tensors]
-        columns.append(lines_of_tensors(analysis, analysis.windows, order))
-    return Table.of(f"Tensors by share of {analysis.run.kind.noun} energy", columns)
+    return columns
 
 
 def _kappa_errors(analysis: Analysis, best: list[PredictorResult | None]) -> list[tuple[Column, list[str]]]:
@@ -243,7 +289,7 @@ def _kappa_errors(analysis: Analysis, best: list[PredictorResult | None]) -> lis
     return [(Column("+-", dim=True, yields=2), [_error(b.kappa_error) if b else NOTHING for b in best])]
 
 
-def _tensor_rank(tensor: TensorResult, position: int, several_rows: bool) -> str:
+def _tensor_rank(tensor: ScopeResult, position: int, several_rows: bool) -> str:
     if tensor.spectrum is None or not several_rows or not _moves(tensor):
         return NOTHING
     return rank_interval(tensor.spectrum.rank[position])

@@ -11,18 +11,22 @@ from .changes import change_text, interval_text, three_digits
 from .comparison_words import explain_comparison, letter
 from .figures import NOTHING, count, counted, numbers, run_size
 from .relation_report import cosine_over_training, relation_table
-from .report import Column, Report, Table
+from .report import MOST_ROWS, Column, Fold, Report, Table
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
 
-MOST_TENSORS = 10
 MOST_NAMES = 6
 HEADLINE = "kappa[best]"
 
 
-def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = False) -> Report:
-    """All that a person sees. number : of the run, 1 for the first one after the baseline"""
+def comparison_report(
+    comparison: Comparison, number: int = 1, *, quiet: bool = False, top: int | None = None
+) -> Report:
+    """All that a person sees. number : of the run, 1 for the first one after the baseline
+
+    top : tensors that a terminal shows, 0 for all of them
+    """
     tables = [_total(comparison, number)]
     series = None
     if comparison.relation is not None:
@@ -30,7 +34,7 @@ def comparison_report(comparison: Comparison, number: int = 1, *, quiet: bool = 
         tables.append(relation_table(comparison.relation, parameters, kind, number))
         series = cosine_over_training(comparison.relation, kind, number)
     if comparison.tensors:
-        tables.append(_tensors(comparison, number))
+        tables.append(_tensors(comparison, number, MOST_ROWS if top is None else top))
     words = [*_unmatched(comparison, number)]
     if not quiet:
         words += explain_comparison(comparison, number)
@@ -66,10 +70,10 @@ def _total(comparison: Comparison, number: int) -> Table:
 
 
 def _is_shown(scope: ScopeComparison, change: Change) -> bool:
-    """Path lengths are kappas times the energy: only those of the best predictors stand in the table."""
+    """Path lengths are kappas times the energy, which the norm tells: the best predictors' stand there."""
     if not change.quantity.startswith("path_length"):
         return True
-    return change.quantity in {f"path_length[{spec}]" for spec in ("zero", *scope.best)}
+    return change.quantity in {f"path_length[{spec}]" for spec in scope.best}
 
 
 def _values(change: Change) -> list[str]:
@@ -99,7 +103,7 @@ def _notes(comparison: Comparison, number: int) -> str:
     notes.append("better: more predictable (lower kappa)")
     notes.append("~: within noise")
     if any(value is not None for c in comparison.total.changes for value in c.reference):
-        notes.append("noise: what independent rows of these norms have, in A and B where these differ")
+        notes.append("noise: of independent rows of these norms")
     if any("x" in change_text(c) or "/" in change_text(c) for c in comparison.total.changes):
         notes.append("x12: 12 times, /12: a 12th")
     if not comparison.no_interval[0]:
@@ -113,9 +117,8 @@ def _reasons(scope: ScopeComparison) -> list[str]:
     return [f"no interval: {', '.join(found)}"] if found else []
 
 
-def _tensors(comparison: Comparison, number: int) -> Table:
-    ordered = sorted(comparison.tensors, key=_weight, reverse=True)
-    shown, rest = ordered[:MOST_TENSORS], ordered[MOST_TENSORS:]
+def _tensors(comparison: Comparison, number: int, top: int) -> Table:
+    shown = sorted(comparison.tensors, key=_weight, reverse=True)
     kappas = [scope.change(HEADLINE) for scope in shown]
     norms = [scope.change("grad_norm") for scope in shown]
     columns: list[tuple[Column, Sequence[str]]] = [
@@ -138,10 +141,11 @@ def _tensors(comparison: Comparison, number: int) -> Table:
         columns.append((Column(title, yields=3), [_pair(c) for c in of_rank]))
     columns.append((Column("norm change", yields=4), [_beyond_noise(c) for c in norms]))
     noun = counted(len(comparison.tensors), "tensor") + (" in both" if _partial(comparison) else "")
-    notes = [_rest(rest)] if rest else []
+    fold = Fold(top, _rest(shown[top:])) if top and len(shown) > top else None
+    notes = []
     if len(comparison.tensors) > 1 and not comparison.no_interval[1]:
         notes.append("verdicts over all tensors by Benjamini-Hochberg, intervals of each alone")
-    return Table.of(f"Best kappa of {noun}, by change", columns, note="; ".join(notes))
+    return Table.of(f"Best kappa of {noun}, by change", columns, note="; ".join(notes), fold=fold)
 
 
 def _beyond_noise(change: Change | None) -> str:
@@ -162,7 +166,7 @@ def _rest(scopes: Sequence[ScopeComparison]) -> str:
         change = scope.change(HEADLINE)
         verdicts[(change.verdict if change else None) or "without verdict"] += 1
     told = ", ".join(f"{count(number)} {verdict}" for verdict, number in verdicts.most_common())
-    return f"and {count(len(scopes))} more: {told}"
+    return f"and {count(len(scopes))} more: {told} (--top 0 shows all)"
 
 
 def _middle_rank(comparison: Comparison) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 
@@ -22,15 +22,31 @@ class Column:
     yields: int = 0
 
 
+MOST_ROWS = 20
+"""Of a long table that a terminal shows, where nothing else was asked for."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Where a terminal stops to show a long table. rows : that it shows; note : on the others"""
+
+    rows: int
+    note: str
+
+
 @dataclass(frozen=True)
 class Table:
-    """Cells by row. marked : the row that stands out; note : what is said under the table"""
+    """Cells by row. marked : the row that stands out; note : what is said under the table
+
+    fold : where a terminal shows the first rows alone
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     marked: int | None = None
     note: str = ""
+    fold: Fold | None = None
 
     @classmethod
     def of(
@@ -40,10 +56,18 @@ class Table:
         *,
         marked: int | None = None,
         note: str = "",
+        fold: Fold | None = None,
     ) -> Self:
         """From columns, each with its cells from top to bottom. Raises ValueError where lengths differ."""
         rows = tuple(zip(*(cells for _, cells in columns), strict=True))
-        return cls(title, tuple(column for column, _ in columns), rows, marked, note)
+        return cls(title, tuple(column for column, _ in columns), rows, marked, note, fold)
+
+    def folded(self) -> Self:
+        """As a terminal shows it."""
+        if self.fold is None:
+            return self
+        note = "; ".join(filter(None, (self.fold.note, self.note)))
+        return replace(self, rows=self.rows[: self.fold.rows], note=note, fold=None)
 
 
 @dataclass(frozen=True)
@@ -57,10 +81,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Report:
-    """One run: what was read, what was found, and what it means in words."""
+    """One run: what was read, what was found, and what it means in words. findings : what stands out"""
 
     heading: str
     facts: tuple[str, ...]
     tables: tuple[Table, ...]
     series: tuple[Series, ...] = ()
     words: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()

@@ -11,15 +11,13 @@ ones.
 
 from __future__ import annotations
 
+from ..statistics.levels import quiet_tail
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Figure
 from .evidence import Evidence, ScopeSteps
-from .levels import quiet_since, typical_level
 from .missing import unknown
 
 NAME = "dead"
 SOURCE = "Lu et al., Dying ReLU and Initialization, arXiv 1903.06733"
-NEARLY = 1e-4
-"""Of the tensor's level: below it a gradient is next to none."""
 
 
 def decide(evidence: Evidence) -> list[Decision]:
@@ -44,17 +42,14 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
     level = scope.level
     if not level.any():
         return _zero(evidence, scope.name)
-    typical = typical_level(level)
-    word = _word(evidence)
-    for text, limit in ((word, 0.0), (f"next to {word}", NEARLY)):
-        since = quiet_since(level, limit * typical)
-        if since is not None:
-            row = int(scope.first[since])
-            left = Figure("level_left", float(level[since:].max() / typical))
-            told = f"{text} from step {evidence.step(row)} on"
-            return Decision(
-                NAME, scope.name, CHANGE, told, (Figure("since_row", float(row)), left), CERTAIN, SOURCE, 95
-            )
+    tail = quiet_tail(level)
+    if tail is not None:
+        since, left = tail
+        row = int(scope.first[since])
+        word = f"next to {_word(evidence)}" if left else _word(evidence)
+        told = f"{word} from step {evidence.step(row)} on"
+        figures = (Figure("since_row", float(row)), Figure("level_left", left))
+        return Decision(NAME, scope.name, CHANGE, told, figures, CERTAIN, SOURCE, 95)
     figure = Figure("rows_without", float(scope.rows[scope.energy == 0].sum()))
     return Decision(
         NAME,

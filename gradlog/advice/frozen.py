@@ -19,10 +19,9 @@ import numpy as np
 
 from ..results.reasons import ALL_ZERO
 from ..results.training import adaptive_optimizer
-from .dead import NEARLY
+from ..statistics.levels import NEARLY, quiet_since, typical_level
 from .decision import CERTAIN, CHANGE, KEEP, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .levels import quiet_since, typical_level
 from .missing import unknown
 
 NAME = "frozen"

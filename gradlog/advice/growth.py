@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..results.reasons import ALL_ZERO
-from .change_point import limit, self_normalized
+from ..statistics.change_point import limit, self_normalized
 from .decision import CERTAIN, CHANGE, CLEAR, KEEP, NOISE, NOTE, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
 from .missing import of_each_scope, unknown

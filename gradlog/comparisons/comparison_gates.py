@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..gates.gate_rule import Limit, Rule, Vocabulary
-from ..gates.gates import Finding, Violation, change, compare, judge, read_quantity, worst_first
+from ..gates.gates import Breach, Violation, change, compare, judge, read_quantity, worst_first
 from ..results.quantities import BEST, BETTER, HIGHER, LOWER, QUANTITIES, WORSE, Reading, of_comparisons
 from ..results.reasons import ALL_ZERO
 from ..results.result import ScopeResult, Settings
@@ -51,13 +51,13 @@ def judge_comparison(comparison: Comparison, rules: Iterable[Rule]) -> tuple[Vio
 def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
     run = comparison.run.run.path
     pattern = rule.pattern
-    findings = []
+    breaches = []
     if pattern is None:
         scopes: Sequence[ScopeComparison] = (comparison.total,)
     else:
         scopes = [scope for scope in comparison.tensors if fnmatch.fnmatchcase(scope.name or "", pattern)]
-        findings = _unmatched(comparison, pattern)
-        if not scopes and not findings:
+        breaches = _unmatched(comparison, pattern)
+        if not scopes and not breaches:
             return [Violation(run, rule, (), tuple(scope.name or "" for scope in comparison.tensors))]
     if isinstance(rule.condition, Limit):
         limit = rule.condition
@@ -68,10 +68,10 @@ def _judge(comparison: Comparison, rule: Rule) -> list[Violation]:
             changes = _called_among_many(changes, rule, 1 - comparison.confidence)
         kind = comparison.run.run.kind
         judged = [_against_verdict(*found, rule, word, kind) for found in zip(scopes, changes, strict=True)]
-    findings += [finding for finding in judged if finding is not None]
-    if not findings:
+    breaches += [breach for breach in judged if breach is not None]
+    if not breaches:
         return []
-    return [Violation(run, rule, worst_first(findings, rule))]
+    return [Violation(run, rule, worst_first(breaches, rule))]
 
 
 def _called_among_many(changes: Sequence[Change | None], rule: Rule, level: float) -> list[Change | None]:
@@ -85,29 +85,27 @@ def _called_among_many(changes: Sequence[Change | None], rule: Rule, level: floa
     return found
 
 
-def _unmatched(comparison: Comparison, pattern: str) -> list[Finding]:
+def _unmatched(comparison: Comparison, pattern: str) -> list[Breach]:
     """Tensors that the rule is about and only one of the runs has: of their change nothing is known."""
     sides = (
         (comparison.only_baseline, comparison.baseline.run.path),
         (comparison.only_run, comparison.run.run.path),
     )
     return [
-        Finding(name, Reading.nothing(f"only {path} has it: leave it out with --exclude"), certain=False)
+        Breach(name, Reading.nothing(f"only {path} has it: leave it out with --exclude"), certain=False)
         for names, path in sides
         for name in names
         if fnmatch.fnmatchcase(name, pattern)
     ]
 
 
-def _against_limit(
-    comparison: Comparison, scope: ScopeComparison, rule: Rule, limit: Limit
-) -> Finding | None:
+def _against_limit(comparison: Comparison, scope: ScopeComparison, rule: Rule, limit: Limit) -> Breach | None:
     before, after = _ends(comparison, scope, rule)
     moved = change(before, after, limit.kind).about(comparison.run.run.kind)
     holds = compare(moved, limit)
     if holds is False:
         return None
-    return Finding(scope.name, moved, holds is True, before.value, after.value)
+    return Breach(scope.name, moved, holds is True, before.value, after.value)
 
 
 def _ends(comparison: Comparison, scope: ScopeComparison, rule: Rule) -> tuple[Reading, Reading]:
@@ -130,17 +128,17 @@ def _scope(total: ScopeResult, tensors: Sequence[ScopeResult], name: str | None)
 
 def _against_verdict(
     scope: ScopeComparison, found: Change | None, rule: Rule, word: str, kind: RowKind
-) -> Finding | None:
+) -> Breach | None:
     if found is None:
-        return Finding(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
+        return Breach(scope.name, Reading.nothing("one of the runs has no such figure"), certain=False)
     if found.baseline is None or found.value is None:
-        return Finding(scope.name, Reading.nothing(ALL_ZERO).about(kind), certain=False)
+        return Breach(scope.name, Reading.nothing(ALL_ZERO).about(kind), certain=False)
     if found.verdict is not None:
         if found.verdict not in _verdicts(rule.quantity, word):
             return None
-        return Finding(scope.name, _relative(found, ""), True, found.baseline, found.value)
+        return Breach(scope.name, _relative(found, ""), True, found.baseline, found.value)
     doubt = found.why or "there is no interval to judge by"
-    return Finding(scope.name, _relative(found, doubt), False, found.baseline, found.value)
+    return Breach(scope.name, _relative(found, doubt), False, found.baseline, found.value)
 
 
 def _verdicts(quantity: str, word: str) -> set[str]:

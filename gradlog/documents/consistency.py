@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..predictors import parse_predictor, parse_predictors
 from ..results.quantities import COUNTS, FOUND, PREDICTOR, RANK, SCOPE, SPECTRUM, Section, stored_in
-from ..results.result import Analysis, PredictorResult, ScopeResult, SpectrumResult, TensorResult
+from ..results.result import Analysis, GroupResult, PredictorResult, ScopeResult, SpectrumResult, TensorResult
 from ..results.search_result import FAMILIES, ScopeSearch
 
 Doubles = NDArray[np.float64]
@@ -32,8 +32,9 @@ def check_analysis(analysis: Analysis) -> None:
     with np.errstate(all="ignore"):
         _check_run(analysis)
         _check_settings(analysis)
-        for scope in (analysis.total, *analysis.tensors):
+        for scope in (analysis.total, *analysis.tensors, *analysis.groups):
             _check_scope(analysis, scope, _place(scope))
+        _check_groups(analysis)
         specs = {p.predictor for p in analysis.total.predictors}
         _check_steps(analysis, specs)
         _check_tensor_steps(analysis, specs - {"zero"})
@@ -41,6 +42,8 @@ def check_analysis(analysis: Analysis) -> None:
 
 
 def _place(scope: ScopeResult) -> str:
+    if isinstance(scope, GroupResult):
+        return f"group {scope.name!r}"
     return f"tensor {scope.name!r}" if isinstance(scope, TensorResult) else "total"
 
 
@@ -88,6 +91,24 @@ def _check_settings(analysis: Analysis) -> None:
             ),
             f"{_place(scope)} has another subspace than the settings",
         )
+
+
+def _check_groups(analysis: Analysis) -> None:
+    """Members, and what adds up over them."""
+    tensors = {tensor.name: tensor for tensor in analysis.tensors}
+    groups = {group.name: group for group in analysis.groups}
+    _need(len(groups) == len(analysis.groups), "a group stands there twice")
+    for place, group in ((_place(group), group) for group in groups.values()):
+        unknown = [name for name in group.tensors if name not in tensors]
+        _need(not unknown and len(set(group.tensors)) == len(group.tensors), f"{place} has other tensors")
+        members = [tensors[name] for name in group.tensors]
+        _need(
+            group.parameters == sum(tensor.parameters for tensor in members)
+            and _adds_up(np.array([tensor.energy for tensor in members]), group.energy),
+            f"the energies or parameters of its tensors don't add up to those of {place}",
+        )
+        specs = [p.predictor for p in analysis.total.predictors]
+        _need([p.predictor for p in group.predictors] == specs, f"{place} has other predictors")
 
 
 def _check_scope(analysis: Analysis, scope: ScopeResult, place: str) -> None:

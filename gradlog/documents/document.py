@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Section, stored_in
 from ..results.result import (
     Analysis,
+    GroupResult,
     ScopeResult,
     Settings,
     SpectrumResult,
@@ -22,6 +24,7 @@ from .windows_document import windows_document
 
 if TYPE_CHECKING:
     from ..comparisons.comparison import Comparison, ScopeComparison
+    from ..findings.finding import Finding
     from ..guarantees.guarantee import Bounds
     from ..logs.description import LogDescription
     from ..runs.planning import PlanDescription
@@ -33,8 +36,13 @@ BOUNDS_SCHEMA = "gradmf.bounds/1"
 COMPARE_SCHEMA = "gradmf.compare/1"
 
 
-def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, Any]:
-    """The document of schema gradmf.analyze/1, with or without the per-step series."""
+def analysis_document(
+    analysis: Analysis, *, steps: bool = True, findings: Sequence[Finding] | None = None
+) -> dict[str, Any]:
+    """The document of schema gradmf.analyze/1, with or without the per-step series.
+
+    findings : what stands out in it, as of `find`; None leaves that out
+    """
     document = {
         "schema": ANALYZE_SCHEMA,
         "gradmf": analysis.version,
@@ -58,6 +66,10 @@ def analysis_document(analysis: Analysis, *, steps: bool = True) -> dict[str, An
     if analysis.windows is not None:
         names = [tensor.name for tensor in analysis.tensors]
         document["windows"] = windows_document(analysis.windows, names)
+    if analysis.groups:
+        document["groups"] = [_group(group) for group in analysis.groups]
+    if findings is not None:
+        document["findings"] = [dataclasses.asdict(finding) for finding in findings]
     plain: dict[str, Any] = _plain(document)
     return plain
 
@@ -168,11 +180,20 @@ def _settings(settings: Settings) -> dict[str, Any]:
         del document["measures"]
     if settings.windows is None:
         del document["windows"]
+    if not settings.groups:
+        del document["groups"]
     return document
 
 
 def _tensor(tensor: TensorResult) -> dict[str, Any]:
     return {"name": tensor.name, "shape": tensor.shape, **_scope(tensor, singular_values=False)}
+
+
+def _group(group: GroupResult) -> dict[str, Any]:
+    document = {"name": group.name, "tensors": group.tensors, **_scope(group, singular_values=False)}
+    if group.why:
+        document["why"] = group.why
+    return document
 
 
 def _figures(section: Section, holder: object) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, 
 from ..results.result import (
     Analysis,
     Cost,
+    GroupResult,
     GrowthPoint,
     LogWarning,
     PredictorResult,
@@ -161,6 +162,16 @@ def _analysis(document: Fields) -> Analysis:
             if document.has("windows")
             else None
         ),
+        groups=tuple(map(_group, document.inners("groups"))) if document.has("groups") else (),
+    )
+
+
+def _group(held: Fields) -> GroupResult:
+    return GroupResult(
+        **vars(_scope(held)),
+        name=held.text("name"),
+        tensors=held.texts("tensors"),
+        why=held.text("why") if held.has("why") else "",
     )
 
 

@@ -17,7 +17,7 @@ from .gate_rule import NOISE, Limit, Rule
 
 
 @dataclass(frozen=True)
-class Finding:
+class Breach:
     """Where a rule is violated, or may be. tensor : its name, None for the whole model
 
     reading : the quantity, or its change where the rule is about that
@@ -38,12 +38,12 @@ class Finding:
 class Violation:
     """A rule that a run violates, with the places: certain ones first, and the worst of them first.
 
-    Without findings the rule's pattern matches no tensor; unmatched : names of those that there are
+    Without breaches the rule's pattern matches no tensor; unmatched : names of those that there are
     """
 
     run: str
     rule: Rule
-    findings: tuple[Finding, ...]
+    breaches: tuple[Breach, ...]
     unmatched: tuple[str, ...] = ()
 
 
@@ -60,7 +60,7 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
     if not scopes:
         return Violation(analysis.run.path, rule, (), tuple(tensor.name for tensor in analysis.tensors))
     kind = analysis.run.kind
-    findings = []
+    breaches = []
     for scope in scopes:
         reading, limit, noise = read_quantity(scope, rule, analysis.run.rows), rule.condition, None
         if limit.kind == NOISE:
@@ -71,10 +71,10 @@ def _judge(analysis: Analysis, rule: Rule) -> Violation | None:
         holds = None if math.isnan(limit.number) else compare(reading, limit)
         if holds is not False:
             name = scope.name if isinstance(scope, TensorResult) else None
-            findings.append(Finding(name, reading.about(kind), certain=holds is True, noise=noise))
-    if not findings:
+            breaches.append(Breach(name, reading.about(kind), certain=holds is True, noise=noise))
+    if not breaches:
         return None
-    return Violation(analysis.run.path, rule, worst_first(findings, rule))
+    return Violation(analysis.run.path, rule, worst_first(breaches, rule))
 
 
 def _noise(scope: ScopeResult, rule: Rule, rows: int) -> float | None:
@@ -144,8 +144,8 @@ def _percent(difference: float, base: float) -> float:
     return 100 * difference / base
 
 
-def worst_first(findings: Iterable[Finding], rule: Rule) -> tuple[Finding, ...]:
-    """Certain findings before others, each by how far they are past the rule's limit."""
+def worst_first(breaches: Iterable[Breach], rule: Rule) -> tuple[Breach, ...]:
+    """Certain breaches before others, each by how far they are past the rule's limit."""
     condition = rule.condition
     symbol = condition if isinstance(condition, str) else condition.operator
     if symbol in (WORSE, BETTER):  # by what it is called to have a higher figure
@@ -153,11 +153,11 @@ def worst_first(findings: Iterable[Finding], rule: Rule) -> tuple[Finding, ...]:
     upwards = symbol in (">", ">=", HIGHER)
     sign = -1 if upwards else 0 if symbol in ("==", "!=", "changed") else 1
 
-    def place(finding: Finding) -> tuple[bool, bool, float]:
-        value = finding.reading.value
-        return not finding.certain, value is None, 0.0 if value is None else sign * value
+    def place(breach: Breach) -> tuple[bool, bool, float]:
+        value = breach.reading.value
+        return not breach.certain, value is None, 0.0 if value is None else sign * value
 
-    return tuple(sorted(findings, key=place))
+    return tuple(sorted(breaches, key=place))
 
 
 def read_quantity(scope: ScopeResult, rule: Rule, rows: int) -> Reading:

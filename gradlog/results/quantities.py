@@ -400,6 +400,13 @@ def _reference(name: str, section: Section, field: str = "reference", *, whole: 
     return Quantity(f"{name}_reference", section, Stored(field), least=0.0, whole=whole, in_rules=False)
 
 
+def _of_rows(name: str, most: float = math.inf, *, whole: bool = False) -> Quantity:
+    """A figure of how the energy lies over the rows, which findings take and JSON alone holds."""
+    return Quantity(
+        name, SCOPE, Stored(name), least=0.0, most=most, whole=whole, column=False, in_rules=False
+    )  # fmt: skip
+
+
 def _of_search(name: str, *, null: bool = False, ends: Sequence[str] = (), least: float = 0.0) -> Quantity:
     """A figure of what the search found, which stands in JSON alone."""
     stored = Stored(name, null=null, always=True, ends=tuple(ends), open=True)
@@ -452,6 +459,10 @@ for _quantity in (
     _reference("effective_rank", SPECTRUM, "effective_rank_reference"),
     Quantity("effective_rows", SCOPE, Stored("effective_rows"), least=0.0, told=13),
     Quantity("effective_parameters", SCOPE, Stored("effective_parameters"), least=0.0, in_rules=False),
+    _of_rows("top_row", whole=True),
+    _of_rows("top_row_share", 1.0),
+    _of_rows("quiet_row", whole=True),
+    _of_rows("quiet_level", 1.0),
     _of_subspace("fraction", 1.0),
     _of_subspace("overlap", 1.0),
     _of_subspace("directions", math.inf, whole=True),

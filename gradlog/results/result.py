@@ -176,6 +176,10 @@ class ScopeResult:
     effective_rows : rows that carry it, (sum_t e_t)^2 / sum_t e_t^2 with e_t = ||g_t||^2; 0 when it is 0
     effective_parameters : parameters that carry it, by the same formula from each one's energy over all rows;
     all where these are many beside the rows
+    top_row, top_row_share : the row of most energy, and its share; None where it is 0, and of tensors of logs
+    so long that their energies are kept by bins of rows
+    quiet_row, quiet_level : of a tensor, the row from which on it is dead, or next to it, as of
+    `statistics.levels`, and what is left as a share of its typical level; None where it is not
     each None in documents of an early gradmf
     energy_error : standard error of the energy where a sketch estimates it; infinite where it is not known
     """
@@ -188,6 +192,10 @@ class ScopeResult:
     energy_error: float | None = field(default=None, kw_only=True)
     effective_rows: float | None = field(default=None, kw_only=True)
     effective_parameters: float | None = field(default=None, kw_only=True)
+    top_row: int | None = field(default=None, kw_only=True)
+    top_row_share: float | None = field(default=None, kw_only=True)
+    quiet_row: int | None = field(default=None, kw_only=True)
+    quiet_level: float | None = field(default=None, kw_only=True)
 
     @property
     def estimated(self) -> bool:
@@ -207,6 +215,18 @@ class TensorResult(ScopeResult):
 
     name: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupResult(ScopeResult):
+    """Several tensors together. name : of the group; tensors : of its members, in their order
+
+    why : why there are no ranks, where ranks were asked for; "" where there are
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -277,6 +297,7 @@ class Settings:
     project : M of a projection that path lengths are estimated from too; None for exact ones
     measures : further ones that are registered, by name: see `gradlog.measure`
     windows : so many windows of training, or their rows and from the start of one to that of the next
+    groups : patterns that make groups of tensors: see `results.groups`
     band : lags of the band that predictors are searched from where not all pairs of rows are multiplied,
     2 to 256; None for 64
     """
@@ -300,6 +321,7 @@ class Settings:
     band: int | None = None
     measures: tuple[str, ...] = ()
     windows: Layout | None = None
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
@@ -332,6 +354,7 @@ class Analysis:
     series : loss and lr of each row, as logged; None where it is not known what the log has
     measures : results of further measures, by name, as plain values
     windows : figures of windows of training, where asked for
+    groups : of tensors, where asked for
     """
 
     version: str
@@ -347,3 +370,4 @@ class Analysis:
     series: Mapping[str, NDArray[np.float64]] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
     windows: Windows | None = None
+    groups: tuple[GroupResult, ...] = ()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...kernels.pass_layout import ENERGY
-from ..errors import DataError
 from ..measures.noise.energies import NAME as ENERGIES
 from ..measures.noise.energies import lots
 from ..measures.path_lengths.path_lengths import NAME as PATH_LENGTHS
@@ -24,10 +23,8 @@ from ..results.result import (
     Cost,
     LogWarning,
     RunInfo,
-    ScopeResult,
     Settings,
     Steps,
-    SubspaceResult,
     TensorResult,
     TensorSteps,
 )
@@ -35,15 +32,17 @@ from ..results.row_kind import RowKind
 from ..results.search_result import PredictorSearch, ScopeSearch
 from ..results.selection import Selection
 from ..version import __version__
+from .energy_over_rows import energy_over_rows
+from .group_figures import figures_of_groups
 from .references import with_references
+from .scope_figures import figures_of_scope
 from .strides import stride_warnings
 from .window_figures import figures_of_windows
 
 if TYPE_CHECKING:
     from ..measures.noise.energies import EnergySums
-    from ..measures.path_lengths.path_length import PathLengthTotals
     from ..measures.path_lengths.path_lengths import PathLengthSums
-    from ..measures.spectra.spectrum import Spectra, Spectrum
+    from ..measures.spectra.spectrum import Spectra
     from ..measures.subspaces.subspace import SubspacesOfScopes
 
 
@@ -65,21 +64,32 @@ def assemble(
     path, step, rows = selection.path, selection.step, selection.kind.name
     energies: EnergySums = results[ENERGIES]
     groups = [energies.groups(number, tensor.parameters) for number, tensor in enumerate(selection.tensors)]
+    over_rows = energy_over_rows(energies.rows, energies.edges)
     scopes = []
     for number, (tensor, totals) in enumerate(zip(selection.tensors, sums.totals, strict=True)):
         spectrum = None if spectra is None else spectra.tensors[number]
         subspace = None if subspaces is None else subspaces.tensors[number]
-        scope = _scope(path, tensor.name, tensor.parameters, totals, spectrum, subspace, listed, rows)
-        scopes.append(TensorResult(**vars(scope), name=tensor.name, shape=tensor.shape))
+        place = f"tensor '{tensor.name}'"
+        scope = figures_of_scope(path, place, tensor.parameters, totals, spectrum, subspace, listed, rows)
+        fields = {**vars(scope), **over_rows[number]}
+        scopes.append(TensorResult(**fields, name=tensor.name, shape=tensor.shape))
     totals = sums.series.totals()
     for each in sums.totals:
         totals.merge_groups(each)
     of_total = None if spectra is None else spectra.total, None if subspaces is None else subspaces.total
-    total = _scope(path, None, selection.parameters, totals, *of_total, listed, rows)
+    whole_model = "the whole model"
+    total = figures_of_scope(path, whole_model, selection.parameters, totals, *of_total, listed, rows)
     together = np.concatenate([g[0] for g in groups]), np.concatenate([g[1] for g in groups])
-    [total] = with_references([total], sums.series.sums[None, :, ENERGY], [together])
+    of_rows = sums.series.sums[:, ENERGY]
+    [whole] = energy_over_rows(of_rows[None], np.arange(step.size + 1), quiet=False)
+    total = dataclasses.replace(total, **whole)
+    [total] = with_references([total], of_rows[None], [together])
     for lot in lots(len(scopes), step.size):  # those without references are gone, lot by lot
         scopes[lot] = with_references(scopes[lot], energies.of_rows(lot), groups[lot])
+    method = "" if total.spectrum is None else total.spectrum.method
+    of_groups = figures_of_groups(
+        selection, settings, results, sums.totals, spectra, method, energies, groups, listed
+    )
     warnings = [
         *warnings,
         *stride_warnings(step, selection.kind),
@@ -87,7 +97,6 @@ def assemble(
     ]
     specs = sums.series.predictors
     epsilons = settings.epsilons
-    of_rows = sums.series.sums[:, ENERGY]
     shown = sorted(listed - {"zero"})
     windows = figures_of_windows(step, specs, shown, epsilons, results, energies, of_rows, together)
     steps = _listed(sums.series.steps(step), listed)
@@ -117,6 +126,7 @@ def assemble(
         series=selection.series,
         measures={name: results[name] for name in settings.measures},
         windows=windows,
+        groups=of_groups,
     )
 
 
@@ -158,26 +168,3 @@ def _search_of(found: PredictorSearch | None, kind: RowKind) -> PredictorSearch 
     if found is None:
         return None
     return dataclasses.replace(found, total=told(found.total), tensors=tuple(map(told, found.tensors)))
-
-
-def _scope(
-    path: str,
-    name: str | None,
-    parameters: int,
-    totals: PathLengthTotals,
-    spectrum: Spectrum | None,
-    subspace: SubspaceResult | None,
-    listed: frozenset[str],
-    rows: str,
-) -> ScopeResult:
-    """rows : what text calls them"""
-    scope = f"tensor '{name}'" if name else "the whole model"
-    if totals.overflow:
-        raise DataError(f"{path}: {scope}: squared {rows} overflow float64; scale the {rows} down")
-    if totals.vanish:
-        raise DataError(f"{path}: {scope}: squared {rows} vanish in float64; scale the {rows} up")
-    found = None if spectrum is None else spectrum.result(totals.increment_energy)
-    predictors = tuple(result for result in totals.result() if result.predictor in listed)
-    return ScopeResult(
-        parameters, totals.energy, predictors, found, subspace=subspace, energy_error=totals.energy_error
-    )

@@ -20,6 +20,7 @@ from ..predictors import parse_predictors
 from ..results.result import Analysis, Cost
 from ..version import __version__
 from .assembly import assemble
+from .group_figures import spectra_of_groups
 from .part_file import PartFile
 from .wanted import measures_of_sums, windows_of_spectra
 
@@ -146,7 +147,9 @@ def _measures(part: PartFile) -> list[Measure]:
     spectrum = exact_spectrum(settings.epsilons, read.parameters, read.step.size, in_parts=True)
     if spectrum.span.name != part.span:
         raise part.damaged(f"it was not read as {spectrum.span.value}")
-    return [*measures, spectrum, *windows_of_spectra(settings)]
+    names = [tensor.name for tensor in read.tensors]
+    groups = spectra_of_groups(settings, names, in_parts=True)
+    return [*measures, spectrum, *windows_of_spectra(settings), *groups]
 
 
 def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
 from ..results.projection import KIND
 from ..results.result import Settings
+from .group_figures import spectra_of_groups
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 """All but the first: the most certain first."""
@@ -83,6 +84,8 @@ class Asked:
                 )
             rank = "exact" if rank == "auto" else rank
         following = (*windows_of_spectra(self.settings), *self.wanted.following)
+        names = [tensor.name for tensor in self.tensors]
+        groups = spectra_of_groups(self.settings, names, in_parts=self.in_parts)
         parameters = sum(tensor.parameters for tensor in self.tensors)
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
@@ -98,7 +101,12 @@ class Asked:
         return [
             Way(
                 method,
-                (*([] if measure is None else [measure]), *searched, *following),
+                (
+                    *([] if measure is None else [measure]),
+                    *searched,
+                    *following,
+                    *(groups if method == "exact" else ()),
+                ),
                 adverb,
                 EXACT_PATIENCE if method == "exact" else {},
             )

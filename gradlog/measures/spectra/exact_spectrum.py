@@ -426,6 +426,14 @@ class ColumnGramSum(Accumulator[Any]):
             [self._finished(squares, width) for squares, width in zip(each, parameters, strict=True)],
         )
 
+    def squares_of(self, tensors: Sequence[int]) -> Doubles:
+        """sigma_i^2, descending, of some tensors together."""
+        stops = np.cumsum(self._context.parameters, dtype=np.int64)
+        columns = np.concatenate(
+            [np.arange(stops[t] - self._context.parameters[t], stops[t]) for t in tensors]
+        )
+        return squared_singular_values(self._gram[np.ix_(columns, columns)])
+
     def _finished(self, squares: Doubles, parameters: int) -> Spectrum:
         return finished(squares, self._increments, parameters, self._measure.epsilons)
 

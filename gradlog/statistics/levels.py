@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .decision import Doubles
+Doubles = NDArray[np.float64]
 
+NEARLY = 1e-4
+"""Of the typical level: below it a gradient is next to none."""
 PIECES = 8
 LEAST_TAIL = 8
 LEAST_SHARE = 0.02
@@ -30,3 +33,17 @@ def quiet_since(level: Doubles, limit: float) -> int | None:
     since = int(loud[-1]) + 1
     tail = level.size - since
     return since if tail >= max(LEAST_TAIL, LEAST_SHARE * level.size) else None
+
+
+def quiet_tail(level: Doubles) -> tuple[int, float] | None:
+    """First of the bins at the end that are all 0, or below NEARLY of the typical level, and what is left.
+
+    level : (n,) root mean squares of ||g_t||, not all 0. What is left is the largest level from there on as a
+    share of the typical one, 0 where all are 0
+    """
+    typical = typical_level(level)
+    for limit in (0.0, NEARLY):
+        since = quiet_since(level, limit * typical)
+        if since is not None:
+            return since, float(level[since:].max() / typical)
+    return None

@@ -11,8 +11,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .decision import Doubles
+Doubles = NDArray[np.float64]
+
+OFFSET, SLOPE = 2.63, 1.22
 
 
 def self_normalized(values: Doubles, begin: int) -> float:
@@ -40,4 +43,9 @@ def limit(level: float) -> float:
     The published quantiles at 0.1 .. 0.001 (29.6, 40.1, 52.2, 68.6, 84.6, 121.9) to 3 percent, and past them
     by the same line: their roots are linear in the logarithm of the level.
     """
-    return (2.63 + 1.22 * math.log(1 / level)) ** 2
+    return (OFFSET + SLOPE * math.log(1 / level)) ** 2
+
+
+def chance(statistic: float) -> float:
+    """The probability with which the largest G passes `statistic`, at most 1: `limit` the other way round."""
+    return min(1.0, math.exp(-(math.sqrt(statistic) - OFFSET) / SLOPE))

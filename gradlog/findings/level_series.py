@@ -1,0 +1,119 @@
+"""Series over training that an analysis holds, and where they change their level: norms, kappas, ranks.
+
+All are taken by their logarithms. Norms and kappas are by row, of the whole model, and of tensors where there
+are sums by step of them (by bins of rows, in long logs); r* is by windows that don't overlap. Kappa is that
+of the predictor that looks back least far: others show for long what a single row did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..predictors import memory_rows
+from ..results.result import Analysis, ScopeResult
+from ..results.windows import ScopeWindows, Windows
+from ..statistics.level_changes import LevelChange, level_changes
+
+Doubles = NDArray[np.float64]
+
+NORM, KAPPA, RANK = "norm", "kappa", "rank"
+
+
+@dataclass(frozen=True)
+class LevelSeries:
+    """series : NORM, KAPPA or RANK; of : the predictor or epsilon of the latter two
+
+    rows : (n,) first row that each value is of; values : (n,) logarithms
+    """
+
+    tensor: str | None
+    series: str
+    of: str
+    rows: NDArray[np.int64]
+    values: Doubles
+
+
+@dataclass(frozen=True)
+class ChangedLevel:
+    """row : the first one of the new level; change : of the logarithms; held : the series that it is of
+
+    chance : with which levels that don't change would show one, in all series together
+    """
+
+    held: LevelSeries
+    row: int
+    change: LevelChange
+    chance: float
+
+
+def changed_levels(analysis: Analysis, chance: float, least: float) -> list[ChangedLevel]:
+    """All changes, series by series. chance : of any, in all series together, where no level changes
+
+    least : of the difference of two levels, as logarithms
+    """
+    every = [series for series in _series(analysis) if series.values.size]
+    return [
+        ChangedLevel(series, int(series.rows[change.at]), change, min(1.0, change.chance * len(every)))
+        for series in every
+        for change in level_changes(series.values, chance / len(every), least)
+    ]
+
+
+def _series(analysis: Analysis) -> Iterator[LevelSeries]:
+    steps, windows = analysis.steps, analysis.windows
+    spec = _nearest(analysis)
+    rows = np.arange(steps.grad_norm.size)
+    yield _known(None, NORM, "", rows, steps.grad_norm)
+    if spec in steps.kappa:
+        # At row 0 nothing is foretold.
+        yield _known(None, KAPPA, spec, rows[1:], steps.kappa[spec][1:])
+    if windows is not None:
+        yield from _ranks(None, analysis.total, windows, windows.total)
+    of_tensors = analysis.tensor_steps
+    for number, tensor in enumerate(analysis.tensors):
+        if of_tensors is not None:
+            first, energy = of_tensors.edges[:-1], of_tensors.energy[number]
+            yield _known(tensor.name, NORM, "", first, np.sqrt(energy / np.diff(of_tensors.edges)))
+            if spec in of_tensors.path_length:
+                left = of_tensors.path_length[spec][number]
+                kappa = np.divide(left, energy, out=np.zeros_like(left), where=energy > 0)
+                yield _known(tensor.name, KAPPA, spec, first[1:], kappa[1:])
+        if windows is not None:
+            yield from _ranks(tensor.name, tensor, windows, windows.tensors[number])
+
+
+def _nearest(analysis: Analysis) -> str:
+    """The predictor that looks back least far; "" where there is none."""
+    listed = [p.predictor for p in analysis.total.predictors if p.predictor != "zero"]
+    return min(listed, key=lambda spec: memory_rows(spec, analysis.run.rows), default="")
+
+
+def _ranks(
+    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows
+) -> Iterator[LevelSeries]:
+    """r* of windows apart from each other, of the middle epsilon."""
+    if not held.rank or scope.energy == 0:
+        return
+    epsilon = sorted(held.rank)[len(held.rank) // 2]
+    apart, last = [], 0
+    for number, (begin, end) in enumerate(windows.rows.tolist()):
+        if begin >= last:
+            apart.append(number)
+            last = end
+    yield _known(tensor, RANK, f"{epsilon:g}", windows.rows[apart, 0], held.rank[epsilon][apart])
+
+
+def _known(tensor: str | None, series: str, of: str, rows: NDArray[np.int64], values: Doubles) -> LevelSeries:
+    """Of values above 0: the others have no logarithm, and are left out."""
+    there = np.isfinite(values) & (values > 0)
+    return LevelSeries(tensor, series, of, rows[there], np.log(values[there]))
+
+
+def factor(change: LevelChange) -> float:
+    """Of the new level over the old one."""
+    return math.exp(change.size)

@@ -1,0 +1,1 @@
+"""Figures of analyses, drawn with matplotlib."""

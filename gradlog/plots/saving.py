@@ -1,0 +1,53 @@
+"""Figures as files: which endings there are, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..logs.whole_file import whole_file
+from .library import load
+from .panels import check_panels
+from .style import FILES, style_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNDATED: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""By format: what leaves the time out, so that the same figure gives the same file."""
+
+
+def save_plot(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure of `plot` as .png, .svg or .pdf, whole or not at all; a file that was there is replaced.
+
+    Text is text in vector files, and fonts are embedded in .pdf.
+
+    Raises UsageError for another ending, and OSError that names the path where the system refuses.
+    """
+    kind = figure_format(path)
+    held = io.BytesIO()
+    with load("matplotlib").rc_context(FILES):
+        figure.savefig(held, format=kind, dpi=figure.dpi, metadata=UNDATED[kind])
+    with whole_file(path) as file:
+        file.write(held.getbuffer())
+
+
+def figure_format(path: str | os.PathLike[str]) -> str:
+    """png, svg or pdf, by the ending of a path. Raises UsageError for another."""
+    ending = Path(path).suffix.lower()
+    if ending[1:] not in UNDATED:
+        told = f"ends in {ending!r}" if ending else "has no ending"
+        raise UsageError(f"{os.fspath(path)}: {told}: a figure is written to .png, .svg or .pdf")
+    return ending[1:]
+
+
+def check_plot(path: str | os.PathLike[str], panels: Sequence[str] = (), style: str = "screen") -> None:
+    """Raise UsageError for what `plot` and `save_plot` would refuse, before anything is analyzed."""
+    figure_format(path)
+    check_panels(panels)
+    style_of(style)
+    load()
