@@ -55,7 +55,7 @@ def analysis_report(
     if subspace is not None:
         tables.append(subspace_table(analysis, subspace))
     windows = analysis.windows
-    if windows is not None and (table := windows_table(analysis, windows, middle_epsilon(analysis))):
+    if windows is not None and (table := windows_table(analysis, windows, analysis.settings.middle_epsilon)):
         tables.append(table)
     top = MOST_ROWS if top is None else top
     if analysis.groups:
@@ -72,12 +72,6 @@ def analysis_report(
         words=() if quiet else explain(analysis),
         findings=finding_lines(findings),
     )
-
-
-def middle_epsilon(analysis: Analysis) -> float:
-    """The one epsilon that stands for all where there is room for one."""
-    epsilons = sorted(analysis.settings.epsilons)
-    return epsilons[len(epsilons) // 2]
 
 
 def rank_interval(rank: RankResult) -> str:
@@ -271,7 +265,7 @@ def _of_scopes(analysis: Analysis, tensors: Sequence[ScopeResult]) -> list[tuple
         ),
     ]
     if analysis.total.spectrum is not None:
-        middle = middle_epsilon(analysis)
+        middle = analysis.settings.middle_epsilon
         for position, rank in enumerate(analysis.total.spectrum.rank):
             column = Column(f"r*({rank.epsilon:g})", yields=0 if rank.epsilon == middle else 2)
             columns.append((column, [_tensor_rank(t, position, several_rows) for t in tensors]))
@@ -313,7 +307,7 @@ def _rank_over_training(analysis: Analysis) -> Series | None:
     spectrum = analysis.total.spectrum
     if spectrum is None or len(spectrum.growth) < 3:
         return None
-    epsilon = middle_epsilon(analysis)
+    epsilon = analysis.settings.middle_epsilon
     at = [rank.epsilon for rank in spectrum.rank].index(epsilon)
     values = tuple(float(point.bounds[at][1]) for point in spectrum.growth)
     first, last = spectrum.growth[0].rows, spectrum.growth[-1].rows

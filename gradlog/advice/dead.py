@@ -29,12 +29,8 @@ def decide(evidence: Evidence) -> list[Decision]:
     return [_of_tensor(evidence, scope) for scope in evidence.tensors]
 
 
-def _word(evidence: Evidence) -> str:
-    return "unmoved" if evidence.kind.of_updates else "dead"
-
-
 def _zero(evidence: Evidence, name: str | None) -> Decision:
-    text = f"{_word(evidence)}: zero at every step"
+    text = f"{evidence.kind.dead}: zero at every step"
     return Decision(NAME, name, CHANGE, text, (Figure("energy", 0.0),), CERTAIN, SOURCE, 100)
 
 
@@ -46,8 +42,7 @@ def _of_tensor(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if tail is not None:
         since, left = tail
         row = int(scope.first[since])
-        word = f"next to {_word(evidence)}" if left else _word(evidence)
-        told = f"{word} from step {evidence.step(row)} on"
+        told = f"{'next to ' if left else ''}{evidence.kind.dead} from step {evidence.step(row)} on"
         figures = (Figure("since_row", float(row)), Figure("level_left", left))
         return Decision(NAME, scope.name, CHANGE, told, figures, CERTAIN, SOURCE, 95)
     figure = Figure("rows_without", float(scope.rows[scope.energy == 0].sum()))

@@ -13,7 +13,7 @@ def find(examined: Examined) -> Iterator[Finding]:
     """Of tensors; none where all of them are."""
     if examined.analysis.total.energy == 0:
         return
-    word = "unmoved" if examined.analysis.run.kind.of_updates else "dead"
+    word = examined.analysis.run.kind.dead
     for tensor in examined.tensors:
         if not tensor.parameters:
             continue

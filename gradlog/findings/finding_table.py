@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 from ..results.result import Analysis
 from . import (
@@ -16,23 +16,22 @@ from . import (
 )
 from .finding import Examined, Finding, Thresholds
 
-FINDINGS: Mapping[str, Callable[[Examined], Iterator[Finding]]] = {
-    "heavy_steps": heavy_steps.find,
-    "scale_jumps": scale_jumps.find,
-    "dead_tensors": dead_tensors.find,
-    "level_shifts": level_shifts.find,
-    "opposing_steps": opposing_steps.find,
-    "nothing_foretold": nothing_foretold.find,
-    "rank_limits": rank_limits.find,
-}
-"""By the module that has it."""
+FINDINGS: Sequence[Callable[[Examined], Iterator[Finding]]] = (
+    heavy_steps.find,
+    scale_jumps.find,
+    dead_tensors.find,
+    level_shifts.find,
+    opposing_steps.find,
+    nothing_foretold.find,
+    rank_limits.find,
+)
 
 
 def find(analysis: Analysis, thresholds: Thresholds | None = None) -> tuple[Finding, ...]:
     """What stands out in an analysis, the most important kind first: the whole model before its tensors.
 
     What the analysis does not hold gives no finding: steps and sums by step are left out of some documents,
-    and what early ones lack. docs/findings.md has each with its formula and its rate of false alarms.
+    and what early ones lack. docs/findings.md has each with its condition.
     """
     examined = Examined(analysis, thresholds or Thresholds())
-    return tuple(finding for kind in FINDINGS.values() for finding in kind(examined))
+    return tuple(finding for kind in FINDINGS for finding in kind(examined))

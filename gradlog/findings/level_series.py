@@ -66,14 +66,14 @@ def changed_levels(analysis: Analysis, chance: float, least: float) -> list[Chan
 
 def _series(analysis: Analysis) -> Iterator[LevelSeries]:
     steps, windows = analysis.steps, analysis.windows
-    spec = _nearest(analysis)
+    spec, epsilon = _nearest(analysis), analysis.settings.middle_epsilon
     rows = np.arange(steps.grad_norm.size)
     yield _known(None, NORM, "", rows, steps.grad_norm)
     if spec in steps.kappa:
         # At row 0 nothing is foretold.
         yield _known(None, KAPPA, spec, rows[1:], steps.kappa[spec][1:])
     if windows is not None:
-        yield from _ranks(None, analysis.total, windows, windows.total)
+        yield from _ranks(None, analysis.total, windows, windows.total, epsilon)
     of_tensors = analysis.tensor_steps
     for number, tensor in enumerate(analysis.tensors):
         if of_tensors is not None:
@@ -84,7 +84,7 @@ def _series(analysis: Analysis) -> Iterator[LevelSeries]:
                 kappa = np.divide(left, energy, out=np.zeros_like(left), where=energy > 0)
                 yield _known(tensor.name, KAPPA, spec, first[1:], kappa[1:])
         if windows is not None:
-            yield from _ranks(tensor.name, tensor, windows, windows.tensors[number])
+            yield from _ranks(tensor.name, tensor, windows, windows.tensors[number], epsilon)
 
 
 def _nearest(analysis: Analysis) -> str:
@@ -94,12 +94,11 @@ def _nearest(analysis: Analysis) -> str:
 
 
 def _ranks(
-    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows
+    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float
 ) -> Iterator[LevelSeries]:
-    """r* of windows apart from each other, of the middle epsilon."""
-    if not held.rank or scope.energy == 0:
+    """r* of windows apart from each other."""
+    if epsilon not in held.rank or scope.energy == 0:
         return
-    epsilon = sorted(held.rank)[len(held.rank) // 2]
     apart, last = [], 0
     for number, (begin, end) in enumerate(windows.rows.tolist()):
         if begin >= last:

@@ -16,7 +16,8 @@ def find(examined: Examined) -> Iterator[Finding]:
     run, spectrum = examined.analysis.run, examined.analysis.total.spectrum
     if spectrum is None or not spectrum.rank or spectrum.energy == 0:
         return
-    rank = sorted(spectrum.rank, key=lambda each: each.epsilon)[len(spectrum.rank) // 2]
+    middle = examined.analysis.settings.middle_epsilon
+    rank = next(rank for rank in spectrum.rank if rank.epsilon == middle)
     increments = run.rows - 1
     possible = min(increments, run.parameters)
     figures = {"epsilon": rank.epsilon, "lower": float(rank.lower), "possible": float(possible)}

@@ -19,14 +19,14 @@ KNOWN_TO = 0.01
 
 def find(examined: Examined) -> Iterator[Finding]:
     """Of the whole model and of tensors."""
-    name = "update" if examined.analysis.run.kind.of_updates else "gradient"
+    noun = examined.analysis.run.kind.noun
     for changed in examined.changed_levels:
         power = power_of_two(changed, examined.thresholds.loss_scale)
         if power:
             by = factor(changed.change)
             figures = {"row": changed.row, "ratio": by, "power": power, "confidence": 1 - changed.chance}
             shown = f"2^{power}" if power > 0 else f"1/2^{-power}"
-            jump = f"{name} norm jumps to {by:.4g} times ({shown}) at {examined.place(changed.row)}"
+            jump = f"{noun} norm jumps to {by:.4g} times ({shown}) at {examined.place(changed.row)}"
             text = f"{jump}: a loss scale?"
             yield Finding(CODE, changed.held.tensor, examined.step(changed.row), figures, text)
 

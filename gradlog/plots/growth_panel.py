@@ -12,9 +12,9 @@ from ..results.result import Analysis
 from ..statistics.noise_reference import spectrum_reference
 from .drawn_run import DrawnRun
 from .noise_energies import noise_energies
-from .panel import Heading, Panel, middle_epsilon, noise_handle, rows_of_style, sparse_ticks
+from .panel import Heading, Panel, looks_of_ranks, noise_handle, rows_of_style, sparse_ticks
 from .spectrum_panel import lacks as lacks_spectrum
-from .style import COLORS, DASHES, MARKERS, NOISE, Style
+from .style import NOISE, Style
 
 Doubles = NDArray[np.float64]
 
@@ -28,19 +28,9 @@ NOT_ON_THE_WAY = {
 
 def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     """r* of each epsilon, of one run; of one epsilon, of several. Bands reach from bound to bound."""
-    if runs[0].alone:
-        spectrum = runs[0].analysis.total.spectrum
-        assert spectrum is not None
-        epsilons = [rank.epsilon for rank in spectrum.rank]
-        looks = [
-            (runs[0], e, COLORS[at % len(COLORS)], MARKERS[at % len(MARKERS)], DASHES[0])
-            for at, e in enumerate(epsilons)
-        ]
-        title = "Growth of r*"
-    else:
-        epsilon = middle_epsilon(runs)
-        looks = [] if epsilon is None else [(r, epsilon, r.color, r.marker, r.dashes) for r in runs]
-        title = "Growth of r*" if epsilon is None else f"Growth of r*({epsilon:g})"
+    spectrum = runs[0].analysis.total.spectrum
+    assert spectrum is not None
+    looks, of = looks_of_ranks(runs, [rank.epsilon for rank in spectrum.rank])
     entries: list[Any] = []
     for run, epsilon, color, marker, dashes in looks:
         rows, lower, upper = growth_of(run.analysis, epsilon)
@@ -60,7 +50,7 @@ def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     sparse_ticks(axes.yaxis)
     axes.set_xlabel("first rows")
     axes.set_ylabel("directions r*")
-    return Heading(title, entries)
+    return Heading(f"Growth of {of}", entries)
 
 
 def growth_of(analysis: Analysis, epsilon: float) -> tuple[Doubles, Doubles, Doubles]:

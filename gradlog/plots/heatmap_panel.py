@@ -16,7 +16,7 @@ from .library import load
 from .panel import Heading, Panel, handle, plain_number, sparse_ticks
 from .style import DIVERGING, PALE, Style
 from .tensor_axis import draw_tensor_axis, height, tensors_of
-from .training_windows import NO_PREDICTORS
+from .training_windows import NO_PREDICTORS, NO_WINDOWS
 
 Doubles = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     _draw_scale(axes, mesh, span, shades)
     entries = []
     if np.isnan(ratios).any():
-        patch = handle(run.say("all {gradients} are zero"), color=PALE, marker="s", dashes="none")
+        patch = handle(run.say(ALL_ZERO), color=PALE, marker="s", dashes="none")
         entries.append(patch)
     return Heading(f"Kappa of {run.predictor} over noise, by tensor", entries)
 
@@ -115,7 +115,7 @@ def lacks(analysis: Analysis) -> str:
     if analysis.total.energy == 0:
         return ALL_ZERO
     if analysis.windows is None:
-        return "the analysis holds no windows of training: make it with windows, or give the log itself"
+        return NO_WINDOWS
     return "" if analysis.windows.total.kappa else NO_PREDICTORS
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..chance import share_by_chance
+from ..results.reasons import ALL_ZERO
 from ..results.result import Analysis, SubspaceResult, SubspaceWindow
 from .drawn_run import DrawnRun
 from .panel import Heading, Panel, handle, line, noise_handle, rows_of_style
@@ -65,7 +66,7 @@ def lacks(analysis: Analysis) -> str:
     if subspace is None:
         return "subspaces were not followed: analyze the log with a subspace"
     if analysis.total.energy == 0:
-        return "all {gradients} are zero"
+        return ALL_ZERO
     if not overlaps(subspace.gradients.windows)[0].size and not overlaps(subspace.increments.windows)[0].size:
         return f"overlap takes two whole windows of {subspace.window} rows, and there are {analysis.run.rows}"
     return ""

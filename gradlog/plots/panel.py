@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..results.result import Analysis
 from .drawn_run import DrawnRun
 from .library import load
-from .style import GREY, NOISE, PALE, Style
+from .style import COLORS, DASHES, GREY, MARKERS, NOISE, PALE, Style
 
 Doubles = NDArray[np.float64]
 
@@ -125,3 +125,22 @@ def middle_epsilon(runs: Sequence[DrawnRun]) -> float | None:
     if not shared:
         return None
     return 0.05 if 0.05 in shared else sorted(shared)[len(shared) // 2]
+
+
+Look = tuple[DrawnRun, float, str, str, Any]
+
+
+def looks_of_ranks(runs: Sequence[DrawnRun], epsilons: Sequence[float]) -> tuple[list[Look], str]:
+    """Run, epsilon, colour, marker and dashes of each series of r*; and what a title calls them.
+
+    Of one run each of the epsilons is shown; of several their `middle_epsilon`, and nothing without it.
+    """
+    if runs[0].alone:
+        return [
+            (runs[0], epsilon, COLORS[at % len(COLORS)], MARKERS[at % len(MARKERS)], DASHES[0])
+            for at, epsilon in enumerate(epsilons)
+        ], "r*"
+    epsilon = middle_epsilon(runs)
+    if epsilon is None:
+        return [], "r*"
+    return [(run, epsilon, run.color, run.marker, run.dashes) for run in runs], f"r*({epsilon:g})"

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..results.result import Analysis, RankResult
 from .drawn_run import DrawnRun
-from .panel import Heading, Panel, handle, middle_epsilon, sparse_ticks
+from .panel import Heading, Panel, handle, looks_of_ranks, middle_epsilon, sparse_ticks
 from .spectrum_panel import lacks as lacks_spectrum
 from .spectrum_panel import rank_shown
-from .style import COLORS, MARKERS, PALE, Style
+from .style import PALE, Style
 from .tensor_axis import draw_tensor_axis, height, tensors_of
 
 MOST_EPSILONS = 3
@@ -23,22 +23,16 @@ MOST_GUIDES = 40
 def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     """r* of each epsilon, of one run; of one epsilon, of several."""
     names = tensors_of(runs)
-    if runs[0].alone:
-        spectrum = runs[0].analysis.total.spectrum
-        assert spectrum is not None
-        epsilons = [rank.epsilon for rank in spectrum.rank][:MOST_EPSILONS]
-        middle = middle_epsilon(runs)
-        if len(names) > MOST_GUIDES and middle is not None:
-            epsilons = [middle]
-        looks = [(runs[0], e, COLORS[at], MARKERS[at]) for at, e in enumerate(epsilons)]
-        title = "r* by tensor"
-    else:
-        epsilon = middle_epsilon(runs)
-        looks = [] if epsilon is None else [(r, epsilon, r.color, r.marker) for r in runs]
-        title = "r* by tensor" if epsilon is None else f"r*({epsilon:g}) by tensor"
+    spectrum = runs[0].analysis.total.spectrum
+    assert spectrum is not None
+    epsilons = [rank.epsilon for rank in spectrum.rank][:MOST_EPSILONS]
+    middle = middle_epsilon(runs)
+    if len(names) > MOST_GUIDES and middle is not None:
+        epsilons = [middle]
+    looks, of = looks_of_ranks(runs, epsilons)
     entries: list[Any] = []
     bounded = False
-    for run, epsilon, color, marker in looks:
+    for run, epsilon, color, marker, _ in looks:
         ranks = ranks_of_tensors(run.analysis, epsilon, names)
         at = np.arange(len(names))
         shown = [np.nan if rank is None else rank_shown(rank) for rank in ranks]
@@ -64,7 +58,7 @@ def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     axes.set_xlim(left=0)
     sparse_ticks(axes.xaxis)
     axes.set_xlabel("directions r*")
-    return Heading(title, entries)
+    return Heading(f"{of} by tensor", entries)
 
 
 def ranks_of_tensors(analysis: Analysis, epsilon: float, names: Sequence[str]) -> list[RankResult | None]:

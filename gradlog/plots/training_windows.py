@@ -19,6 +19,7 @@ MOST_WINDOWS = 40
 LEAST_ROWS = 5
 """Of a window, where nobody says how many there are."""
 NO_PREDICTORS = "no predictor but zero was measured"
+NO_WINDOWS = "the analysis holds no windows of training: make it with windows, or give the log itself"
 
 
 def usual_windows(rows: int, least: int = LEAST_ROWS) -> int:

@@ -8,24 +8,16 @@ from typing import Any
 from ..results.reasons import ALL_ZERO
 from ..results.result import Analysis
 from .drawn_run import DrawnRun
-from .panel import Heading, Panel, line, middle_epsilon, noise_handle, noise_line, rows_of_style, sparse_ticks
-from .style import COLORS, DASHES, MARKERS, Style
+from .panel import Heading, Panel, line, looks_of_ranks, noise_handle, noise_line, rows_of_style, sparse_ticks
+from .style import Style
+from .training_windows import NO_WINDOWS
 
 
 def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     """r* of each epsilon, of one run; of one epsilon, of several."""
     first = runs[0].analysis.windows
     assert first is not None
-    if runs[0].alone:
-        looks = [
-            (runs[0], e, COLORS[at % len(COLORS)], MARKERS[at % len(MARKERS)], DASHES[0])
-            for at, e in enumerate(first.total.rank)
-        ]
-        title = "r* within each window"
-    else:
-        epsilon = middle_epsilon(runs)
-        looks = [] if epsilon is None else [(r, epsilon, r.color, r.marker, r.dashes) for r in runs]
-        title = "r* within each window" if epsilon is None else f"r*({epsilon:g}) within each window"
+    looks, of = looks_of_ranks(runs, list(first.total.rank))
     entries: list[Any] = []
     for run, epsilon, color, marker, dashes in looks:
         windows = run.analysis.windows
@@ -41,7 +33,7 @@ def draw(axes: Any, runs: Sequence[DrawnRun], style: Style) -> Heading:
     axes.set_ylim(bottom=0)
     sparse_ticks(axes.yaxis, 4)
     axes.set_ylabel("directions r*")
-    return Heading(title, entries)
+    return Heading(f"{of} within each window", entries)
 
 
 def lacks(analysis: Analysis) -> str:
@@ -51,7 +43,7 @@ def lacks(analysis: Analysis) -> str:
     if analysis.total.energy == 0:
         return ALL_ZERO
     if analysis.windows is None:
-        return "the analysis holds no windows of training: make it with windows, or give the log itself"
+        return NO_WINDOWS
     return (
         ""
         if analysis.windows.total.rank

@@ -323,6 +323,11 @@ class Settings:
     windows: Layout | None = None
     groups: tuple[str, ...] = ()
 
+    @property
+    def middle_epsilon(self) -> float:
+        """The one epsilon that stands for all where there is room for one."""
+        return sorted(self.epsilons)[len(self.epsilons) // 2]
+
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
         """From fields as JSON holds them, where tuples are lists. Raises TypeError for an unknown field."""

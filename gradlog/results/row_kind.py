@@ -36,6 +36,11 @@ class RowKind:
         """Whether rows are differences of checkpoints, which are no gradients."""
         return self.name == UPDATES
 
+    @property
+    def dead(self) -> str:
+        """What text calls a tensor that has none."""
+        return "unmoved" if self.of_updates else "dead"
+
     def say(self, text: str) -> str:
         """A text about rows of any kind, with their nouns for `{gradient}` and `{gradients}` in it."""
         return text.replace("{gradients}", self.name).replace("{gradient}", self.noun)

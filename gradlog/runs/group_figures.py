@@ -78,9 +78,7 @@ def figures_of_groups(
         parameters = sum(selection.tensors[tensor].parameters for tensor in group.tensors)
         kind = selection.kind.name
         place = f"group '{group.name}'"
-        scope = figures_of_scope(
-            selection.path, place, parameters, sums, spectrum, None, listed, kind
-        )  # fmt: skip
+        scope = figures_of_scope(selection.path, place, parameters, sums, spectrum, None, listed, kind)
         members = tuple(names[tensor] for tensor in group.tensors)
         scopes.append(GroupResult(**vars(scope), name=group.name, tensors=members, why=why))
     rows, bins = _energies(energies, groups, int(selection.step.size))
