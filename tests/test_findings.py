@@ -130,3 +130,16 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(["analyze", path, *wrong]) == 2
         assert why in capsys.readouterr().err
+
+
+def test_levels_further_apart_than_float64_reaches(tmp_path: Path) -> None:
+    """Their ratio is infinite, which JSON has as null."""
+    a = course(3)
+    a[:120] *= 1e-160
+    a[120:] *= 1e151
+    run = write_store(tmp_path / "run.zarr", {"a": a})
+    analysis = gradlog.analyze(run, gradlog.Settings(("one-step",), rank="none"))
+    [level] = [each for each in gradlog.find(analysis) if each.code == "norm-level"]
+    assert level.figures["size"] == np.inf
+    document = json.loads(json.dumps(gradlog.analysis_document(analysis, findings=[level])))
+    assert document["findings"][0]["figures"]["size"] is None

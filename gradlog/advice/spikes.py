@@ -105,7 +105,10 @@ def spiking(scores: Doubles, level: float) -> tuple[NDArray[np.intp], float]:
     known = np.flatnonzero(scores > 0)
     apart, limit = standing_off(np.log(scores[known]), level)
     largest = known[np.argsort(scores[known])[known.size - apart :]]
-    return np.sort(largest[scores[largest] > THETA]), max(THETA, float(np.exp(limit)))
+    with np.errstate(over="ignore"):
+        # Tails that reach past float64 have no limit that a score passes.
+        least = max(THETA, float(np.exp(limit)))
+    return np.sort(largest[scores[largest] > THETA]), least
 
 
 def passing(found: NDArray[np.intp], level: Doubles) -> NDArray[np.intp]:

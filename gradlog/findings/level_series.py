@@ -7,7 +7,6 @@ of the predictor that looks back least far: others show for long what a single r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -114,5 +113,6 @@ def _known(tensor: str | None, series: str, of: str, rows: NDArray[np.int64], va
 
 
 def factor(change: LevelChange) -> float:
-    """Of the new level over the old one."""
-    return math.exp(change.size)
+    """Of the new level over the old one; infinite beyond float64."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(change.size))
