@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := sample_logs/mlp-gd.zarr
 PARALLEL := -n auto --dist worksteal
+# Every case of every sweep: see tests/sweeps.py.
+WHOLE := GRADMF_TEST_SWEEPS=whole
 
 .PHONY: demo test test-all test-extras test-lowest test-newest lint bench clean
 
@@ -14,9 +16,9 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or not slow) and not extras"
+	$(WHOLE) $(BIN)/python -m pytest $(PARALLEL) -m "(slow or not slow) and not extras"
 	@$(MAKE) --no-print-directory test-extras
-	build/extras/bin/python -m pytest $(PARALLEL) -m "extras and slow"
+	$(WHOLE) build/extras/bin/python -m pytest $(PARALLEL) -m "extras and slow"
 	@$(MAKE) --no-print-directory test-lowest
 	@$(MAKE) --no-print-directory test-newest
 

@@ -48,6 +48,7 @@ def test_wheel_holds_the_three_packages_and_no_top_level_names(wheel: Path) -> N
         assert modules == {n for n in names if n.startswith(f"gradmf/{room}/") and n.endswith(".py")}
 
 
+@pytest.mark.slow  # it installs everything anew
 def test_wheel_runs_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "fresh", with_pip=True)
     python = tmp_path / "fresh" / "bin" / "python"

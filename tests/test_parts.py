@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores import Array, foreign_store, format1_store, walk
+from sweeps import mostly_slow, sweep
 from test_reference import logs
 
 import reference
@@ -68,7 +69,7 @@ def assert_close(found: Any, expected: Any, where: str = "", energy: float = 1.0
         assert found == expected, where
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sweep(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     log=logs(),
     count=st.integers(1, 7),
@@ -113,7 +114,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return foreign_store(path, {k: v for k, v in tensors.items() if v.size}, chunks=(20, 1000))
 
 
-@pytest.mark.parametrize("count", range(1, 8))
+@pytest.mark.parametrize("count", mostly_slow(range(1, 8), [1, 3, 7]))
 def test_any_order_and_any_threads_give_the_same_bits(
     wide: Path, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

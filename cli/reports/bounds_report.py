@@ -216,7 +216,7 @@ def _words(bounds: Bounds) -> list[str]:
     if meeting:
         words.append(f"Rank-r increments meet {meeting}.")
     spectrum = bounds.analysis.total.spectrum
-    middle = spectrum.rank[len(spectrum.rank) // 2] if spectrum is not None and spectrum.rank else None
+    middle = None if spectrum is None else spectrum.middle_rank
     if middle is not None and middle.rank is not None and middle.reference is not None:
         words.append(
             f"r*({middle.epsilon:g}) is {count(middle.rank)}; noise with these norms would have "

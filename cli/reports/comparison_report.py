@@ -171,6 +171,7 @@ def _rest(scopes: Sequence[ScopeComparison]) -> str:
 
 def _middle_rank(comparison: Comparison) -> str | None:
     ranks = [c.quantity for c in comparison.total.changes if c.quantity.startswith("rank[")]
+    ranks.sort(key=lambda quantity: float(quantity[5:-1]))
     return ranks[len(ranks) // 2] if ranks else None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .figures import count, percent, significant
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, PredictorResult, SpectrumResult
+    from gradmf.gradlog import Analysis, PredictorResult, RankResult, SpectrumResult
     from gradmf.gradlog.results.row_kind import RowKind
 
 FEW_DIRECTIONS = 10
@@ -24,8 +24,9 @@ def explain(analysis: Analysis) -> tuple[str, ...]:
         return (f"All {kind.name} are zero: there is nothing to predict.",)
     one_step = next((p for p in analysis.total.predictors if p.predictor == "one-step"), None)
     lines = [f"{_on_best(best, best.kappa, kind)}{_on_one_step(one_step, best, kind)}."]
-    if analysis.total.spectrum is not None:
-        lines.append(_on_rank(analysis, analysis.total.spectrum))
+    spectrum = analysis.total.spectrum
+    if spectrum is not None and spectrum.middle_rank is not None:
+        lines.append(_on_rank(analysis, spectrum, spectrum.middle_rank))
     if kind.of_updates:
         lines.append(OF_MOMENTUM)
     return tuple(lines)
@@ -63,11 +64,9 @@ def _on_one_step(one_step: PredictorResult | None, best: PredictorResult, kind: 
     return ""
 
 
-def _on_rank(analysis: Analysis, spectrum: SpectrumResult) -> str:
+def _on_rank(analysis: Analysis, spectrum: SpectrumResult, rank: RankResult) -> str:
     if spectrum.energy == 0:
         return f"The {analysis.run.kind.noun} never changes: there are no increments to find directions in."
-    ranks = sorted(spectrum.rank, key=lambda rank: rank.epsilon)
-    rank = ranks[len(ranks) // 2]
     possible = min(analysis.run.rows - 1, analysis.run.parameters)
     needed = count(rank.lower) if rank.lower == rank.upper else f"{count(rank.lower)} to {count(rank.upper)}"
     if rank.rank is None:

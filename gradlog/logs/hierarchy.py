@@ -17,6 +17,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath
 
 from ..errors import DataError, first_line
+from .log import STEP
 from .root_keys import METADATA_KEYS
 
 ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -99,7 +100,8 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
         return found
     found.groups[""] = root
     try:
-        for folder in below:
+        # While a log is written, `step` grows last: a tensor read before it might lack rows of it.
+        for folder in sorted(below, key=lambda folder: folder != STEP):
             _visit(folders, folder, found)
     except RecursionError as error:
         raise DataError(f"{name}: its folders are nested too deep") from error
