@@ -44,6 +44,24 @@ def advise(
 
     Raises UsageError for names that are not known, and what `analyze` raises.
     """
+    return analyze_and_advise(
+        run, settings, only=only, samples=samples, threads=threads, memory=memory, scratch=scratch,
+        progress=progress,
+    )[1]  # fmt: skip
+
+
+def analyze_and_advise(
+    run: Run | Analysis,
+    settings: Settings | None = None,
+    *,
+    only: Sequence[str] = (),
+    samples: int | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Analysis, Advice]:
+    """`advise`, and the analysis that it follows from: of one pass."""
     began = time.perf_counter()
     names = checked_names(only)
     if samples is not None and samples < 1:
@@ -62,7 +80,7 @@ def advise(
     if analysis.total.energy_error is not None:
         decisions = [estimated(decision) for decision in decisions]
     step = analysis.steps.step
-    return Advice(
+    return analysis, Advice(
         version=analysis.version,
         run=analysis.run,
         settings=analysis.settings,

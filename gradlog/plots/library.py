@@ -7,14 +7,18 @@ from typing import Any
 
 from ..errors import UsageError, first_line
 
-EXTRA = "pip install 'gradmf[plot]'"
 
+def load(name: str = "matplotlib", *, what: str = "figures", extra: str = "plot") -> Any:
+    """A module of a library. Raises UsageError, which names the extra, where it cannot be loaded.
 
-def load(name: str = "matplotlib") -> Any:
-    """A module of matplotlib. Raises UsageError, which names the extra, where it cannot be loaded."""
+    what : needs it; extra : of gradmf, that has it
+    """
+    library = name.partition(".")[0]
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        missing = error.name in ("matplotlib", name)
+        missing = error.name in (library, name)
         told = "is not installed" if missing else f"cannot be loaded ({first_line(error)})"
-        raise UsageError(f"figures need the library matplotlib, which {told}: {EXTRA}") from error
+        raise UsageError(
+            f"{what} need the library {library}, which {told}: pip install 'gradmf[{extra}]'"
+        ) from error
