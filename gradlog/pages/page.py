@@ -65,7 +65,7 @@ class ComparisonPart:
 
 @dataclass(frozen=True)
 class Page:
-    """comparisons : of each run with the first; figures : of all runs over each other; none of a single run"""
+    """comparisons : of each run with the first; figures : of all runs over each other; none of one alone"""
 
     title: str
     runs: tuple[RunPart, ...]
@@ -93,7 +93,8 @@ def page_of(runs: Sequence[ReportedRun], labels: Sequence[str] = ()) -> Page:
         figures = [training_figure(analyses, "all", names)]
         figures += other_figures(analyses, "all", names, IN_COMPARISON)
     parts = [
-        _part(run, f"run-{number}", name, several) for number, (run, name) in enumerate(zip(runs, names), 1)
+        _part(run, f"run-{number}", name, several)
+        for number, (run, name) in enumerate(zip(runs, names, strict=True), 1)
     ]
     return Page(
         title=f"gradmf: {', '.join(names)}" if len(names) < 4 else f"gradmf: {len(names)} runs",
@@ -131,8 +132,8 @@ def _bounds_missing(analysis: Analysis) -> str:
     if analysis.search is not None or analysis.total.estimated:
         return ""
     return (
-        "The result holds no search for predictors: give the log itself, or a result of analyze --search, for "
-        "the best ones in hindsight and what they are worth."
+        "The result holds no search for predictors: give the log itself, or a result of analyze --search, "
+        "for the best ones in hindsight and what they are worth."
     )
 
 
@@ -140,8 +141,8 @@ def _advice_missing(run: ReportedRun) -> str:
     if run.advice.samples or run.analysis.total.estimated:
         return ""
     return (
-        "Made of results or of tensors without matrices: what follows from gradient matrices is left open; give "
-        "the log itself."
+        "Made of results, or of tensors that are no matrices: what follows from matrices of "
+        f"{run.analysis.run.kind.name} is left open. Give the log itself."
     )
 
 

@@ -13,6 +13,7 @@ from ..plots.heatmap_panel import ratios_to_noise
 from ..plots.panels import PANELS, chosen_panels
 from ..plots.style import Style
 from ..plots.training_windows import kappa_curves, lacks_kappa
+from ..reports.analysis_report import rank_interval
 from ..reports.figures import count, significant
 from ..results.result import Analysis
 from .inline_svg import inline_svg
@@ -27,18 +28,19 @@ SOMETIMES = ("growth", "overlap", "window-rank")
 """Shown where there is something to show."""
 
 CAPTIONS = {
-    "training": "Above: what each predictor leaves of the energy, window by window. Dotted lines are what noise "
-    "with the same norms would leave; the grey line at 1 is what predicting nothing leaves. Below: the loss as "
-    "logged, and the norm of the {gradients}, each row faintly and as a mean of each window.",
-    "heatmap": "Each row is a tensor, each column a window of training. Blue: the predictor leaves less than it "
-    "would on noise. White: as much. Red: more, as where steps turn back.",
-    "spectrum": "How much of the energy of the increments (the steps from one {gradient} to the next) the leading "
-    "directions hold. Above its dotted line the run needs fewer directions than noise would.",
-    "rank": "Directions that each tensor's increments need for all but a share of their energy, beside what noise "
-    "of the same size and norms would need (hollow markers).",
-    "growth": "Directions that the first rows need: flat where later steps stay in directions that were there.",
-    "overlap": "How far the leading directions of a window are those of the window before; dotted: two subspaces "
-    "that have nothing to do with each other.",
+    "training": "Above: what each predictor leaves of the energy, window by window. Dotted lines are what "
+    "noise with the same norms would leave; the grey line at 1 is what predicting nothing leaves. Below: the "
+    "loss as logged, and the norm of the {gradients}, each row faintly and as a mean of each window.",
+    "heatmap": "Each row is a tensor, each column a window of training. Blue: the predictor leaves less than "
+    "it would on noise. White: as much. Red: more, as where steps turn back.",
+    "spectrum": "How much of the energy of the increments (the steps from one {gradient} to the next) the "
+    "leading directions hold. Above its dotted line the run needs fewer directions than noise would.",
+    "rank": "Directions that each tensor's increments need for all but a share epsilon of their energy, "
+    "beside what noise of the same size and norms would need (hollow markers).",
+    "growth": "Directions that the first rows need: flat where later steps stay in directions that were "
+    "there.",
+    "overlap": "How far the leading directions of a window are those of the window before; dotted: two "
+    "subspaces that have nothing to do with each other.",
     "window-rank": "Directions that the increments within each window need.",
 }
 
@@ -118,8 +120,7 @@ def _words(name: str, analysis: Analysis) -> str:
     spectrum, best = analysis.total.spectrum, analysis.total.best
     if name in ("spectrum", "growth", "rank") and spectrum is not None:
         told = [
-            f"{count(rank.lower)}{'' if rank.lower == rank.upper else f' to {count(rank.upper)}'} directions hold "
-            f"{100 * (1 - rank.epsilon):.4g}%"
+            f"{rank_interval(rank)} directions hold {100 * (1 - rank.epsilon):.4g}%"
             + ("" if rank.reference is None else f" (noise: {count(rank.reference)})")
             for rank in spectrum.rank
         ]
@@ -127,10 +128,8 @@ def _words(name: str, analysis: Analysis) -> str:
     if name == "heatmap" and best is not None and not PANELS[name].lacks(analysis):
         ratios = ratios_to_noise(analysis, best.predictor, [tensor.name for tensor in analysis.tensors])
         known = ratios[np.isfinite(ratios)]
-        below = int((known < 1).sum())
-        return (
-            f"{best.predictor} leaves less than noise would in {count(below)} of {count(known.size)} places."
-        )
+        below = count(int((known < 1).sum()))
+        return f"{best.predictor} leaves less than noise would in {below} of {count(known.size)} places."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""A page as HTML: one file that fetches nothing, drawn by a template that escapes all that comes from runs."""
+"""A page as HTML: one file that fetches nothing, by a template that escapes all that comes from runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ OneRun = Analysis | ReportedRun
 def report(runs: OneRun | Sequence[OneRun], *, labels: Sequence[str] = ()) -> str:
     """The text of an HTML page on one run, or on several, which are compared with the first.
 
-    It says in plain words whether a run was predictable, and has findings, tables, figures, bounds, advice, and
-    what it was made with. It fetches nothing, and can be read without scripts and be printed.
+    It says in plain words whether a run was predictable, and has findings, tables, figures, bounds, advice,
+    and what it was made with. It fetches nothing, and can be read without scripts and be printed.
 
     Parameters
     ----------

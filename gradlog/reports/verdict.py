@@ -1,6 +1,6 @@
 """The first thing to know of a run, for readers who have never heard of kappa: questions and their answers.
 
-Every number is one of the analysis, its findings or its bounds; nothing is worked out here but shares of sums.
+Every number is one of the analysis, its findings or its bounds: nothing is worked out here but shares.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST_ENERGY = 0.01
 
 @dataclass(frozen=True)
 class Bar:
-    """A share of the energy that is left, to be drawn beside others. value : 1 is what predicting nothing leaves"""
+    """What is left of the energy, to be drawn beside others. value : 1 is what predicting nothing leaves"""
 
     label: str
     value: float
@@ -97,9 +97,8 @@ def _predictable(analysis: Analysis) -> Answer:
     ]
     bars = [Bar("this run", kappa)]
     if best.reference is not None:
-        text.append(
-            f"On independent noise with this run's own norms the same forecast leaves {percent(best.reference)}."
-        )
+        of_noise = percent(best.reference)
+        text.append(f"On independent noise with this run's own norms the same forecast leaves {of_noise}.")
         bars.append(Bar("noise", best.reference))
     return Answer(question, predictability(kappa), tuple(text), (*bars, Bar("predicting nothing", 1.0)))
 
@@ -135,10 +134,11 @@ def _beyond_noise(examined: Examined, bounds: Bounds) -> Answer:
         if found.lower is not None and found.upper is not None:
             level = f"{100 * search.confidence:g}%"
             interval = f" ({level} interval {percent(found.lower)} to {percent(found.upper)})"
+        named = predictor_words(found.predictor, analysis.run.kind)
         told = (
-            f"The best of the predictors that were searched for, {predictor_words(found.predictor, examined.analysis.run.kind)}, "
-            f"leaves {percent(found.held_out)}{interval} of the energy of rows that it was not chosen on; "
-            "predicting nothing leaves 100%."
+            f"On rows that it was not chosen on, the best of the forecasts that were searched for ({named}) "
+            f"leaves {percent(found.held_out)} of the energy{interval}. Predicting nothing leaves 100%, and "
+            "independent noise would leave no less, but for chance."
         )
         return Answer(question, "Yes", (told,))
     found_share = nothing_foretold.explained(examined)
@@ -150,8 +150,8 @@ def _beyond_noise(examined: Examined, bounds: Bounds) -> Answer:
         )
         return Answer(question, "Cannot be said", (why,))
     told = (
-        f"With the best factor before it, {found_share.best.predictor} explains {percent(found_share.share)} of "
-        f"the energy; independent noise gets up to {percent(found_share.noise_to)} by chance."
+        f"With the best factor before it, {found_share.best.predictor} explains {percent(found_share.share)} "
+        f"of the energy; independent noise gets up to {percent(found_share.noise_to)} by chance."
     )
     if not found_share.beyond_noise:
         if found_share.would_show(examined.thresholds.explained):
@@ -200,8 +200,9 @@ def _over_windows(analysis: Analysis, spec: str) -> list[str]:
         return []
     ends = int(np.nanargmin(kappa)), int(np.nanargmax(kappa))
     least, most = (
-        f"{percent(float(kappa[at]))} (steps {count(int(windows.step[at, 0]))} to {count(int(windows.step[at, 1]))})"
+        f"{percent(float(kappa[at]))} (steps {count(first)} to {count(last)})"
         for at in ends
+        for first, last in [windows.step[at].tolist()]
     )
     return [f"In {count(len(windows.rows))} windows of training {spec} leaves from {least} to {most}."]
 
@@ -229,8 +230,8 @@ def _tensors(analysis: Analysis) -> Answer:
         best = tensor.best
         assert best is not None
         text.append(
-            f"Farthest below noise, of those with 1% of the energy or more: {tensor.name}, where {best.predictor} "
-            f"leaves {percent(best.kappa)} and noise {percent(best.reference)}."
+            f"Farthest below noise, of those with 1% of the energy or more: {tensor.name}, where "
+            f"{best.predictor} leaves {percent(best.kappa)}, and on noise {percent(best.reference)}."
         )
     still = sum(tensor.energy == 0 for tensor in tensors)
     if still:
@@ -251,7 +252,7 @@ def glossary(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     entries = (
         (
             "energy",
-            "the squared norm of the {gradients}, summed over steps: large {gradients} count more than small ones",
+            "the squared norm of the {gradients}, summed over steps: large ones count more than small ones",
         ),
         (
             "predictor",
@@ -259,8 +260,8 @@ def glossary(analysis: Analysis) -> tuple[tuple[str, str], ...]:
         ),
         (
             "kappa",
-            "the share of the {gradient} energy that a predictor leaves unforeseen: 0 is a perfect forecast, 1 "
-            "what predicting nothing gives, more is worse than nothing",
+            "the share of the {gradient} energy that a predictor leaves unforeseen: 0 is a perfect forecast, "
+            "1 what predicting nothing gives, more is worse than nothing",
         ),
         ("scaled kappa", "kappa with the best constant factor before the forecast, which is never above 1"),
         (
@@ -270,8 +271,8 @@ def glossary(analysis: Analysis) -> tuple[tuple[str, str], ...]:
         ),
         (
             "r*(0.05)",
-            "the predictable rank: in how many directions the steps from one {gradient} to the next lie, but for "
-            "5% of their energy",
+            "the predictable rank: in how many directions the steps from one {gradient} to the next lie, but "
+            "for 5% of their energy",
         ),
         ("window", "a stretch of training whose steps are taken together"),
     )
