@@ -103,7 +103,7 @@ def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style, *, nam
         min(columns, key=lambda held: _height(held, style)).append(block)
     top = (len(runs) * style.line_height if len(runs) > 1 else 1.5 * style.line_height) + 0.05
     height = max(_height(column, style) for column in columns) + top
-    figure = load("matplotlib.figure").Figure(figsize=(style.width, height), layout="constrained")
+    figure: Figure = load("matplotlib.figure").Figure(figsize=(style.width, height), layout="constrained")
     headings: list[tuple[Any, Heading]] = []
     grid = figure.add_gridspec(1, len(columns))
     for at, column in enumerate(columns):

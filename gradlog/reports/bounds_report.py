@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .figures import NOTHING, count, counted, numbers, run_size, significant
+from .predictor_words import ONE_STEP
 from .report import Column, Report, Series, Table
 from .words import OF_MOMENTUM
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 MOST_TENSORS = 4
 """Json has all of them."""
 REGRET = "regret, "
-ONE_STEP = ("ema:0.0", "mean:1")
 WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from ..results.row_kind import RowKind
 
+ONE_STEP = ("ema:0.0", "mean:1")
+"""Other names of one-step."""
+
 
 def predictor_words(spec: str, kind: RowKind) -> str:
     """What a predictor takes for the next row, with the nouns of rows of that kind."""
-    name, _, argument = spec.partition(":")
+    name, _, argument = ("one-step" if spec in ONE_STEP else spec).partition(":")
     words = {
         "zero": "nothing at all",
         "one-step": "the last {gradient} again",

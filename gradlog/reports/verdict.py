@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHANGES = ("kappa-level", "rank-level", "norm-level", "loss-scale", "heavy-step")
 """Findings that say when a run changed, what its predictability did first."""
+SURELY = 0.5
+"""A predictor that leaves less than this is a yes."""
 MOST_CHANGES = 3
 MOST_TENSORS = 3
 MOST_ENERGY = 0.8
@@ -100,7 +102,9 @@ def _predictable(analysis: Analysis) -> Answer:
         of_noise = percent(best.reference)
         text.append(f"On independent noise with this run's own norms the same forecast leaves {of_noise}.")
         bars.append(Bar("noise", best.reference))
-    return Answer(question, predictability(kappa), tuple(text), (*bars, Bar("predicting nothing", 1.0)))
+    words = predictability(kappa)
+    short = f"Yes: {words[:1].lower()}{words[1:]}" if kappa < SURELY else words if kappa < 1 else "No"
+    return Answer(question, short, tuple(text), (*bars, Bar("predicting nothing", 1.0)))
 
 
 def _best(analysis: Analysis) -> PredictorResult | str:
