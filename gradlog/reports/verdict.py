@@ -131,7 +131,7 @@ def _beyond_noise(examined: Examined, bounds: Bounds) -> Answer:
         found = search.total.best
         if found is None:
             told = (
-                "Nothing that was searched for predicts rows that it was not chosen on better than zero does."
+                "Nothing that was searched for predicts rows that it was not chosen on better than predicting nothing does."
             )
             return Answer(question, "No", (told,))
         interval = ""
