@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...kernels.gram import one_blas_thread
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
@@ -73,7 +74,8 @@ def analyze_and_advise(
 
         wanted = [QUANTITIES[name] for name in names]
         evidence = gather(run, settings or Settings(), wanted, samples, threads, memory, progress, scratch)
-    decisions = [decision for name in names for decision in _decisions(evidence, QUANTITIES[name])]
+    with one_blas_thread():  # products are many and small
+        decisions = [decision for name in names for decision in _decisions(evidence, QUANTITIES[name])]
     holds = SCHEDULE in names and not (evidence.kind.of_updates and QUANTITIES[SCHEDULE].of_updates)
     schedule = schedule_of(evidence) if holds else None
     analysis = evidence.analysis

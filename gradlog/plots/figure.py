@@ -113,11 +113,12 @@ def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style, *, nam
             headings += _draw_block(figure, inner[row, 0], block, runs, style)
     if named or len(runs) > 1:
         _name_runs(figure, runs, style)
-    figure.draw_without_rendering()
+    lay_out = figure.get_layout_engine()
+    lay_out.execute(figure)
     for axes, heading in headings:
         _fit_heading(axes, heading, style)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # else every drawing would move things a little
+    lay_out.execute(figure)
+    figure.set_layout_engine(None)  # else every drawing would move things a little
     return figure
 
 
