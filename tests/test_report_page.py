@@ -1,4 +1,4 @@
-"""Pages of reports, held to the results that they show; and what hostile names, long runs and gaps make of them."""
+"""Pages of reports, held to the results that they show; and what odd names, long runs and gaps make of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import walk
+from stores import format1_store, walk
 from test_plot import tensors_of, write
 
 from documents import ROOT
@@ -235,13 +235,10 @@ def test_runs_that_cannot_be_compared_say_why(runs: list[gradlog.ReportedRun]) -
     assert "a log of updates" in told
 
 
-def long_run(tensors: int, windows: int, rows: int) -> gradlog.Analysis:
+def long_run(folder: Path, tensors: int, windows: int, rows: int) -> gradlog.Analysis:
     """As JSON has one: figures of a few tensors for many, under other names."""
     names = {f"w{number}": walk(rows, (4, 3), number) for number in range(5)}
-    step = np.arange(rows, dtype=np.int64)
-    from test_other_logs import array_log
-
-    log = array_log("made up", {name: values.astype("f4") for name, values in names.items()}, step)
+    log = format1_store(folder / "run.zarr", names)
     few = gradlog.analyze(log, gradlog.Settings(windows=windows))
     assert few.windows is not None
     held: list[ScopeWindows] = [few.windows.tensors[number % 5] for number in range(tensors)]
@@ -262,8 +259,8 @@ def long_run(tensors: int, windows: int, rows: int) -> gradlog.Analysis:
     )
 
 
-def test_many_tensors_and_windows_make_a_small_page_soon() -> None:
-    analysis = long_run(150, 100, 1000)
+def test_many_tensors_and_windows_make_a_small_page_soon(tmp_path: Path) -> None:
+    analysis = long_run(tmp_path, 150, 100, 1000)
     gradlog.report(gradlog.analyze(ROOT / "sample_logs" / "mlp-gd.zarr"))  # loads what draws
     began = time.process_time()
     text = gradlog.report(analysis)

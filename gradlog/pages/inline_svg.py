@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DIGITS = re.compile(r"-?\d+\.\d{3,}")
 IDENTIFIER = re.compile(r' id="([^"]*)"')
-REFERENCE = re.compile(r'(href="|url\()#([^")]*)')
+REFERENCE = re.compile(r'(?:(?<=xlink:href=")|(?<=url\())#([^")]*)')
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> str:
@@ -31,9 +31,10 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"(?<=>)\s+(?=<)", "", body).strip()
-    known = {name for _, name in REFERENCE.findall(body)}
-    body = IDENTIFIER.sub(lambda m: f' id="{prefix}-{m[1]}"' if m[1] in known else "", body)
-    body = REFERENCE.sub(rf"\1#{prefix}-\2", body)
+    # Numbers, in order: matplotlib's own names are not the same each time.
+    known = {name: f"{prefix}-{at}" for at, name in enumerate(dict.fromkeys(REFERENCE.findall(body)))}
+    body = IDENTIFIER.sub(lambda m: f' id="{known[m[1]]}"' if m[1] in known else "", body)
+    body = REFERENCE.sub(lambda m: f"#{known[m[1]]}", body)
     body = re.sub(r' (?:d|points|transform|x|y|style)="[^"]*"', lambda m: DIGITS.sub(_short, m[0]), body)
     width, height = (72 * inches for inches in figure.get_size_inches())
     return (

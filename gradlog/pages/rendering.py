@@ -60,9 +60,9 @@ def report(runs: OneRun | Sequence[OneRun], *, labels: Sequence[str] = ()) -> st
         style=markup(_source("page.css")),
         script=markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        svg=markup,
+        svg=lambda element: markup(_visible(element)),
     )
-    return text
+    return text.lstrip()
 
 
 def _source(name: str) -> str:
