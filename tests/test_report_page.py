@@ -1,4 +1,4 @@
-"""Pages of reports, held to the results that they show; and what odd names, long runs and gaps make of them."""
+"""Pages of reports, held to the results that they show; and what odd names and gaps make of them."""
 
 from __future__ import annotations
 

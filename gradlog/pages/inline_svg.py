@@ -30,7 +30,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     text = held.getvalue()
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"(?<=>)\s+(?=<)", "", body).strip()
+    body = re.sub(r"\s+", " ", re.sub(r"(?<=>)\s+(?=<)", "", body)).strip()
     # Numbers, in order: matplotlib's own names are not the same each time.
     known = {name: f"{prefix}-{at}" for at, name in enumerate(dict.fromkeys(REFERENCE.findall(body)))}
     body = IDENTIFIER.sub(lambda m: f' id="{known[m[1]]}"' if m[1] in known else "", body)

@@ -130,7 +130,10 @@ def _beyond_noise(examined: Examined, bounds: Bounds) -> Answer:
     if search is not None and search.total.decided and bounds.anytime.predicts is not None:
         found = search.total.best
         if found is None:
-            told = "Nothing that was searched for predicts rows that it was not chosen on better than predicting nothing does."
+            told = (
+                "Of the forecasts that were searched for, none is better than predicting nothing on rows that "
+                "it was not chosen on."
+            )
             return Answer(question, "No", (told,))
         interval = ""
         if found.lower is not None and found.upper is not None:
