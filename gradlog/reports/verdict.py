@@ -131,8 +131,8 @@ def _beyond_noise(examined: Examined, bounds: Bounds) -> Answer:
         found = search.total.best
         if found is None:
             told = (
-                "Of the forecasts that were searched for, none is better than predicting nothing on rows that "
-                "it was not chosen on."
+                "Of the forecasts that were searched for, none is better than predicting nothing on rows "
+                "that it was not chosen on."
             )
             return Answer(question, "No", (told,))
         interval = ""
