@@ -193,14 +193,15 @@ def test_nothing_of_reports_is_imported_to_analyze_or_to_help(run: Path) -> None
         assert done.returncode == 0, done.stderr
 
 
-def test_one_pass_has_what_a_report_shows(run: Path) -> None:
+def test_one_pass_has_what_a_report_shows(run: Path, tmp_path: Path) -> None:
     found = gradlog.analyze_for_report(run)
     assert found.analysis.settings.windows == 8  # of 5 rows
     assert found.analysis.tensor_steps is not None
     assert found.analysis.search is not None
     assert found.advice.samples > 0
     assert found.advice.decisions == gradlog.advise(run).decisions
-    projected = gradlog.analyze_for_report(run, gradlog.Settings(project=16, windows=2))
+    wide = format1_store(tmp_path / "wide.zarr", {"w": walk(40, (20, 10), 1)})
+    projected = gradlog.analyze_for_report(wide, gradlog.Settings(project=64, windows=2))
     assert projected.analysis.total.estimated
     told = verdict(projected.analysis, (), gradlog.bounds(projected.analysis))
     assert (told[1].short, told[1].text) == ("Cannot be said", ("Its figures are estimates from a sketch.",))

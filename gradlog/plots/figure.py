@@ -113,7 +113,7 @@ def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style, *, nam
             headings += _draw_block(figure, inner[row, 0], block, runs, style)
     if named or len(runs) > 1:
         _name_runs(figure, runs, style)
-    lay_out = figure.get_layout_engine()
+    lay_out: Any = figure.get_layout_engine()
     lay_out.execute(figure)
     for axes, heading in headings:
         _fit_heading(axes, heading, style)
