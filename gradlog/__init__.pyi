@@ -36,6 +36,9 @@ from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .measures.registry import measure
+from .pages.rendering import report
+from .pages.reported_run import ReportedRun, analyze_for_report
+from .pages.saving import check_report, save_report
 from .plots.figure import plot
 from .plots.panels import PANELS
 from .plots.preparing import analyze_for_plot
@@ -131,6 +134,7 @@ __all__ = [
     "RecordingError",
     "Relation",
     "RelationWindow",
+    "ReportedRun",
     "ResidualCurve",
     "RowKind",
     "Rule",
@@ -172,6 +176,7 @@ __all__ = [
     "analyze_for_bounds",
     "analyze_for_comparison",
     "analyze_for_plot",
+    "analyze_for_report",
     "analyze_part",
     "bounds",
     "bounds_document",
@@ -179,6 +184,7 @@ __all__ = [
     "check_comparison",
     "check_plot",
     "check_relation",
+    "check_report",
     "compare",
     "comparison_document",
     "comparison_vocabulary",
@@ -208,7 +214,9 @@ __all__ = [
     "rechunk_log",
     "record",
     "relate",
+    "report",
     "save_plot",
+    "save_report",
     "share_by_chance",
     "shared_rows",
     "sketch_log",

@@ -24,9 +24,9 @@ from documents import Example, examples, masked, run
 from gradmf import gradlog
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.bounds_report import WORDS, bounds_report, meeting_ranks
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Bounds, MeetingRank, RankResult, Settings, SpectrumResult, UsageError
+from gradmf.gradlog.reports.bounds_report import WORDS, bounds_report, meeting_ranks
 from reference import Array
 
 SPECS = ("one-step", "ema:0.5", "mean:5")

@@ -73,8 +73,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 EXAMPLES = [
-    # Figures need matplotlib.
-    pytest.param(example, marks=pytest.mark.extras if "gradmf plot" in example else ())
+    # Figures need matplotlib, and reports Jinja2 too.
+    pytest.param(example, marks=pytest.mark.extras if re.search("gradmf (plot|report)", example) else ())
     for command in COMMANDS.values()
     for example in examples(command)
 ]

@@ -23,6 +23,8 @@ GRADLOG_FLOORS = (
     {"comparisons"},
     {"guarantees", "advice", "findings", "plots"},
     {"documents"},
+    {"reports"},
+    {"pages"},
 )
 """Of the folders of gradlog, from the ground up; "" is what lies in none."""
 FORBIDDEN = {

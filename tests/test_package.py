@@ -42,6 +42,7 @@ def test_wheel_holds_the_three_packages_and_no_top_level_names(wheel: Path) -> N
         "gradlog",
         "kernels",
     }
+    assert {f"gradmf/gradlog/pages/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     for room in ("cli", "gradlog", "kernels"):
         assert f"gradmf/{room}/py.typed" in names
         modules = {f"gradmf/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}

@@ -22,9 +22,9 @@ from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.analysis_report import analysis_report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog.engine import ranges
+from gradmf.gradlog.reports.analysis_report import analysis_report
 from gradmf.kernels.window_gram import FLOOR
 
 Doubles = NDArray[np.float64]

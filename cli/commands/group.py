@@ -15,6 +15,7 @@ _COMMANDS = (
     "compare",
     "bounds",
     "plot",
+    "report",
     "merge",
     "sketch",
     "rechunk",

@@ -8,7 +8,7 @@ from .figures import data_size, duration, run_size
 from .report import Column, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import PlanDescription
+    from ..runs.planning import PlanDescription
 
 
 def plan_report(plan: PlanDescription) -> Report:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog.sizes import extents
-
-from ..terminal.messages import printable
+from ..sizes import extents
 from .figures import count, counted, data_size, duration
 from .report import Column, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import RechunkPlan, RechunkSummary
+    from ..runs.rechunking import RechunkPlan, RechunkSummary
 
 
 def rechunk_report(plan: RechunkPlan) -> Report:
@@ -44,7 +42,7 @@ def rechunk_words(summary: RechunkSummary) -> str:
     """One line of what was written."""
     plan = summary.plan
     return (
-        f"{printable(summary.out)}: {counted(plan.count, 'row')}, {counted(len(plan.tensors), 'tensor')}, "
+        f"{summary.out}: {counted(plan.count, 'row')}, {counted(len(plan.tensors), 'tensor')}, "
         f"{data_size(plan.bytes_read)} of {plan.kind.name} in {counted(plan.chunks_before, 'chunk')} to "
         f"{data_size(summary.bytes_written)} in {count(plan.chunks)}, {duration(summary.seconds)}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .figures import NOTHING
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Change
+    from ..comparisons.comparison import Change
 
 TIMES = 10.0
 """From this ratio on, and below its inverse, ratios read better than percent."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog.sizes import extents
-
+from ..sizes import extents
 from .figures import NOTHING, count, counted, data_size, percent, run_size
 from .report import Column, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import LogDescription, TensorDescription
+    from ..logs.description import LogDescription, TensorDescription
 
 
 def info_report(log: LogDescription) -> Report:

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .figures import NOTHING, count, counted, numbers, run_size, significant
+from .predictor_words import ONE_STEP
 from .report import Column, Report, Series, Table
 from .words import OF_MOMENTUM
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Bounds, FoundPredictor, Guarantee, MeetingRank, PredictorSearch, ScopeSearch
+    from ..guarantees.guarantee import Bounds, Guarantee, MeetingRank
+    from ..results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 
 MOST_TENSORS = 4
 """Json has all of them."""
 REGRET = "regret, "
-ONE_STEP = ("ema:0.0", "mean:1")
 WORDS = {
     "regret[no hints]": "regret, no hints",
     "regret[best listed]": "regret, best listed",
@@ -36,8 +37,8 @@ HOLDS = {"regret": "if convex", "stationarity": "if smooth", "variation": "as me
 PATHS = "hindsight: chosen at the end; along m_t: a run that moves so, not this one"
 
 
-def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
-    """All that a person sees."""
+def bounds_report(bounds: Bounds, *, quiet: bool = False, most_tensors: int | None = MOST_TENSORS) -> Report:
+    """All that a person sees. most_tensors : whose predictors are shown, None for all"""
     analysis = bounds.analysis
     run = analysis.run
     size = run_size(run.rows, analysis.steps.step.tolist(), run.tensors, run.parameters)
@@ -46,7 +47,7 @@ def bounds_report(bounds: Bounds, *, quiet: bool = False) -> Report:
     if analysis.search is not None and analysis.search.total.found:
         tables.append(_found(analysis.search, told=bounds.anytime.predicts is not None))
     if analysis.search is not None and len(analysis.search.tensors) > 1:
-        tables.append(_tensors(bounds, analysis.search.tensors))
+        tables.append(_tensors(bounds, analysis.search.tensors, most_tensors))
     return Report(
         heading=run.path,
         facts=(f"{size}{radius}",),
@@ -129,10 +130,10 @@ def _verdict(item: FoundPredictor) -> str:
     return {None: NOTHING, True: "predicts", False: "noise"}[item.predicts]
 
 
-def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch]) -> Table:
+def _tensors(bounds: Bounds, scopes: Sequence[ScopeSearch], most: int | None) -> Table:
     energies = [tensor.energy for tensor in bounds.analysis.tensors]
     order = sorted(range(len(scopes)), key=lambda at: -energies[at])
-    shown = [scopes[at] for at in order[:MOST_TENSORS]]
+    shown = [scopes[at] for at in order[:most]]
     likely = [scope.best or scope.least for scope in shown]
     unsure = bounds.unsure
     intervals = [

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from .figures import count, percent, significant
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, PredictorResult, RankResult, SpectrumResult
-    from gradmf.gradlog.results.row_kind import RowKind
+    from ..results.result import Analysis, PredictorResult, RankResult, SpectrumResult
+    from ..results.row_kind import RowKind
 
 FEW_DIRECTIONS = 10
 """Where no more are possible, a rank has little to say."""
@@ -26,25 +26,27 @@ def explain(analysis: Analysis) -> tuple[str, ...]:
     lines = [f"{_on_best(best, best.kappa, kind)}{_on_one_step(one_step, best, kind)}."]
     spectrum = analysis.total.spectrum
     if spectrum is not None and spectrum.middle_rank is not None:
-        lines.append(_on_rank(analysis, spectrum, spectrum.middle_rank))
+        lines.append(explain_rank(analysis, spectrum, spectrum.middle_rank))
     if kind.of_updates:
         lines.append(OF_MOMENTUM)
     return tuple(lines)
 
 
+def predictability(kappa: float) -> str:
+    """In words, by what the best predictor leaves of the energy: 1 is what predicting nothing does."""
+    levels = ((0.05, "Near-perfect tracking"), (0.5, "Well predictable"), (0.9, "Partly predictable"))
+    if kappa >= 1:
+        return "No predictor tried beats predicting nothing"
+    return next((words for limit, words in levels if kappa < limit), "Hardly predictable")
+
+
 def _on_best(best: PredictorResult, kappa: float, kind: RowKind) -> str:
     if kappa >= 1:
-        return "No predictor tried beats predicting nothing (kappa 1)"
+        return f"{predictability(kappa)} (kappa 1)"
     leaves = f"{best.predictor} leaves {percent(kappa)} of the {kind.noun} energy"
     if best.reference is not None:
         leaves += f", where noise with these norms would leave {percent(best.reference)}"
-    if kappa < 0.05:
-        return f"Near-perfect tracking: {leaves}"
-    if kappa < 0.5:
-        return f"Well predictable: {leaves}"
-    if kappa < 0.9:
-        return f"Partly predictable: {leaves}"
-    return f"Hardly predictable: {leaves}"
+    return f"{predictability(kappa)}: {leaves}"
 
 
 def _on_one_step(one_step: PredictorResult | None, best: PredictorResult, kind: RowKind) -> str:
@@ -64,7 +66,8 @@ def _on_one_step(one_step: PredictorResult | None, best: PredictorResult, kind: 
     return ""
 
 
-def _on_rank(analysis: Analysis, spectrum: SpectrumResult, rank: RankResult) -> str:
+def explain_rank(analysis: Analysis, spectrum: SpectrumResult, rank: RankResult) -> str:
+    """How many directions hold most of the increments' energy, beside noise."""
     if spectrum.energy == 0:
         return f"The {analysis.run.kind.noun} never changes: there are no increments to find directions in."
     possible = min(analysis.run.rows - 1, analysis.run.parameters)

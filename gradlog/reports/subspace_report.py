@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog import share_by_chance
-
+from ..chance import share_by_chance
 from .figures import NOTHING, count, counted, percent
 from .report import Column, Series, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, SubspaceResult
-    from gradmf.gradlog.results.row_kind import RowKind
+    from ..results.result import Analysis, SubspaceResult
+    from ..results.row_kind import RowKind
 
 
 def subspace_table(analysis: Analysis, subspace: SubspaceResult) -> Table:

@@ -13,7 +13,8 @@ from .report import Column, Table
 from .sparkline import draw_sparkline
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, Windows
+    from ..results.result import Analysis
+    from ..results.windows import Windows
 
 MOST_WINDOWS = 20
 """More are shown as a line."""

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from .figures import count, counted
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Finding
+    from ..findings.finding import Finding
 
 MOST_LINES = 6
 
 
-def finding_lines(findings: Sequence[Finding]) -> tuple[str, ...]:
+def finding_lines(findings: Sequence[Finding], most: int | None = MOST_LINES) -> tuple[str, ...]:
     """A line for each of the whole model, and one for what tensors have of a kind, which names the first.
 
-    What tensors have at the step where the whole model has it is only counted.
+    What tensors have at the step where the whole model has it is only counted. most : lines, None for all
     """
     lines: list[str] = []
     told = 0
     for group in _alike(findings):
-        if len(lines) == MOST_LINES:
+        if len(lines) == most:
             break
         told += len(group)
         lines.append(_line(group))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog.sizes import extents
-
+from ..sizes import extents
 from .figures import count, data_size, run_size
 from .report import Column, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import ImportPlan
+    from ..importing.import_plan import ImportPlan
 
 
 def import_report(plan: ImportPlan) -> Report:

@@ -14,7 +14,8 @@ from .relation_report import cosine_over_training, relation_table
 from .report import MOST_ROWS, Column, Fold, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, Change, Comparison, ScopeComparison
+    from ..comparisons.comparison import Change, Comparison, ScopeComparison
+    from ..results.result import Analysis
 
 MOST_NAMES = 6
 HEADLINE = "kappa[best]"

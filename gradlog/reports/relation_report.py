@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog import share_by_chance
-
+from ..chance import share_by_chance
 from .comparison_words import letter
 from .figures import count, counted, percent, significant
 from .report import Column, Series, Table
 from .subspace_report import shorter_window
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Relation
-    from gradmf.gradlog.results.row_kind import RowKind
+    from ..results.row_kind import RowKind
+    from ..runs.relation import Relation
 
 
 def relation_table(relation: Relation, parameters: int, kind: RowKind, number: int) -> Table:

@@ -11,7 +11,7 @@ from .figures import NOTHING, count, counted, run_size
 from .report import Column, Fold, Report, Table
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Advice, Decision, Figure
+    from ..advice import Advice, Decision, Figure
 
 MODEL = "model"
 MOST_ROWS = 14
@@ -27,8 +27,13 @@ SHORT = {
 }
 
 
-def advice_report(advice: Advice, *, quiet: bool = False, top: int | None = None) -> Report:
-    """All that a person sees. top : decisions that a terminal shows, 0 for all; None for some of each kind"""
+def advice_report(
+    advice: Advice, *, quiet: bool = False, top: int | None = None, most_reasons: int | None = MOST_REASONS
+) -> Report:
+    """All that a person sees. top : decisions that a terminal shows, 0 for all; None for some of each kind
+
+    most_reasons : why something cannot be said, None for all
+    """
     run = advice.run
     groups = _groups([d for d in advice.decisions if d.verdict in ("change", "note")])
     tables = (_table(groups, top, quiet=quiet),) if groups else ()
@@ -36,7 +41,7 @@ def advice_report(advice: Advice, *, quiet: bool = False, top: int | None = None
         heading=run.path,
         facts=(run_size(run.rows, advice.steps or (), run.tensors, run.parameters),),
         tables=tables,
-        words=(*_in_order(advice, changes=bool(groups)), *_open(advice)),
+        words=(*_in_order(advice, changes=bool(groups)), *_open(advice, most_reasons)),
     )
 
 
@@ -136,7 +141,7 @@ def _in_order(advice: Advice, *, changes: bool) -> list[str]:
     return [f"{opening}, by number of scopes: {told}."]
 
 
-def _open(advice: Advice) -> list[str]:
+def _open(advice: Advice, most: int | None) -> list[str]:
     """A line for each reason why something cannot be said."""
     reasons: dict[tuple[str, str], int] = {}
     for decision in advice.of("unknown"):
@@ -146,7 +151,7 @@ def _open(advice: Advice) -> list[str]:
     for (text, name), number in reasons.items():
         by_text.setdefault(text, []).append(name if number == 1 else f"{name} ({count(number)})")
     lines = [f"Cannot be said: {', '.join(names)}: {text}." for text, names in by_text.items()]
-    if len(lines) > MOST_REASONS:
-        rest = len(lines) - MOST_REASONS
-        lines = [*lines[:MOST_REASONS], f"And {counted(rest, 'other reason')}: --format json has them."]
+    if most is not None and len(lines) > most:
+        rest = len(lines) - most
+        lines = [*lines[:most], f"And {counted(rest, 'other reason')}: --format json has them."]
     return lines

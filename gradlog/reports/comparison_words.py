@@ -10,7 +10,7 @@ from .changes import change_text, interval_text
 from .figures import count, counted, percent
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Change, Comparison
+    from ..comparisons.comparison import Change, Comparison
 
 
 def letter(number: int) -> str:

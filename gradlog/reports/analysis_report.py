@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradmf.gradlog.results.projection import DEVIATIONS
-from gradmf.gradlog.results.spectral_counts import COUNTS
-from gradmf.gradlog.sizes import extents
-
+from ..results.projection import DEVIATIONS
+from ..results.spectral_counts import COUNTS
+from ..sizes import extents
 from .figures import (
     NOTHING,
     count,
@@ -27,14 +26,8 @@ from .windows_report import lines_of_tensors, windows_table
 from .words import explain
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import (
-        Analysis,
-        Finding,
-        PredictorResult,
-        RankResult,
-        ScopeResult,
-        SpectrumResult,
-    )
+    from ..findings.finding import Finding
+    from ..results.result import Analysis, PredictorResult, RankResult, ScopeResult, SpectrumResult
 
 
 def analysis_report(
