@@ -15,6 +15,7 @@ _COMMANDS = (
     "compare",
     "bounds",
     "plot",
+    "export",
     "merge",
     "sketch",
     "rechunk",
