@@ -29,6 +29,7 @@ def load(name: str) -> Any:
 
 def load_writer() -> tuple[Any, Any]:
     """The modules of protocol buffers of events, and of files of records."""
+    load("tensorboard")
     return load("tensorboard.compat.proto.event_pb2"), load("tensorboard.summary.writer.record_writer")
 
 
