@@ -19,6 +19,7 @@ from .engine.splitting import PartNumber
 from .engine.state import PartState, State, Symmetric
 from .engine.tile import Tile
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .exports.exporting import ExportSummary, check_export, export
 from .findings.finding import Finding, Thresholds
 from .findings.finding_table import find
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
@@ -99,6 +100,7 @@ __all__ = [
     "Cost",
     "DataError",
     "Decision",
+    "ExportSummary",
     "Figure",
     "Finding",
     "FoundPredictor",
@@ -182,6 +184,7 @@ __all__ = [
     "bounds_document",
     "check_bounds",
     "check_comparison",
+    "check_export",
     "check_plot",
     "check_relation",
     "check_report",
@@ -192,6 +195,7 @@ __all__ = [
     "describe",
     "describe_plan",
     "description_document",
+    "export",
     "find",
     "holds_analyses",
     "import_log",

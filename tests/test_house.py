@@ -21,7 +21,7 @@ GRADLOG_FLOORS = (
     {"measures"},
     {"runs", "importing", "recording"},
     {"comparisons"},
-    {"guarantees", "advice", "findings", "plots"},
+    {"guarantees", "advice", "findings", "plots", "exports"},
     {"documents"},
     {"reports"},
     {"pages"},

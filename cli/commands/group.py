@@ -16,6 +16,7 @@ _COMMANDS = (
     "bounds",
     "plot",
     "report",
+    "export",
     "merge",
     "sketch",
     "rechunk",
