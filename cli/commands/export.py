@@ -63,8 +63,8 @@ def command(
     no_color: bool,
 ) -> int:
     from gradmf import gradlog
+    from gradmf.gradlog.reports.figures import counted
 
-    from ..reports.figures import counted
     from ..terminal.messages import printable, tell_warning
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
