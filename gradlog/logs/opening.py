@@ -20,10 +20,11 @@ from .entry_types import stored_type
 from .gradient_arrays import Choice, bare_array, choose_arrays
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
+from .places.finding import Source, open_source
 from .rank_folders import rank_folders, root_attributes
 from .rank_set import RankStore, join_ranks, lone_rank_warnings
 from .repeated_steps import step_fault
-from .store import ZARR_PIPELINE, ZARRS_PIPELINE, Source, decoding_with, open_source, zarrs_is_installed
+from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, zarrs_is_installed
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
 from .update_log import update_warnings
