@@ -20,6 +20,31 @@ from .places.store_objects import Piece, StoreObjects
 from .shard_index import ABSENT, IndexLayout
 
 
+def list_ahead(arrays: Sequence[tuple[zarr.Array[Any], int, int]]) -> None:
+    """Let stores that are far away list the chunks of arrays together, before `take_inventory` takes each.
+
+    arrays : with the committed rows and the number of the axis that they lie along
+
+    Raises DataError where a store cannot be listed.
+    """
+    by_store: dict[int, list[tuple[zarr.Array[Any], int, int]]] = {}
+    for each in arrays:
+        by_store.setdefault(id(each[0].store_path.store), []).append(each)
+    for together in by_store.values():
+        objects = objects_of(StorePath(together[0][0].store_path.store))
+        if not objects.lists_ahead:
+            continue
+        expected = {}
+        for array, rows, axis in together:
+            shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
+            grid = itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks)))
+            expected[array.store_path.path] = list(map(chunk_keys(array), grid))
+        try:
+            objects.list_ahead(expected)
+        except Exception as error:
+            raise DataError(f"its chunks cannot be listed: {first_line(error)}") from error
+
+
 def take_inventory(
     name: str, array: zarr.Array[Any], rows: int, *, axis: int = 0, sizes: bool = False
 ) -> ChunkInventory:

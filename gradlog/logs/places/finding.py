@@ -14,11 +14,14 @@ from zarr.storage import StorePath
 
 from ...errors import DataError, StoreNotFoundError
 from ..root_keys import METADATA_KEYS
+from .access import current_access
 from .file_place import FilePlace
 from .folder_place import FolderPlace
 from .local_place import LocalPlace
 from .opened_place import OpenedPlace
 from .place import Place
+from .remote_url import is_url, remote_url, without_secrets
+from .url_place import UrlPlace
 from .zip_place import ZipPlace
 
 Source: TypeAlias = "str | os.PathLike[str] | zarr.Group | zarr.Array[Any] | Store | StorePath"
@@ -37,6 +40,8 @@ def place_of(source: Source) -> Place:
     text = os.fspath(source)
     if not text:
         raise StoreNotFoundError("an empty path: give the folder or zip file of a Zarr store")
+    if is_url(text):
+        return UrlPlace(remote_url(text), current_access())
     path = local_path(text)
     if path.name in METADATA_KEYS and path.is_file():
         path = path.parent
@@ -57,7 +62,7 @@ def local_path(text: str) -> Path:
         return Path(text)
     address = urlsplit(text)
     if address.scheme.lower() != "file" or address.netloc not in ("", "localhost"):
-        raise DataError(f"{text}: remote stores are not supported; copy the store to a local disk first")
+        raise DataError(f"{without_secrets(text)}: no local file or folder")
     return Path(unquote(address.path))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,6 +56,12 @@ class StoreObjects(abc.ABC):
 
     def expect(self, paths: Sequence[str], zarr_format: int) -> None:  # noqa: B027 - few can read ahead
         """The metadata of these folders is read next; zarr_format : of the group that they lie in."""
+
+    lists_ahead = False
+    """Whether `list_ahead` does anything."""
+
+    def list_ahead(self, expected: Mapping[str, Sequence[str]]) -> None:  # noqa: B027 - few can
+        """What is below several folders is asked for next. expected : keys that there should be, by folder"""
 
     @abc.abstractmethod
     def sizes(self, path: str, *, wanted: bool = True) -> dict[str, int]:

@@ -1,0 +1,195 @@
+"""A bucket as a Zarr store: obstore's, with errors in a line and what is known of its objects."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from zarr.storage import ObjectStore
+
+from ...errors import UsageError, first_line
+from .access import Access
+from .remote_errors import RemoteError, told_remotely
+from .remote_url import RemoteUrl
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+EXTRA = "pip install 'gradmf[remote]'"
+BUCKET_WORDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
+
+
+@dataclass
+class Known:
+    """What has been asked of a store, by path below its URL.
+
+    folders : names of the objects in a folder, and the folders, as of `StoreObjects.folder`
+    documents : bytes of metadata, None where there is none; sizes : of all below a folder, by key from there
+    """
+
+    folders: dict[str, tuple[set[str], list[str]]] = field(default_factory=dict)
+    documents: dict[str, bytes | None] = field(default_factory=dict)
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def size_of(self, key: str) -> int | None:
+        """Bytes of an object that was listed, None else."""
+        folder = key
+        while folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self.sizes:
+                return self.sizes[folder].get(key[len(folder) + 1 if folder else 0 :])
+        return None
+
+
+if TYPE_CHECKING:
+    _Base = ObjectStore[Any]
+else:
+    _Base = ObjectStore  # generic since zarr 3.1
+
+
+class RemoteStore(_Base):
+    """Everything below a URL.
+
+    url, access : what it is and how it is reached; known : what was asked of it
+    listed : keys of chunks that a listing has shown: they are not to be absent when they are asked for
+    """
+
+    def __init__(self, url: RemoteUrl, access: Access, store: Any, *, read_only: bool = True) -> None:
+        super().__init__(store, read_only=read_only)
+        self.url = url
+        self.access = access
+        self.known = Known()
+        self.listed: set[str] = set()
+
+    @property
+    def lists_in_order(self) -> bool:
+        """Whether keys are listed in their order, from any key on."""
+        return self.url.scheme in ("s3", "gs") and not self.url.bucket.endswith("--x-s3")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Credentials stay where they are: whoever loads it finds its own.
+        return open_remote, (self.url, self.access)
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+    def with_read_only(self, read_only: bool = False) -> RemoteStore:
+        return type(self)(self.url, self.access, self.store, read_only=read_only)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of an object; None where there is none. Raises RemoteError."""
+        try:
+            found = await super().get(key, prototype, byte_range)
+        except Exception as error:
+            raise told_remotely(error, self.url, self.access, key) from None
+        if found is None:
+            self.check_gone(key)
+        return found
+
+    def check_gone(self, key: str) -> None:
+        """Raise RemoteError for an object that is not there where a listing has shown it."""
+        if key in self.listed:
+            raise RemoteError(f"'{key}' was removed while the log was read: read it when nobody changes it")
+
+    async def getsize(self, key: str) -> int:
+        try:
+            return await super().getsize(key)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise told_remotely(error, self.url, self.access, key) from None
+
+    async def exists(self, key: str) -> bool:
+        try:
+            return await super().exists(key)
+        except Exception as error:
+            raise told_remotely(error, self.url, self.access, key) from None
+
+    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
+        try:
+            async for item in super()._list(prefix):
+                yield item
+        except Exception as error:
+            raise told_remotely(error, self.url, self.access) from None
+
+
+def open_remote(url: RemoteUrl, access: Access) -> RemoteStore:
+    """The store below a URL, for reading; nothing is asked of the service yet.
+
+    Raises UsageError where the library is missing, or the profile is not there.
+    """
+    stores = _library("obstore.store", f"{url}")
+    words: dict[str, Any] = {
+        "client_options": {
+            # Of a long object the whole may take long: what counts is that bytes come.
+            "timeout": "24h",
+            "read_timeout": timedelta(seconds=access.seconds),
+            "connect_timeout": timedelta(seconds=min(5.0, access.seconds)),
+            "allow_http": _may_use_http(url),
+            "pool_max_idle_per_host": "256",
+        },
+        "retry_config": {
+            "max_retries": access.retries,
+            "retry_timeout": timedelta(seconds=access.deadline),
+            "backoff": {
+                "init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=5), "base": 2,
+            },
+        },
+    }  # fmt: skip
+    profile = access.profile
+    if profile is not None and url.scheme != "s3":
+        raise UsageError(f"{url}: --profile is of s3:// addresses")
+    if profile is None and url.scheme == "s3" and "AWS_ACCESS_KEY_ID" not in os.environ:
+        profile = os.environ.get("AWS_PROFILE")
+    if access.anonymous:
+        words["skip_signature"] = True
+    elif profile:
+        words["credential_provider"] = _profile(url, profile)
+    try:
+        store = getattr(stores, BUCKET_WORDS[url.scheme])(url.bucket, prefix=url.path or None, **words)
+    except Exception as error:
+        raise RemoteError(f"{url}: {told_remotely(error, url, access)}") from None
+    return RemoteStore(url, access, store)
+
+
+def _may_use_http(url: RemoteUrl) -> bool:
+    """Whether the user's own address of the service is without TLS."""
+    names = {
+        "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"),
+        "gs": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
+        "az": ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
+    }
+    emulated = url.scheme == "az" and os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in (
+        "1",
+        "true",
+    )
+    return emulated or any(os.environ.get(name, "").startswith("http://") for name in names[url.scheme])
+
+
+def _profile(url: RemoteUrl, name: str) -> Any:
+    session = _library("boto3", f"{url} with --profile")
+    provider = _library("obstore.auth.boto3", f"{url} with --profile")
+    try:
+        return provider.Boto3CredentialProvider(session.Session(profile_name=name))
+    except Exception as error:
+        told = first_line(error) if type(error).__name__ == "ProfileNotFound" else "it holds no credentials"
+        raise UsageError(f"{url}: the profile {name!r} cannot be used: {told}") from None
+
+
+def _library(name: str, what: str) -> Any:
+    """A module. Raises UsageError, which names the extra, where it cannot be loaded."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        root = name.partition(".")[0]
+        missing = error.name is not None and error.name.partition(".")[0] == root
+        told = "is not installed" if missing else f"cannot be loaded ({first_line(error)})"
+        raise UsageError(f"{what} needs the library {root}, which {told}: {EXTRA}") from None
