@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, PlanDescription, Settings, Thresholds
@@ -51,6 +51,7 @@ Examples:
 @computing.windows
 @computing.groups
 @computing.part
+@remote.access
 def command(
     runs: tuple[str, ...],
     settings: Settings,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 
 if TYPE_CHECKING:
     from ..options.showing import Presentation
@@ -27,6 +27,7 @@ Examples:
 @computing.truncate
 @computing.gradients
 @showing.presentation
+@remote.access
 def command(runs: tuple[str, ...], truncate: bool, gradients: tuple[str, ...], shown: Presentation) -> int:
     from gradmf import gradlog
 

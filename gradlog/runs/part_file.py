@@ -31,8 +31,8 @@ from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
 from ..engine.state import Symmetric, TensorError, TensorOverflowError
 from ..errors import DataError, StoreNotFoundError, first_line
+from ..logs.places.finding import place_of
 from ..logs.root_keys import PART_HEADER, is_zarr_node
-from ..logs.whole_file import whole_file
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from ..results.typed_fields import Fields, check_fields
@@ -53,7 +53,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
     """Write a part to `path`, which appears whole or not at all; a device or pipe is written to."""
-    with whole_file(path) as stream:
+    with place_of(path).whole_file() as stream:
         _write(partial, stream)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from zarr.storage import StorePath
+from typing import TYPE_CHECKING
 
 from ...errors import DataError
 from ..example_stores import example_store
 from .local_place import LocalPlace
+
+if TYPE_CHECKING:
+    from zarr.storage import StorePath
 
 
 class FilePlace(LocalPlace):

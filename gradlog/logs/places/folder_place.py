@@ -11,7 +11,7 @@ from ..example_stores import example_store
 from ..rank_folders import holds_ranks
 from ..root_keys import is_zarr_node
 from .local_place import LocalPlace
-from .store_objects import Entry
+from .place import Entry
 
 
 class FolderPlace(LocalPlace):

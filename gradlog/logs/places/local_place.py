@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import IO
-
-from zarr.storage import StorePath
+from typing import IO, TYPE_CHECKING
 
 from ...errors import DataError, StoreNotFoundError, UsageError
 from ..whole_file import whole_file, whole_folder
-from .place import Place
-from .store_objects import Entry
+from .place import Entry, Place
+
+if TYPE_CHECKING:
+    from zarr.storage import StorePath
 
 
 class LocalPlace(Place):

@@ -13,8 +13,7 @@ from zarr.storage import LocalStore, StorePath, ZipStore
 from ...errors import DataError, StoreNotFoundError, first_line
 from ..zip_archive import ArchiveStore
 from .objects_of import objects_of
-from .place import Place
-from .store_objects import Entry
+from .place import Entry, Place
 
 
 class OpenedPlace(Place):

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import abc
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-from zarr.storage import StorePath
+from typing import IO, TYPE_CHECKING
 
 from ...errors import UsageError
-from .store_objects import Entry
+
+if TYPE_CHECKING:
+    from zarr.storage import StorePath
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies in a folder. size : bytes of an object; None of a folder"""
+
+    name: str
+    size: int | None
 
 
 class Place(abc.ABC):
@@ -47,6 +56,9 @@ class Place(abc.ABC):
     def read(self) -> bytes:
         """All bytes of a file. Raises what reading raises."""
         raise UsageError(f"{self.name}: no file that can be read")
+
+    def check_file(self) -> None:  # noqa: B027 - the system tells early enough
+        """Raise where a file cannot be put at the place, before anything is spent on it."""
 
     def whole_file(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """A stream whose bytes stand at the place in one step when the block ends well.

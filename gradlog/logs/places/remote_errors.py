@@ -45,6 +45,8 @@ def _reason(error: BaseException, url: RemoteUrl, access: Access) -> str:
     text, kind = str(error), type(error).__name__
     container = "container" if url.scheme == "az" else "bucket"
     credentials = _ENVIRONMENT[url.scheme]
+    if access.anonymous:
+        credentials = credentials.partition(", or --anonymous")[0]
     if is_missing_bucket(error):
         endpoint = ", and AWS_ENDPOINT_URL if that is set" if url.scheme == "s3" else ""
         return f"there is no {container} '{url.bucket}': mind its name{endpoint}"

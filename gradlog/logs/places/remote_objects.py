@@ -7,17 +7,17 @@ many, which are asked for from several keys on at once: the keys that there shou
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zarr.core.sync import sync
-
 from ..root_keys import METADATA_KEYS
-from .remote_errors import told_remotely
+from .remote_errors import RemoteError, told_remotely
+from .remote_requests import together
 from .remote_store import RemoteStore
-from .store_objects import AT_ONCE, Piece, StoreObjects, gathered
+from .store_objects import Piece, StoreObjects
 
 PAGE = 1000
 """Keys of a page of a listing."""
@@ -38,34 +38,27 @@ class RemoteObjects(StoreObjects):
         self._known = store.known
 
     def folder(self, path: str) -> tuple[set[str], list[str]]:
-        return sync(self._folder(self._key(path)))
+        return self._folder(self._key(path))
 
     def children(self) -> list[str]:
         files, folders = self.folder("")
         return sorted([*files, *(folder.rpartition("/")[2] for folder in folders)])
 
     def read(self, key: str) -> bytes:
-        data = sync(self._document(self._key(key)))
+        data = self._document(self._key(key))
         if data is None:
             raise FileNotFoundError(key)
         return data
 
     def expect(self, paths: Sequence[str], zarr_format: int) -> None:
         keys = [self._key(path) for path in paths]
-
-        async def ahead() -> None:
-            names = _AHEAD[zarr_format]
-            wanted = [f"{key}/{name}" for key in keys for name in names]
-            await gathered([self._document(key) for key in wanted], AT_ONCE)
+        names = _AHEAD[zarr_format]
+        # What fails is asked for again by who needs it, and told there.
+        with contextlib.suppress(RemoteError):
+            together(self._document, ((f"{key}/{name}",) for key in keys for name in names))
             # Of what is an array the folder need not be looked into: nothing below it is a node.
             others = [key for key in keys if not self._take_array(key, names)]
-            await gathered([self._folder(key) for key in others], AT_ONCE)
-
-        # What fails is asked for again by who needs it, and told there.
-        try:
-            sync(ahead())
-        except Exception:
-            return
+            together(self._folder, ((key,) for key in others))
 
     def sizes(self, path: str, *, wanted: bool = True) -> dict[str, int]:  # noqa: ARG002 - they come anyway
         key = self._key(path)
@@ -80,17 +73,14 @@ class RemoteObjects(StoreObjects):
             self._list(unknown)
 
     def pieces(self, keys: Sequence[str], count: int, *, at_end: bool) -> list[Piece | Exception]:
-        async def read() -> list[Piece | Exception]:
-            return await gathered([self._piece(self._key(key), count, at_end) for key in keys], AT_ONCE)
+        return together(self._piece, ((self._key(key), count, at_end) for key in keys))
 
-        return sync(read())
-
-    async def _folder(self, key: str) -> tuple[set[str], list[str]]:
+    def _folder(self, key: str) -> tuple[set[str], list[str]]:
         import obstore
 
         if key not in self._known.folders:
             try:
-                found = await obstore.list_with_delimiter_async(self._store.store, prefix=key or None)
+                found = obstore.list_with_delimiter(self._store.store, prefix=key or None)
             except Exception as error:
                 raise told_remotely(error, self._store.url, self._store.access) from None
             head = len(key) + 1 if key else 0
@@ -100,18 +90,11 @@ class RemoteObjects(StoreObjects):
             self._known.folders[key] = files, folders
         return self._known.folders[key]
 
-    async def _document(self, key: str) -> bytes | None:
-        import obstore
-
+    def _document(self, key: str) -> bytes | None:
         documents = self._known.documents
         if key not in documents:
-            try:
-                response = await obstore.get_async(self._store.store, key)
-                documents[key] = bytes(await response.bytes_async())
-            except FileNotFoundError:
-                documents[key] = None
-            except Exception as error:
-                raise told_remotely(error, self._store.url, self._store.access, key) from None
+            found = self._store.fetch(key)
+            documents[key] = None if found is None else bytes(found[0])
         return documents[key]
 
     def _take_array(self, key: str, names: Sequence[str]) -> bool:
@@ -126,26 +109,16 @@ class RemoteObjects(StoreObjects):
             self._known.folders[key] = found, []
         return is_array
 
-    async def _piece(self, key: str, count: int, at_end: bool) -> Piece | Exception:
-        import obstore
-
-        folder, _, name = key.rpartition("/")
+    def _piece(self, key: str, count: int, at_end: bool) -> Piece | Exception:
         whole = self._known.size_of(key)
-        wanted: Any = (0, count)
-        if at_end:
-            wanted = {"suffix": count} if whole is None else (max(0, whole - count), whole)
         try:
-            response = await obstore.get_async(self._store.store, key, options={"range": wanted})
-            size = int(response.meta["size"])
-            if at_end and whole is not None and size != whole:  # it has grown since it was listed
-                response = await obstore.get_async(
-                    self._store.store, key, options={"range": (max(0, size - count), size)}
-                )
-            return Piece(bytes(await response.bytes_async()), size)
-        except FileNotFoundError:
-            return FileNotFoundError(f"'{name}' in '{folder}' is gone")
-        except Exception as error:
-            return told_remotely(error, self._store.url, self._store.access, key)
+            found = self._store.fetch(key, self._store.suffix(key, count) if at_end else (0, count))
+            if found is not None and at_end and whole is not None and found[1] != whole:
+                size = found[1]  # it was written anew since it was listed
+                found = self._store.fetch(key, (max(0, size - count), size))
+        except RemoteError as error:
+            return error
+        return FileNotFoundError(f"'{key}' is gone") if found is None else Piece(bytes(found[0]), found[1])
 
     def _key(self, path: str) -> str:
         return "/".join(part for part in (self._path, path) if part)
@@ -157,13 +130,13 @@ class RemoteObjects(StoreObjects):
         ordered = sorted(heads)
         found = {path: dict[str, int]() for path in expected}
 
-        async def one(first: str | None, last: str | None) -> list[Sequence[Any]]:
+        def one(first: str | None, last: str | None) -> list[Sequence[Any]]:
             import obstore
 
             pages: list[Sequence[Any]] = []
             try:
                 stream = obstore.list(self._store.store, prefix or None, offset=first, chunk_size=PAGE)
-                async for page in stream:
+                for page in stream:
                     pages.append(page)
                     if last is not None and page[-1]["path"] >= last:
                         break
@@ -172,7 +145,7 @@ class RemoteObjects(StoreObjects):
             return pages
 
         ends = [*bounds[1:], None]
-        parts = sync(gathered([one(*each) for each in zip(bounds, ends, strict=True)], LISTINGS))
+        parts = together(one, zip(bounds, ends, strict=True), LISTINGS)
         for last, pages in zip(ends, parts, strict=True):
             for meta in itertools.chain.from_iterable(pages):
                 key = meta["path"]

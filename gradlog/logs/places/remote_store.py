@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import ObjectStore
 
 from ...errors import UsageError, first_line
 from .access import Access
-from .remote_errors import RemoteError, told_remotely
+from .remote_errors import RemoteError, is_missing_bucket, told_remotely
+from .remote_requests import request_pool
 from .remote_url import RemoteUrl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Iterable
 
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -82,43 +85,52 @@ class RemoteStore(_Base):
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
         return type(self)(self.url, self.access, self.store, read_only=read_only)
 
+    def fetch(self, key: str, span: Any = None) -> tuple[Any, int] | None:
+        """The bytes of an object and its size, None where there is none; in any thread.
+
+        span : (first, last + 1) bytes, or {"suffix": count} of them; None for all
+
+        Raises RemoteError.
+        """
+        import obstore
+
+        try:
+            response = obstore.get(self.store, key, options=None if span is None else {"range": span})
+            return response.bytes(), int(response.meta["size"])
+        except FileNotFoundError as error:
+            if is_missing_bucket(error):
+                raise told_remotely(error, self.url, self.access) from None
+        except Exception as error:
+            raise told_remotely(error, self.url, self.access, key) from None
+        if key in self.listed:
+            raise RemoteError(f"'{key}' was removed while the log was read: read it when nobody changes it")
+        return None
+
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """The bytes of an object; None where there is none. Raises RemoteError."""
-        try:
-            found = await super().get(key, prototype, byte_range)
-        except Exception as error:
-            raise told_remotely(error, self.url, self.access, key) from None
-        if found is None:
-            self.check_gone(key)
-        return found
+        span: Any = None
+        if isinstance(byte_range, RangeByteRequest):
+            span = (byte_range.start, byte_range.end)
+        elif isinstance(byte_range, OffsetByteRequest):
+            span = {"offset": byte_range.offset}
+        elif isinstance(byte_range, SuffixByteRequest):
+            span = self.suffix(key, byte_range.suffix)
+        running = asyncio.get_running_loop().run_in_executor(request_pool(), self.fetch, key, span)
+        found = await running
+        return None if found is None else prototype.buffer.from_bytes(found[0])
 
-    def check_gone(self, key: str) -> None:
-        """Raise RemoteError for an object that is not there where a listing has shown it."""
-        if key in self.listed:
-            raise RemoteError(f"'{key}' was removed while the log was read: read it when nobody changes it")
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """The bytes of each. Raises RemoteError."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
-    async def getsize(self, key: str) -> int:
-        try:
-            return await super().getsize(key)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise told_remotely(error, self.url, self.access, key) from None
-
-    async def exists(self, key: str) -> bool:
-        try:
-            return await super().exists(key)
-        except Exception as error:
-            raise told_remotely(error, self.url, self.access, key) from None
-
-    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
-        try:
-            async for item in super()._list(prefix):
-                yield item
-        except Exception as error:
-            raise told_remotely(error, self.url, self.access) from None
+    def suffix(self, key: str, count: int) -> Any:
+        """The last bytes of an object, as a span of `fetch`: not every service counts from the end."""
+        whole = self.known.size_of(key)
+        return {"suffix": count} if whole is None else (max(0, whole - count), whole)
 
 
 def open_remote(url: RemoteUrl, access: Access) -> RemoteStore:

@@ -24,14 +24,6 @@ AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What lies in a folder. size : bytes of an object; None of a folder"""
-
-    name: str
-    size: int | None
-
-
-@dataclass(frozen=True)
 class Piece:
     """Some bytes of an object, and how many it has in all."""
 

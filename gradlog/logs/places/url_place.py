@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ...errors import DataError, StoreNotFoundError, UsageError
 from ..rank_folders import holds_ranks
 from ..root_keys import METADATA_KEYS, ROOT_KEYS, is_rank_name
 from .access import Access
-from .place import Place
+from .place import Entry, Place
 from .remote_errors import is_missing_bucket, told_remotely
 from .remote_objects import RemoteObjects
+from .remote_requests import together
 from .remote_store import RemoteStore, open_remote
 from .remote_url import RemoteUrl
-from .store_objects import Entry, gathered
 
 UPLOADS = 32
 """Objects that are written together."""
@@ -82,9 +81,18 @@ class UrlPlace(Place):
     def read(self) -> bytes:
         return self._bytes({})
 
+    def check_file(self) -> None:
+        if not self.url.path:
+            raise UsageError(f"{self.name}: a whole bucket: give the name of an object in it")
+        try:
+            UrlPlace(self.url.above, self.access).entries()
+        except DataError as error:
+            if "(403)" not in str(error):  # who may write need not be allowed to list
+                raise type(error)(f"{self.name}: {str(error).partition(': ')[2]}") from None
+
     @contextlib.contextmanager
     def whole_file(self) -> Iterator[IO[bytes]]:
-        self._check_object()
+        self.check_file()
         with tempfile.TemporaryFile() as file:
             yield file
             file.flush()
@@ -161,19 +169,15 @@ class UrlPlace(Place):
         except Exception as error:
             raise self._told(error) from None
 
-    def _check_object(self) -> None:
-        if not self.url.path:
-            raise UsageError(f"{self.name}: a whole bucket: give the name of an object in it")
-
     def _put_all(self, files: list[tuple[RemoteStore, str, Path | IO[bytes]]]) -> None:
         import obstore
 
-        async def put(store: RemoteStore, key: str, file: Path | IO[bytes]) -> None:
+        def put(store: RemoteStore, key: str, file: Path | IO[bytes]) -> None:
             # A long one goes in parts, and is there once the service was told that these are all.
-            await obstore.put_async(store.store, key, file, chunk_size=PART_BYTES)
+            obstore.put(store.store, key, file, chunk_size=PART_BYTES)
 
         try:
-            sync(gathered([put(*each) for each in files], UPLOADS))
+            together(put, files, UPLOADS)
         except Exception as error:
             told = told_remotely(error, self.url, self.access)
             raise DataError(f"{self.name}: cannot be written: {told}") from None
@@ -181,10 +185,7 @@ class UrlPlace(Place):
     def _remove(self, keys: list[str]) -> None:
         import obstore
 
-        async def remove(key: str) -> None:
-            await obstore.delete_async(self._store.store, key)
-
-        sync(gathered([remove(key) for key in keys], UPLOADS))
+        together(lambda key: obstore.delete(self._store.store, key), ((key,) for key in keys), UPLOADS)
 
     def _told(self, error: Exception) -> DataError:
         return DataError(f"{self.name}: {told_remotely(error, self.url, self.access)}")
