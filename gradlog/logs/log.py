@@ -114,6 +114,11 @@ class Tensor(abc.ABC):
         return 2 * math.prod(self.chunks) * self.entry_bytes if self.compressed else 0
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be under way at once, where chunks are waited for; 0 where they are near."""
+        return 0
+
+    @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
         return False

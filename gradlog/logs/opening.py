@@ -23,6 +23,7 @@ from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
 from .places.finding import Source, open_source
 from .rank_folders import rank_folders, root_attributes
 from .rank_set import RankStore, join_ranks, lone_rank_warnings
+from .remote_chunks import RemoteChunks
 from .repeated_steps import step_fault
 from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, zarrs_is_installed
 from .stored_chunks import take_inventory
@@ -195,7 +196,11 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
     zarrs = zarrs_is_installed()
     with decoding_with(ZARRS_PIPELINE) if zarrs else contextlib.nullcontext():
         for tensor in tensors:
-            fast = UncompressedChunks.of(tensor.array) or (padded_array(tensor.array) if zarrs else None)
+            fast = (
+                UncompressedChunks.of(tensor.array)
+                or RemoteChunks.of(tensor.array)
+                or (padded_array(tensor.array) if zarrs else None)
+            )
             if fast is not None:
                 tensor.trust(fast)
     return sorted(tensors, key=lambda tensor: tensor.name), series

@@ -13,6 +13,7 @@ from zarr.storage import LocalStore, StorePath, ZipStore
 from ...errors import DataError, StoreNotFoundError, first_line
 from ..zip_archive import ArchiveStore
 from .objects_of import objects_of
+from .opened_bucket import opened_bucket
 from .place import Entry, Place
 
 
@@ -36,6 +37,8 @@ class OpenedPlace(Place):
             if not self.exists():
                 raise StoreNotFoundError(f"{place}: no such file or directory")
             return place
+        if (bucket := opened_bucket(store)) is not None:
+            return StorePath(bucket, place.path)
         try:
             if isinstance(store, ZipStore) and not store._is_open:  # opening it to write would empty it
                 return StorePath(ArchiveStore(Path(store.path)), place.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import os
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from .remote_url import RemoteUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
 EXTRA = "pip install 'gradmf[remote]'"
+WHOLE_REQUESTS = 3.0
+"""Times what one waits for a byte: what a request may take in all where only that can be said."""
 BUCKET_WORDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
@@ -63,12 +67,17 @@ class RemoteStore(_Base):
     listed : keys of chunks that a listing has shown: they are not to be absent when they are asked for
     """
 
-    def __init__(self, url: RemoteUrl, access: Access, store: Any, *, read_only: bool = True) -> None:
+    def __init__(
+        self, url: RemoteUrl, access: Access, store: Any, *, read_only: bool = True, theirs: bool = False
+    ) -> None:
+        """theirs : somebody else has opened `store`, in their own way"""
         super().__init__(store, read_only=read_only)
+        self._is_theirs = theirs
         self.url = url
         self.access = access
         self.known = Known()
         self.listed: set[str] = set()
+        self._asked: dict[str, Future[tuple[Any, int] | None]] = {}
 
     @property
     def lists_in_order(self) -> bool:
@@ -83,7 +92,7 @@ class RemoteStore(_Base):
         return str(self.url)
 
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
-        return type(self)(self.url, self.access, self.store, read_only=read_only)
+        return type(self)(self.url, self.access, self.store, read_only=read_only, theirs=self._is_theirs)
 
     def fetch(self, key: str, span: Any = None) -> tuple[Any, int] | None:
         """The bytes of an object and its size, None where there is none; in any thread.
@@ -117,9 +126,29 @@ class RemoteStore(_Base):
             span = {"offset": byte_range.offset}
         elif isinstance(byte_range, SuffixByteRequest):
             span = self.suffix(key, byte_range.suffix)
-        running = asyncio.get_running_loop().run_in_executor(request_pool(), self.fetch, key, span)
-        found = await running
+        asked = self._asked.pop(key, None) if span is None else None
+        found = await asyncio.wrap_future(asked or request_pool().submit(self.fetch, key, span))
         return None if found is None else prototype.buffer.from_bytes(found[0])
+
+    @functools.cached_property
+    def for_zarrs(self) -> ObjectStore[Any]:
+        """The same as zarrs takes it, which knows of no wait for a byte. Raises what making it raises."""
+        if self._is_theirs:
+            return ObjectStore(self.store, read_only=True)
+        return ObjectStore(
+            _bucket(self.url, self.access, WHOLE_REQUESTS * self.access.seconds), read_only=True
+        )
+
+    def ask(self, keys: Iterable[str]) -> None:
+        """Begin to fetch objects that `get` is called for next."""
+        for key in keys:
+            self._asked[key] = request_pool().submit(self.fetch, key)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget those that were not called for."""
+        for key in keys:
+            if (asked := self._asked.pop(key, None)) is not None:
+                asked.cancel()
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -138,16 +167,23 @@ def open_remote(url: RemoteUrl, access: Access) -> RemoteStore:
 
     Raises UsageError where the library is missing, or the profile is not there.
     """
+    return RemoteStore(url, access, _bucket(url, access))
+
+
+def _bucket(url: RemoteUrl, access: Access, whole: float | None = None) -> Any:
+    """obstore's own store. whole : seconds that a request may take in all; None: those without a byte"""
     stores = _library("obstore.store", f"{url}")
+    client: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=min(5.0, access.seconds)),
+        "allow_http": _may_use_http(url),
+        "pool_max_idle_per_host": "256",
+    }
+    if whole is None:  # of a long object all of it may take long
+        client |= {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=access.seconds)}
+    else:
+        client["timeout"] = timedelta(seconds=whole)
     words: dict[str, Any] = {
-        "client_options": {
-            # Of a long object the whole may take long: what counts is that bytes come.
-            "timeout": "24h",
-            "read_timeout": timedelta(seconds=access.seconds),
-            "connect_timeout": timedelta(seconds=min(5.0, access.seconds)),
-            "allow_http": _may_use_http(url),
-            "pool_max_idle_per_host": "256",
-        },
+        "client_options": client,
         "retry_config": {
             "max_retries": access.retries,
             "retry_timeout": timedelta(seconds=access.deadline),
@@ -166,10 +202,9 @@ def open_remote(url: RemoteUrl, access: Access) -> RemoteStore:
     elif profile:
         words["credential_provider"] = _profile(url, profile)
     try:
-        store = getattr(stores, BUCKET_WORDS[url.scheme])(url.bucket, prefix=url.path or None, **words)
+        return getattr(stores, BUCKET_WORDS[url.scheme])(url.bucket, prefix=url.path or None, **words)
     except Exception as error:
         raise RemoteError(f"{url}: {told_remotely(error, url, access)}") from None
-    return RemoteStore(url, access, store)
 
 
 def _may_use_http(url: RemoteUrl) -> bool:
