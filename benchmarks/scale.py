@@ -1,7 +1,7 @@
 """Time logs in a bucket: bare reads and gradmf, with the requests of each, and the listing of many chunks.
 
-`python benchmarks/scale.py` needs the extra `remote`. The bucket is served on the loopback by a process of its
-own, which waits before every answer, as a network does.
+`python benchmarks/scale.py` needs the extra `remote`. The bucket is served on the loopback by a process of
+its own, which waits before every answer, as a network does.
 """
 
 from __future__ import annotations
@@ -59,11 +59,13 @@ def main() -> None:
     """Make the logs, serve them, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=0.03, help="seconds before an answer (default 0.03)")
+    parser.add_argument("--only", nargs="*", default=list(LAYOUTS), metavar="LOG", help="logs to read")
     parser.add_argument("--runs", type=int, default=3, help="rounds, of which the best counts (default 3)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for number, layout in enumerate(LAYOUTS.values()):
-            _write(Path(folder) / f"{number}.zarr", layout)
+        for number, (name, layout) in enumerate(LAYOUTS.items()):
+            if name in options.only or not number:
+                _write(Path(folder) / f"{number}.zarr", layout)
         _write_many(Path(folder) / "many.zarr")
         with _served(folder, options.latency) as requests:
             print("| log | way | seconds | requests | to the better bare read | limit |")
@@ -71,7 +73,8 @@ def main() -> None:
             settings = gradlog.Settings(rank="none", predictors=("one-step",), rows=(0, 2))
             gradlog.analyze("s3://bucket/0.zarr", settings)
             for number, name in enumerate(LAYOUTS):
-                _compare(name, f"{number}.zarr", options.runs, requests)
+                if name in options.only:
+                    _compare(name, f"{number}.zarr", options.runs, requests)
             found = _best(lambda: _list("s3://bucket/many.zarr"), options.runs, requests)
             limit = f"{LISTING_SECONDS:g} s, {LISTING_REQUESTS} listings beside the metadata"
             told = _said(found.seconds <= LISTING_SECONDS)
@@ -140,15 +143,10 @@ def _write(path: Path, layout: dict[str, Any]) -> None:
 
 
 def _write_many(path: Path) -> None:
-    """A log of chunks of one number each, whose files are written without Zarr."""
+    """A log of chunks of one number each, which the server makes up."""
     rows = LISTED // 100
     group = zarr.create_group(path, attributes={"gradlog": {"version": 1}})
     group.create_array("grads/w", shape=(rows, 100), chunks=(1, 1), dtype="float32", compressors=None)
-    for row in range(rows):
-        folder = path / "grads" / "w" / "c" / str(row)
-        folder.mkdir(parents=True)
-        for column in range(100):
-            (folder / str(column)).write_bytes(b"\0\0\0\0")
     _write_steps(group, rows)
 
 
@@ -160,7 +158,7 @@ def _write_steps(group: zarr.Group, rows: int) -> None:
 @contextlib.contextmanager
 def _served(folder: str, latency: float) -> Iterator[Callable[[], int]]:
     """Serve a folder as a bucket; what tells how many requests there were so far."""
-    command = [sys.executable, str(SERVER), str(latency), folder]
+    command = [sys.executable, str(SERVER), str(latency), folder, f"many.zarr/grads/w/c/={LISTED}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdin is not None

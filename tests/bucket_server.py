@@ -1,7 +1,7 @@
 """A small server that speaks S3 well enough to read and write: with latency, faults, and requests counted.
 
-`python tests/bucket_server.py SECONDS FOLDER` serves the files of a folder until its stdin ends, and says at
-which port; GET /_requests gives a line for each request so far.
+`python tests/bucket_server.py SECONDS FOLDER PREFIX=COUNT...` serves the files of a folder, and so many
+chunks of four bytes, until its stdin ends, and says at which port; GET /_requests gives a line for each.
 """
 
 from __future__ import annotations
@@ -192,6 +192,9 @@ if __name__ == "__main__":
     for path in Path(sys.argv[2]).rglob("*"):
         if path.is_file():
             server.put(path.relative_to(sys.argv[2]).as_posix(), path.read_bytes())
+    for folder, _, count in (text.partition("=") for text in sys.argv[3:]):
+        for number in range(int(count)):
+            server.put(f"{folder}{number // 100}/{number % 100}", bytes(4))
     with server.serving():
         print(server.port, flush=True)
         sys.stdin.read()

@@ -118,7 +118,7 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         dtype=tensor.dtype,
         rows=tensor.rows,
         parameters=tensor.parameters,
-        chunks=tensor.chunks,
+        chunks=tensor.stored_chunks,
         shards=tensor.shards,
         codecs=tensor.codecs,
         reader=tensor.reader,

@@ -62,6 +62,11 @@ class Tensor(abc.ABC):
     def chunks(self) -> tuple[int, ...]:
         """What is decoded at once, (rows, *shape): blocks are cut along it. Extents of at least 1."""
 
+    @property
+    def stored_chunks(self) -> tuple[int, ...]:
+        """What `chunks` are made of in the store, where that is told: as of `chunks`."""
+        return self.chunks
+
     @abc.abstractmethod
     def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
         """Fill `out` with gradients, in a thread that reads ahead of their use.

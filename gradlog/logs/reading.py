@@ -185,7 +185,7 @@ def _scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[A
 def _by_zarr_python(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
     try:
         entry = tensor.array.dtype.itemsize * (2 if tensor.compressed else 1)  # as stored, and decoded
-        unit = tuple(tensor.array.chunks)
+        unit = tuple(tensor.array.chunks) if tensor.remote is None else tensor.unit
         if tensor.remote is None or tensor.array.shards is not None:
             batches: Iterable[Box] = _batches(where, unit, entry, room)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from .zarr_array import codec_names, inner_codec_names
 
 UNDER_WAY = 64 << 20
 """Bytes that are asked for before the first have come: of 10 Gb/s, what 50 ms bring."""
+LARGEST_SHARD = 64 << 20
+"""Bytes, not encoded, of a shard that is fetched whole; of larger ones only the chunks that are wanted."""
 REMOTE_CHUNK_SECONDS = 1e-3
 """Of many requests that wait together, what each adds."""
 
@@ -64,8 +67,25 @@ class ZarrTensor(Tensor):
 
     @functools.cached_property
     def chunks(self) -> tuple[int, ...]:
-        """What is decoded at once: the chunk shape, or the inner chunk shape of shards."""
+        """What is decoded at once: the chunk shape, or the inner chunk shape of shards.
+
+        Of shards in a bucket, their own: a request fetches one whole, unless it is large.
+        """
+        return self._rows_first(self._fetched, self._parts)
+
+    @functools.cached_property
+    def stored_chunks(self) -> tuple[int, ...]:
+        """The chunk shape, or the inner chunk shape of shards."""
         return self._rows_first(self.array.chunks, self._parts)
+
+    @functools.cached_property
+    def _fetched(self) -> tuple[int, ...]:
+        """Shape of what is decoded at once, in the axes of `array`."""
+        shards = self.array.shards
+        if self.remote is None or shards is None:
+            return tuple(self.array.chunks)
+        fits = math.prod(shards) * self.array.dtype.itemsize <= LARGEST_SHARD
+        return tuple(shards if fits else self.array.chunks)
 
     @functools.cached_property
     def shards(self) -> tuple[int, ...] | None:
@@ -137,6 +157,8 @@ class ZarrTensor(Tensor):
         """
         if self.array.shards is None:
             return tuple(self.array.chunks)
+        if self.remote is not None and self._fetched == tuple(self.array.shards):
+            return self._fetched
         checked = "crc32c" in self._inner_codecs and self.checked_index is None
         return tuple(self.array.shards if checked else self.array.chunks)
 

@@ -157,6 +157,10 @@ class RemoteObjects(StoreObjects):
                     found[heads[head]][name] = meta["size"]
                     if name not in METADATA_KEYS:
                         self._store.listed.add(key)
+        for path, sizes in found.items():  # the metadata may lie outside of what was listed
+            for name in METADATA_KEYS:
+                if data := self._known.documents.get(f"{path}/{name}".lstrip("/")):
+                    sizes.setdefault(name, len(data))
         self._known.sizes |= found
 
 
