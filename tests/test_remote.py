@@ -212,6 +212,19 @@ def test_words_of_the_command_line(moto: Any, tmp_path: Path, capsys: pytest.Cap
     assert "s3://box/small.zarr: already there" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("moto")
+def test_parts_in_a_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = own_log(tmp_path / "run.zarr")
+    url = upload(path, "run.zarr")
+    for part in ("1/2", "2/2"):
+        assert main(["analyze", url, "--part", part, "-o", f"s3://box/parts/{part[0]}"]) == 0
+    assert main(["merge", "s3://box/parts/*", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"] == document(path)["total"]
+    assert main(["merge", "s3://box/parts/1", "s3://box/parts/3"]) == 1
+    assert "s3://box/parts/3: nothing is there" in capsys.readouterr().err
+
+
 def test_nothing_is_written_where_results_fail(
     moto: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

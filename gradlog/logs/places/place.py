@@ -57,6 +57,10 @@ class Place(abc.ABC):
         """All bytes of a file. Raises what reading raises."""
         raise UsageError(f"{self.name}: no file that can be read")
 
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write all bytes of a file to another one. Raises what reading and writing raise."""
+        file.write(self.read())
+
     def check_file(self) -> None:  # noqa: B027 - the system tells early enough
         """Raise where a file cannot be put at the place, before anything is spent on it."""
 

@@ -81,6 +81,25 @@ class UrlPlace(Place):
     def read(self) -> bytes:
         return self._bytes({})
 
+    def copy_to(self, file: IO[bytes]) -> None:
+        import obstore
+
+        try:
+            response = obstore.get(self._above().store, self.url.name)
+        except FileNotFoundError:
+            raise StoreNotFoundError(f"{self.name}: nothing is there: no object has this name") from None
+        except Exception as error:
+            raise self._told(error) from None
+        pieces = response.stream(min_chunk_size=PART_BYTES)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except Exception as error:
+                raise self._told(error) from None
+            if piece is None:
+                return
+            file.write(piece)
+
     def check_file(self) -> None:
         if not self.url.path:
             raise UsageError(f"{self.name}: a whole bucket: give the name of an object in it")
