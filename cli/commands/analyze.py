@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command(
     help="""Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
 
-    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
-    warnings and errors to stderr. A RUN that fails does not stop the others.
+    RUN is a Zarr store, a folder or a zip file, or its s3://, gs:// or az:// address; - takes paths from
+    stdin, one a line. Results go to stdout, warnings and errors to stderr. A RUN that fails does not stop
+    the others.
     """,
     short_help="How predictable gradients were, in how many dimensions.",
     epilog="""\b

@@ -53,8 +53,8 @@ def open_log(
 
     Parameters
     ----------
-    path : folder or zip file of a Zarr store, or a file:// URL of one; a group, an array or a store that was
-        opened with zarr; an opened log stays as it is
+    path : folder or zip file of a Zarr store, or its URL (file://, s3://, gs://, az://); a group, an array or
+        a store that was opened with zarr; an opened log stays as it is
     truncate : where tensors have different numbers of rows, take the rows that all have, and warn
     gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself; none
         to tell by axes, shapes and names

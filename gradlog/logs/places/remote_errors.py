@@ -92,12 +92,14 @@ def _reason(error: BaseException, url: RemoteUrl, access: Access) -> str:
 
 def _region(text: str) -> str | None:
     """The region that a service says a bucket is in, "" where it only says that it is another; None else."""
-    if not re.search(
-        r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|301 Moved", text
-    ):
+    signs = (
+        "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint", "301 Moved",
+        "incorrectly configured region",
+    )  # fmt: skip
+    if not any(sign in text for sign in signs):
         return None
-    found = re.search(r"expecting '([a-z0-9-]+)'|<Region>([a-z0-9-]+)</Region>", text)
-    return (found[1] or found[2]) if found else ""
+    found = re.search(r"(?:expecting '|<Region>|\bs3[.-](?=[a-z]+-[a-z]+-\d))([a-z0-9-]+)", text)
+    return found[1] if found else ""
 
 
 def _tries(text: str) -> str:
