@@ -42,7 +42,8 @@ class RemoteChunks(UncompressedChunks):
     def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
         """As of `UncompressedChunks`. Raises RemoteError too. room : bytes that may be under way"""
         if out.size:
-            together(self._read, self._wanted(where, out), min(AT_ONCE, max(1, room // self.file_bytes)))
+            most = min(AT_ONCE, max(1, room // self.file_bytes))
+            together(self._read, self._wanted(where, out), most, self.store.check)
 
     def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         found = self.store.fetch(f"{self.root}{self.key(chunk)}")

@@ -205,8 +205,15 @@ class ZarrTensor(Tensor):
         """float64 where entries need it, else float32, which holds the narrower types exactly."""
         return self.entries.compute
 
+    def give_up(self) -> None:
+        """End a read that waits for answers, with an error in the thread that waits."""
+        if self.remote is not None:
+            self.remote.given_up = True
+
     def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
         """Fill `out` (rows, entries of the box) float32 or float64 with gradients. As `reading.read_box`."""
+        if self.remote is not None:
+            self.remote.given_up = False  # that was another read
         read_box(self, rows, box, out, room)
 
     def inventory(self, rows: int, *, sizes: bool = False) -> ChunkInventory:

@@ -67,6 +67,8 @@ def _reason(error: BaseException, url: RemoteUrl, access: Access) -> str:
         return f"access refused (403) to a request that was {signed}: credentials come from {credentials}"
     if kind == "UnauthenticatedError" or "401 Unauthorized" in text:
         return f"access refused (401): credentials come from {credentials}"
+    if "Account must be specified" in text:
+        return "no account is named: set AZURE_STORAGE_ACCOUNT_NAME"
     status = re.search(r"status code: (\d{3})", text)
     tries = f" after {_tries(text)}" if _tries(text) else ""
     if status is None and _METADATA_SERVICE.search(text):

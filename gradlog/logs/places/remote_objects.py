@@ -15,7 +15,7 @@ from typing import Any
 
 from ..root_keys import METADATA_KEYS
 from .remote_errors import RemoteError, told_remotely
-from .remote_requests import together
+from .remote_requests import alone, together
 from .remote_store import RemoteStore
 from .store_objects import Piece, StoreObjects
 
@@ -38,14 +38,14 @@ class RemoteObjects(StoreObjects):
         self._known = store.known
 
     def folder(self, path: str) -> tuple[set[str], list[str]]:
-        return self._folder(self._key(path))
+        return alone(self._folder, self._key(path))
 
     def children(self) -> list[str]:
         files, folders = self.folder("")
         return sorted([*files, *(folder.rpartition("/")[2] for folder in folders)])
 
     def read(self, key: str) -> bytes:
-        data = self._document(self._key(key))
+        data = alone(self._document, self._key(key))
         if data is None:
             raise FileNotFoundError(key)
         return data

@@ -16,7 +16,7 @@ from zarr.storage import ObjectStore
 from ...errors import UsageError, first_line
 from .access import Access
 from .remote_errors import RemoteError, is_missing_bucket, told_remotely
-from .remote_requests import request_pool
+from .remote_requests import POLL_SECONDS, request_pool
 from .remote_url import RemoteUrl
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class RemoteStore(_Base):
         self.url = url
         self.access = access
         self.known = Known()
+        self.given_up = False
         self.listed: set[str] = set()
         self._asked: dict[str, Future[tuple[Any, int] | None]] = {}
 
@@ -127,7 +128,10 @@ class RemoteStore(_Base):
         elif isinstance(byte_range, SuffixByteRequest):
             span = self.suffix(key, byte_range.suffix)
         asked = self._asked.pop(key, None) if span is None else None
-        found = await asyncio.wrap_future(asked or request_pool().submit(self.fetch, key, span))
+        running = asyncio.wrap_future(asked or request_pool().submit(self.fetch, key, span))
+        while not (await asyncio.wait({running}, timeout=POLL_SECONDS))[0]:
+            self.check()
+        found = running.result()
         return None if found is None else prototype.buffer.from_bytes(found[0])
 
     @functools.cached_property
@@ -138,6 +142,11 @@ class RemoteStore(_Base):
         return ObjectStore(
             _bucket(self.url, self.access, WHOLE_REQUESTS * self.access.seconds), read_only=True
         )
+
+    def check(self) -> None:
+        """Raise RemoteError where nobody wants answers any more."""
+        if self.given_up:
+            raise RemoteError("reading was given up")
 
     def ask(self, keys: Iterable[str]) -> None:
         """Begin to fetch objects that `get` is called for next."""

@@ -17,7 +17,7 @@ from .access import Access
 from .place import Entry, Place
 from .remote_errors import is_missing_bucket, told_remotely
 from .remote_objects import RemoteObjects
-from .remote_requests import together
+from .remote_requests import alone, together
 from .remote_store import RemoteStore, open_remote
 from .remote_url import RemoteUrl
 
@@ -85,7 +85,7 @@ class UrlPlace(Place):
         import obstore
 
         try:
-            response = obstore.get(self._above().store, self.url.name)
+            response = alone(obstore.get, self._above().store, self.url.name)
         except FileNotFoundError:
             raise StoreNotFoundError(f"{self.name}: nothing is there: no object has this name") from None
         except Exception as error:
@@ -93,7 +93,7 @@ class UrlPlace(Place):
         pieces = response.stream(min_chunk_size=PART_BYTES)
         while True:
             try:
-                piece = next(pieces, None)
+                piece = alone(next, pieces, None)
             except Exception as error:
                 raise self._told(error) from None
             if piece is None:
@@ -172,7 +172,7 @@ class UrlPlace(Place):
         import obstore
 
         try:
-            return int(obstore.head(self._above().store, self.url.name)["size"])
+            return int(alone(obstore.head, self._above().store, self.url.name)["size"])
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -182,7 +182,8 @@ class UrlPlace(Place):
         import obstore
 
         try:
-            return bytes(obstore.get(self._above().store, self.url.name, options=options).bytes())
+            store = self._above().store
+            return alone(lambda: bytes(obstore.get(store, self.url.name, options=options).bytes()))
         except FileNotFoundError:
             raise StoreNotFoundError(f"{self.name}: nothing is there: no object has this name") from None
         except Exception as error:
