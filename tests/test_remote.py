@@ -132,6 +132,10 @@ def make(layout: str, path: Path) -> Path:
         )
     if layout == "shards of zstd":
         return format1_store(path, {"w": walk(40, (16, 8), 1)}, chunks=(4, 4, 4), shards=(8, 16, 8))
+    if layout == "bare array":
+        array = zarr.create_array(path, shape=(40, 30), chunks=(5, 10), dtype="float32")
+        array[...] = walk(40, (30,), 1)
+        return path
     assert layout == "ranks"
     for rank in range(2):
         boxes = {"w": {"global_shape": [8, 3], "offset": [4 * rank, 0]}}
@@ -142,7 +146,9 @@ def make(layout: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("layout", ["own", "zstd", "v2", "raw", "shards", "shards of zstd", "ranks"])
+@pytest.mark.parametrize(
+    "layout", ["own", "zstd", "v2", "raw", "shards", "shards of zstd", "bare array", "ranks"]
+)
 @pytest.mark.usefixtures("moto")
 def test_a_log_in_a_bucket_gives_the_same_results(layout: str, tmp_path: Path) -> None:
     path = make(layout, tmp_path / "run.zarr")
