@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := sample_logs/mlp-gd.zarr
 PARALLEL := -n auto --dist worksteal
+# Every case of every sweep: see tests/sweeps.py.
+WHOLE := GRADMF_TEST_SWEEPS=whole
 
-.PHONY: demo test test-all test-extras test-lowest test-newest lint bench clean
+.PHONY: demo docs test test-all test-extras test-lowest test-newest lint bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/gradmf analyze $(RUN)
@@ -14,9 +16,9 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or not slow) and not extras"
+	$(WHOLE) $(BIN)/python -m pytest $(PARALLEL) -m "(slow or not slow) and not extras"
 	@$(MAKE) --no-print-directory test-extras
-	build/extras/bin/python -m pytest $(PARALLEL) -m "extras and slow"
+	$(WHOLE) build/extras/bin/python -m pytest $(PARALLEL) -m "extras and slow"
 	@$(MAKE) --no-print-directory test-lowest
 	@$(MAKE) --no-print-directory test-newest
 
@@ -40,6 +42,11 @@ lint: $(VENV)/.dev
 		ln -sfn ../../../gradlog gradlog && ln -sfn ../../../kernels kernels
 	MYPYPATH=build/typed $(BIN)/mypy
 
+# The report and the figure that the documents show, of the sample logs.
+docs: build/report/.installed
+	build/report/bin/gradmf report -q sample_logs/mlp-gd.zarr sample_logs/mlp-sgd.zarr -o docs/report.html
+	build/report/bin/gradmf plot -q sample_logs/mlp-sgd.zarr --panel kappa --panel spectrum -o docs/figure.svg
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
@@ -57,6 +64,12 @@ build/extras/.installed: pyproject.toml
 	@echo "setting up build/extras with $(PYTHON)" >&2
 	@$(PYTHON) -m venv build/extras
 	@build/extras/bin/python -m pip install -qq --editable '.[zarrs,test,test-extras]'
+	@touch $@
+
+build/report/.installed: pyproject.toml
+	@echo "setting up build/report with $(PYTHON)" >&2
+	@$(PYTHON) -m venv build/report
+	@build/report/bin/python -m pip install -qq --editable '.[report]'
 	@touch $@
 
 build/lowest/.installed: pyproject.toml tests/lowest_versions.py

@@ -23,6 +23,7 @@ from statistics import mean, median
 from typing import Any
 
 from recording_ways import WAYS, Way, size_of
+from report import put_between
 
 STEPS = 10
 """Of a block."""
@@ -55,7 +56,7 @@ def main() -> None:
     report = _table(found, kills)
     print(report)
     if options.markdown is not None:
-        _put(options.markdown, report)
+        put_between(options.markdown, "recording", report)
 
 
 def _options() -> argparse.Namespace:
@@ -228,17 +229,6 @@ def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str
         f"a row of float32 is {row:.1f} MB. CPU-ms/MB: of a row's gradients as float32."
     )
     return f"{head}\n\n" + "\n".join(lines) + "\n"
-
-
-def _put(place: Path, report: str) -> None:
-    """Between the file's markers."""
-    text = place.read_text()
-    begin, end = "<!-- recording -->\n", "<!-- /recording -->"
-    head, _, rest = text.partition(begin)
-    _, _, tail = rest.partition(end)
-    if not rest:
-        raise SystemExit(f"{place} has no line {begin.strip()}")
-    place.write_text(f"{head}{begin}{report}{end}{tail}")
 
 
 if __name__ == "__main__":

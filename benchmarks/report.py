@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 
 from answers import EPSILONS, Answer, kappa_error, parse, square_errors
@@ -224,6 +225,16 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(kept))]
     rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
     return "\n".join(_line(line, widths, right) for line in (lines[0], rule, *lines[1:]))
+
+
+def put_between(path: Path, mark: str, text: str) -> None:
+    """Put a text in the place of what stands between ``<!-- MARK -->`` and ``<!-- /MARK -->`` in a file."""
+    held = path.read_text(encoding="utf-8")
+    before, begin, rest = held.partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
+    if not begin or not end:
+        raise SystemExit(f"{path} has no place for it: <!-- {mark} --> and <!-- /{mark} -->")
+    path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

@@ -19,6 +19,7 @@ KINDS = {
     "ranks": "verdicts_ranks",
     "bounds": "verdicts_bounds",
     "advise": "verdicts_advice",
+    "findings": "verdicts_findings",
 }
 """Modules of tables, by what they are about."""
 

@@ -19,6 +19,7 @@ from .engine.splitting import PartNumber
 from .engine.state import PartState, State, Symmetric
 from .engine.tile import Tile
 from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .exports.exporting import ExportSummary, check_export, export
 from .findings.finding import Finding, Thresholds
 from .findings.finding_table import find
 from .gates.gate_rule import Limit, Rule, RuleError, Vocabulary, parse_rule
@@ -37,6 +38,9 @@ from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
 from .logs.writer import LogWriter, create_log
 from .measures.registry import measure
+from .pages.rendering import report
+from .pages.reported_run import ReportedRun, analyze_for_report
+from .pages.saving import check_report, save_report
 from .plots.figure import plot
 from .plots.panels import PANELS
 from .plots.preparing import analyze_for_plot
@@ -97,6 +101,7 @@ __all__ = [
     "Cost",
     "DataError",
     "Decision",
+    "ExportSummary",
     "Figure",
     "Finding",
     "FoundPredictor",
@@ -132,6 +137,7 @@ __all__ = [
     "RecordingError",
     "Relation",
     "RelationWindow",
+    "ReportedRun",
     "ResidualCurve",
     "RowKind",
     "Rule",
@@ -173,13 +179,16 @@ __all__ = [
     "analyze_for_bounds",
     "analyze_for_comparison",
     "analyze_for_plot",
+    "analyze_for_report",
     "analyze_part",
     "bounds",
     "bounds_document",
     "check_bounds",
     "check_comparison",
+    "check_export",
     "check_plot",
     "check_relation",
+    "check_report",
     "compare",
     "comparison_document",
     "comparison_vocabulary",
@@ -187,6 +196,7 @@ __all__ = [
     "describe",
     "describe_plan",
     "description_document",
+    "export",
     "find",
     "holds_analyses",
     "import_log",
@@ -210,7 +220,9 @@ __all__ = [
     "record",
     "relate",
     "remote_access",
+    "report",
     "save_plot",
+    "save_report",
     "share_by_chance",
     "shared_rows",
     "sketch_log",

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import add_array
+from sweeps import sweep
 
 from conftest import write_store
 from gradmf import gradlog
@@ -83,7 +84,7 @@ def bound_plainly(rates: Array, norms: Array, gamma: float, distance: float) -> 
     return total
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=sweep(50), deadline=None)
 @given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=30))
 def test_refined_schedule_is_the_formula(norms: list[float]) -> None:
     values = np.array(norms)
@@ -101,7 +102,7 @@ def test_running_median_is_the_median_of_each_window() -> None:
     np.testing.assert_array_equal(lr.running_median(values, 0.1), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=sweep(50), deadline=None)
 @given(st.lists(st.tuples(st.floats(1e-3, 10), st.floats(1e-3, 10)), min_size=1, max_size=25))
 def test_bound_is_the_theorem_at_its_best_base_rate(pairs: list[tuple[float, float]]) -> None:
     rates, norms = np.array(pairs).T

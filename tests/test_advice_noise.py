@@ -341,7 +341,7 @@ def test_what_is_past_noise_is_clear_and_not_certain() -> None:
 
 
 def test_the_table_shows_what_noise_gives(tmp_path: Path) -> None:
-    from gradmf.cli.reports.advice_report import advice_report
+    from gradmf.gradlog.reports.advice_report import advice_report
 
     values = white(200, 40)
     values[77] *= 100

@@ -30,6 +30,7 @@ from stores import (
     walk,
     zip_members,
 )
+from sweeps import sweep
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from conftest import assert_analysis, read_in_blocks_of_rows
@@ -753,7 +754,7 @@ def test_nonfinite_warnings_of_drop_list_many_steps(tmp_path: Path) -> None:
     assert analysis.steps.step.tolist() == list(range(1, 200, 2))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sweep(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), rank=st.sampled_from(["exact", "none"]), threads=st.integers(1, 4))
 def test_drop_is_as_if_never_logged(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rank: str, threads: int

@@ -18,14 +18,15 @@ from ar1 import analysis_of, predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import foreign_store, walk
+from sweeps import sweep
 
 from documents import Example, examples, masked, run
 from gradmf import gradlog
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.bounds_report import WORDS, bounds_report, meeting_ranks
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Bounds, MeetingRank, RankResult, Settings, SpectrumResult, UsageError
+from gradmf.gradlog.reports.bounds_report import WORDS, bounds_report, meeting_ranks
 from reference import Array
 
 SPECS = ("one-step", "ema:0.5", "mean:5")
@@ -58,7 +59,7 @@ def regret(g: Array, hints: Array, radius: float, path_length: float) -> float:
     return paid + math.sqrt(2) * radius * float(np.linalg.norm(g.sum(axis=0)))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=sweep(1500), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     rows=st.integers(2, 14),
@@ -87,7 +88,7 @@ def test_regret_of_optimistic_mirror_descent_stays_below(
         assert regret(g[:prefix], hints[:prefix], radius, length) <= values[prefix - 1] * (1 + 1e-9)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=sweep(700), deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(2, 25), columns=st.integers(1, 4))
 def test_aggregated_hints_stay_below(seed: int, rows: int, columns: int) -> None:
     g = gradients(seed, rows, columns)
@@ -106,7 +107,7 @@ def test_aggregated_hints_stay_below(seed: int, rows: int, columns: int) -> None
     assert regret(g, mixed, 1.0, path_length) <= row.value * (1 + 1e-9)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=sweep(700), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     rows=st.integers(2, 30),
@@ -142,7 +143,7 @@ def test_descent_along_a_proxy_stays_below_the_stationarity_bound(
         assert "above 1/L" in over.why
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(2, 12), logged=st.booleans())
 def test_guarantees_of_prefixes_are_those_of_shorter_runs(seed: int, rows: int, logged: bool) -> None:
     g = gradients(seed, rows, 3)

@@ -18,9 +18,9 @@ from stores import add_array, foreign_store, format1_store
 from gradmf import gradlog
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.bounds_report import bounds_report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Bounds, Settings
+from gradmf.gradlog.reports.bounds_report import bounds_report
 from gradmf.gradlog.results.training import adaptive_optimizer, full_batch
 from reference import Array
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sweeps import sweep
 
 from conftest import write_store
 from gradmf import gradlog
@@ -131,7 +132,7 @@ def test_bounds_hold_at_any_epsilon_over_thousands(part: int) -> None:
         check_random_log(seed)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sweep(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     rows=st.integers(1, 60),

@@ -15,6 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, chunk_files, format1_store, walk
+from sweeps import sweep
 
 from conftest import assert_analysis
 from gradmf import gradlog
@@ -91,7 +92,7 @@ def test_flush_commits_an_unfinished_chunk_and_replaces_it_later(tmp_path: Path)
     assert_analysis(gradlog.analyze(path), MIXED)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(
     shape=st.lists(st.integers(1, 400), min_size=1, max_size=4).map(tuple),
     entries=st.integers(0, 5000),

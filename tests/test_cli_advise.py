@@ -19,8 +19,8 @@ from gradmf.cli.commands.advise import QUANTITIES
 from gradmf.cli.formats.as_csv import ADVICE_COLUMNS
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.advice_report import advice_report
 from gradmf.cli.terminal.terminal import Terminal
+from gradmf.gradlog.reports.advice_report import advice_report
 
 ROOT = Path(__file__).parent.parent
 GD, SGD, CHARLM = (str(ROOT / "sample_logs" / f"{n}.zarr") for n in ("mlp-gd", "mlp-sgd", "charlm-adamw"))

@@ -27,11 +27,11 @@ from gradmf.cli.formats.as_csv import COMPARISON_COLUMNS
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.formats.layout import fit
 from gradmf.cli.main import main
-from gradmf.cli.reports.changes import change_text, interval_text
-from gradmf.cli.reports.comparison_report import comparison_report
-from gradmf.cli.reports.report import Column, Table
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Change
+from gradmf.gradlog.reports.changes import change_text, interval_text
+from gradmf.gradlog.reports.comparison_report import comparison_report
+from gradmf.gradlog.reports.report import Column, Table
 
 ROOT = Path(__file__).parent.parent
 GD, SGD, CHARLM = (str(ROOT / "sample_logs" / f"{n}.zarr") for n in ("mlp-gd", "mlp-sgd", "charlm-adamw"))

@@ -73,8 +73,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 EXAMPLES = [
-    # Figures need matplotlib.
-    pytest.param(example, marks=pytest.mark.extras if "gradmf plot" in example else ())
+    # Figures need matplotlib, reports Jinja2 too, and Parquet pyarrow.
+    pytest.param(
+        example,
+        marks=pytest.mark.extras if re.search("gradmf (plot|report|export .*parquet)", example) else (),
+    )
     for command in COMMANDS.values()
     for example in examples(command)
 ]

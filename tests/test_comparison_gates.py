@@ -14,9 +14,9 @@ import pytest
 from conftest import write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.cli.reports.changes import sided_text
 from gradmf.gradlog import Comparison, Rule, Settings, comparison_vocabulary, judge_comparison, parse_rule
 from gradmf.gradlog.comparisons.comparison_gates import JUDGED
+from gradmf.gradlog.reports.changes import sided_text
 from gradmf.gradlog.results.quantities import BETTER, HIGHER, LOWER, WORSE
 
 KNOWN = comparison_vocabulary([Settings(), Settings()])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import zarr
 from stores import add_array, unspecified
+from sweeps import WHOLE
 from zarr.codecs import (
     BloscCodec,
     BytesCodec,
@@ -185,8 +186,8 @@ def compare(path: Path, name: str, place: Path, data: bytes) -> str:
     return outcome
 
 
-def sweep(tmp_path: Path, name: str, trials: int, seed: int) -> dict[str, int]:
-    """Damage each object of a layout `trials` times; how often zarr-python read or refused."""
+def sweep(tmp_path: Path, name: str, trials: int, seed: int, objects: int | None = None) -> dict[str, int]:
+    """Damage objects of a layout, all or so many, `trials` times each; how often they were refused."""
     path = tmp_path / "run.zarr"
     rng = np.random.default_rng(zlib.crc32(name.encode()) + seed)
     values = store(path, LAYOUTS[name], seed)
@@ -194,7 +195,8 @@ def sweep(tmp_path: Path, name: str, trials: int, seed: int) -> dict[str, int]:
         np.testing.assert_array_equal(found, values[where], err_msg=f"{name}, undamaged")
     outcomes: dict[str, int] = {}
     places = [p for p in sorted((path / "w").rglob("*")) if p.is_file() and p.name[:1].isdigit()]
-    for place in places:
+    count = len(places) if objects is None else min(objects, len(places))
+    for place in (places[at] for at in sorted(rng.permutation(len(places))[:count])):
         data = place.read_bytes()
         for _ in range(trials):
             bad = damaged(data, rng)
@@ -207,7 +209,7 @@ def sweep(tmp_path: Path, name: str, trials: int, seed: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_damage_is_what_zarr_python_says(tmp_path: Path, name: str) -> None:
-    outcomes = sweep(tmp_path, name, trials=2, seed=0)
+    outcomes = sweep(tmp_path, name, trials=2, seed=0, objects=None if WHOLE else 4)
     assert sum(outcomes.values()) >= 8
 
 

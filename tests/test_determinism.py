@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 from stores import Array, add_array, foreign_store, walk
+from sweeps import WHOLE, mostly_slow
 
 from conftest import PREDICTORS, assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
@@ -85,11 +86,11 @@ def test_threads(case: tuple[Path, gradlog.Settings], block: int, monkeypatch: p
     monkeypatch.setattr(ranges, "BLOCK_BYTES", block)
     path, options = case
     expected = document(path, options, threads=1)
-    for threads in (1, 2, 3, 8):
+    for threads in (1, 2, 3, 8) if WHOLE else (3,):
         assert document(path, options, threads=threads) == expected, f"{threads} threads"
 
 
-@pytest.mark.parametrize("memory", [24 << 20, 48 << 20, 100 << 20])
+@pytest.mark.parametrize("memory", mostly_slow([24 << 20, 48 << 20, 100 << 20], [24 << 20]))
 def test_memory(case: tuple[Path, gradlog.Settings], memory: int) -> None:
     """Where memory forces other pieces, sums are formed in another order, and differ in the last digits."""
     path, options = case
@@ -104,7 +105,7 @@ def test_memory(case: tuple[Path, gradlog.Settings], memory: int) -> None:
             np.testing.assert_allclose(*energies, rtol=0, atol=1e-7 * one.spectrum.energy)
 
 
-@pytest.mark.parametrize("threads", [3, 8])
+@pytest.mark.parametrize("threads", mostly_slow([3, 8], [8]))
 @pytest.mark.parametrize("when", ["last-blocks-late", "first-blocks-late", "any"])
 def test_scheduling(
     case: tuple[Path, gradlog.Settings], threads: int, when: str, monkeypatch: pytest.MonkeyPatch
@@ -178,7 +179,7 @@ def vectorised(values: Array) -> tuple[float, np.ndarray[Any, Any]]:
     return float((doubles[0] ** 2).sum() + energy), shares
 
 
-@pytest.mark.parametrize("rows", [16_384, 16_385, 30_000])
+@pytest.mark.parametrize("rows", mostly_slow([16_384, 16_385, 30_000], [16_385]))
 @pytest.mark.parametrize("width", [1, 20])
 def test_long_logs_over_columns(tmp_path: Path, rows: int, width: int) -> None:
     values = walk(rows, (width,), 3)

@@ -74,7 +74,10 @@ def test_python_of_documents_runs(block: str, tmp_path: Path) -> None:
 
 def test_documents_name_options_that_exist() -> None:
     """By the commands' own help."""
-    names = ("analyze", "advise", "bounds", "compare", "import", "info", "merge", "plot", "rechunk", "sketch")
+    names = (
+        "analyze", "advise", "bounds", "compare", "export", "import", "info", "merge", "plot", "rechunk",
+        "report", "sketch",
+    )  # fmt: skip
     shown = "".join(run(f"gradmf {command} --help") for command in names)
     for place in DOCUMENTS:
         for option in set(re.findall(r"`(--[a-z-]+)", place.read_text())):

@@ -24,6 +24,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, add_array, foreign_store, format1_store, network, unspecified, walk, zip_members
+from sweeps import sweep
 
 from conftest import assert_analysis, flat
 from gradmf import gradlog
@@ -120,7 +121,7 @@ def test_the_step_axis_may_stand_anywhere(
     assert "axis 'step'" in gradlog.describe(path).step_axis
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sweep(40), deadline=None)
 @given(data=st.data())
 def test_any_step_axis_and_chunks(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))

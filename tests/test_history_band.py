@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 from test_predictor_search import KINDS, gradients, predicted, rows_of
 from test_predictor_search import steps_of as products_of
 
@@ -49,7 +50,7 @@ def brute_force(g: Array, layout: BandLayout) -> Array:
 cut_lists = st.lists(st.integers(1, 290), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(
     kind=st.sampled_from(KINDS), rows=st.integers(1, 300), width=st.sampled_from([1, 2, 5, 64, 65, 200]),
     cuts=cut_lists, seed=st.integers(0, 99),
@@ -86,7 +87,7 @@ def test_single_precision_is_good_enough_or_given_up() -> None:
         kernel.take(np.full((3, 8), np.inf, "f4"), None, np.ones(3), False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sweep(40), deadline=None)
 @given(
     kind=st.sampled_from(KINDS), rows=st.integers(2, 700), cuts=cut_lists, seed=st.integers(0, 99),
     width=st.sampled_from([1, 2, 8, 64, 100, 256]),
@@ -119,7 +120,13 @@ def test_what_is_found_has_the_figures_of_its_spec(
 
 @pytest.mark.parametrize(
     ("kind", "rows", "width"),
-    [*((kind, 900, WIDTH) for kind in KINDS), ("walk", 30, 64), ("noise", 300, 3), ("noise", 300, 150)],
+    [
+        *((kind, 200, WIDTH) for kind in KINDS),
+        *(pytest.param(kind, 900, WIDTH, marks=pytest.mark.slow) for kind in KINDS),
+        ("walk", 30, 64),
+        ("noise", 300, 3),
+        pytest.param("noise", 300, 150, marks=pytest.mark.slow),
+    ],
 )
 def test_the_best_of_each_family_is_found(kind: str, rows: int, width: int) -> None:
     g = gradients(kind, rows, 3, 5)

@@ -21,8 +21,10 @@ GRADLOG_FLOORS = (
     {"measures"},
     {"runs", "importing", "recording"},
     {"comparisons"},
-    {"guarantees", "advice", "findings", "plots"},
+    {"guarantees", "advice", "findings", "plots", "exports"},
     {"documents"},
+    {"reports"},
+    {"pages"},
 )
 """Of the folders of gradlog, from the ground up; "" is what lies in none."""
 FORBIDDEN = {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from import_sources import from_bfloat16, stored, to_bfloat16, ulp, write_safetensors
 from numpy.typing import NDArray
+from sweeps import sweep
 
 from gradmf import gradlog
 from gradmf.cli.main import main
@@ -323,7 +324,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == (f"{told}updates over 100 steps each, 144 bytes\n", "")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(arrays.arrays(np.uint16, st.integers(1, 300)), st.sampled_from(["bfloat16", "float16"]))
 def test_rounding_energy_of_any_bits(bits: Array, dtype: str) -> None:
     values = from_bfloat16(bits) if dtype == "bfloat16" else bits.view(np.float16).astype(np.float64)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sweeps import sweep
 
 import reference
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
@@ -57,7 +58,7 @@ def run_kernel(
     return sums, done
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("GRADMF_TEST_EXAMPLES", "100")))
+@settings(deadline=None, max_examples=sweep(100))
 @given(
     rows=st.integers(1, 9),
     width=st.sampled_from([1, 7, 512, 700]),
@@ -114,7 +115,7 @@ def test_average_state_keeps_double_precision() -> None:
     np.testing.assert_allclose(residual, 3 * 0.25 ** np.arange(40), rtol=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=sweep(30))
 @given(rows=st.integers(1, 30), width=st.integers(1, 40), single=st.booleans(), seed=st.integers(0, 999))
 def test_gram(rows: int, width: int, single: bool, seed: int) -> None:
     increments = np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
@@ -127,7 +128,7 @@ def test_gram(rows: int, width: int, single: bool, seed: int) -> None:
     np.testing.assert_allclose(squares[: sigma.size], sigma**2, rtol=0, atol=1e-12 * squares[0])
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("GRADMF_TEST_EXAMPLES", "60")))
+@settings(deadline=None, max_examples=sweep(60))
 @given(
     rows=st.integers(1, short_gram.MOST_ROWS),
     width=st.sampled_from([1, 7, 130, 1500]),
@@ -236,7 +237,7 @@ def test_kernels_without_jit() -> None:
         "-p",
         "no:cacheprovider",
     ]
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "GRADMF_TEST_EXAMPLES": "15"}
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(command, env=environment, cwd=here.parent.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -30,6 +30,7 @@ from stores import (
     zip_members,
     zip_store,
 )
+from sweeps import sweep
 from zarr.codecs import (
     BloscCodec,
     BytesCodec,
@@ -494,7 +495,7 @@ def test_many_sizes_at_once(tmp_path: Path, rows: int, rank: str) -> None:
     assert (analysis.total.spectrum is None) == (rank == "none")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sweep(25), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 6000), min_size=1, max_size=12),
     rows=st.integers(1, 30),

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import assert_analysis
 from gradmf import gradlog
+from gradmf.gradlog.logs import hierarchy
 
 ROWS = 60
 
@@ -80,3 +81,43 @@ def test_two_processes_read_while_one_writes(tmp_path: Path) -> None:
     assert_analysis(
         gradlog.analyze(path), {name: np.array([row[name] for row in made]) for name in ("b", "w")}
     )
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_row_that_is_committed_in_the_midst_of_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Whichever file of metadata it comes before."""
+    scope: dict[str, object] = {"__name__": "writer"}
+    exec(WRITER, scope)
+    read = hierarchy._LocalFolders.read
+    reads = 0
+
+    for before in range(1, 20):
+        path, reads = tmp_path / f"{before}.zarr", 0
+        writer = gradlog.create_log(path, chunk_rows=2)
+
+        def commit(writer: gradlog.LogWriter = writer) -> None:
+            writer.append(writer.rows, scope["gradients"](writer.rows), loss=0.0)  # type: ignore[operator]
+            writer.flush()
+
+        def reading(
+            self: hierarchy._LocalFolders, path: str, before: int = before, commit: object = commit
+        ) -> bytes:
+            nonlocal reads
+            reads += 1
+            if reads == before:
+                commit()  # type: ignore[operator]
+            return read(self, path)
+
+        for _ in range(rows):
+            commit()
+        with monkeypatch.context() as patch:
+            patch.setattr(hierarchy._LocalFolders, "read", reading)
+            assert gradlog.analyze(path).run.rows in (rows, rows + 1)
+        writer.close()
+        if reads < before:
+            break
+    else:
+        pytest.fail("more files are read than were tried")
+    assert before > 5

@@ -127,6 +127,7 @@ def test_a_file_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kernel.o"]
 
 
+@pytest.mark.slow  # it compiles every kernel
 def test_a_run_of_nobody(tmp_path: Path) -> None:
     log = write_store(tmp_path / "run.zarr", {"w": np.ones((3, 4), "f4")})
     temporary = tmp_path / "temporary"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import format1_store
+from sweeps import sweep
 
 from conftest import read_in_blocks_of_rows
 from gradmf import gradlog
@@ -76,7 +77,7 @@ def found(energies: Array, parameters: Sequence[float], shares: Sequence[float])
      "linear", "mixture:0.5,0.99,0.3", "mixture:0.9,0.9,0.3", "lags:0.5,0.2,-0.1"],
 )  # fmt: skip
 @given(st.integers(1, 150), st.sampled_from(KINDS), st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=sweep(15), deadline=None)
 def test_kappa_of_noise_follows_from_the_weights(spec: str, rows: int, kind: str, seed: int) -> None:
     energies = norms(kind, rows, np.random.default_rng(seed))
     weights = dense_weights(spec, rows)
@@ -180,7 +181,7 @@ def test_groups_beyond_the_most_are_taken_together() -> None:
     st.lists(st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1.0, 7.0, 1e30]), min_size=0, max_size=12),
     st.lists(st.sampled_from([1.0, 2.0, 30.0, 1e9]), min_size=1, max_size=4),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sweep(200), deadline=None)
 def test_ranks_of_any_norms_are_possible_ones(energies: list[float], parameters: list[float]) -> None:
     values = np.array(energies)
     reference = spectrum_reference(values, np.array(parameters), np.ones(len(parameters)), EPSILONS)

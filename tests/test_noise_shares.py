@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sweeps import sweep
 
 from gradmf.gradlog.statistics.noise_reference import spectrum_reference
 from gradmf.gradlog.statistics.noise_shares import noise_shares
@@ -49,7 +50,7 @@ def test_shares_over_many_parameters() -> None:
     np.testing.assert_allclose(found, np.cumsum(squares) / squares.sum(), atol=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, 1e-6, 1.0, 3.0, 1e9]), min_size=0, max_size=30),
     st.sampled_from([1.0, 7.0, 1e6]),

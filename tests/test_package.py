@@ -42,12 +42,14 @@ def test_wheel_holds_the_three_packages_and_no_top_level_names(wheel: Path) -> N
         "gradlog",
         "kernels",
     }
+    assert {f"gradmf/gradlog/pages/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     for room in ("cli", "gradlog", "kernels"):
         assert f"gradmf/{room}/py.typed" in names
         modules = {f"gradmf/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
         assert modules == {n for n in names if n.startswith(f"gradmf/{room}/") and n.endswith(".py")}
 
 
+@pytest.mark.slow  # it installs everything anew
 def test_wheel_runs_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "fresh", with_pip=True)
     python = tmp_path / "fresh" / "bin" / "python"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 from gradmf.gradlog.measures.search.decay_search import refined
 from gradmf.gradlog.measures.search.history_gram import HistoryGram, StepProducts
@@ -65,7 +66,7 @@ def gradients(kind: str, rows: int, columns: int, seed: int) -> Array:
     return noise
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(
     kind=st.sampled_from(KINDS), rows=st.integers(2, 300), columns=st.integers(1, 8), seed=st.integers(0, 99)
 )
@@ -100,7 +101,7 @@ def test_per_step_residuals_are_those_of_the_definitions(
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sweep(40), deadline=None)
 @given(
     kind=st.sampled_from(KINDS), rows=st.integers(2, 700), columns=st.integers(1, 8), seed=st.integers(0, 99)
 )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sweeps import sweep
 
 from gradmf import gradlog
 from gradmf.gradlog.measures.sketch.projected_rows import pieces, project_rows
@@ -65,7 +66,7 @@ def test_interpreted_kernel_gives_the_same_bits(parameters: int, dim: int) -> No
     assert sums.tobytes() == compiled.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sweep(60), deadline=None)
 @given(
     parameters=st.integers(1, 1500),
     cuts=st.lists(st.integers(1, 1499), max_size=5, unique=True),
@@ -84,7 +85,7 @@ def test_cuts_never_change_a_bit(
     assert projected(rows, "w", projection, inside, (row_cut,)).tobytes() == whole.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sweep(100), deadline=None)
 @given(data=st.data(), shape=st.lists(st.integers(1, 5), max_size=4))
 def test_pieces_of_a_box_are_its_coordinates(data: st.DataObject, shape: list[int]) -> None:
     box = []

@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from finished_runs import stores
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 from test_same_verdicts import from_json, from_json_lines, verdicts
 
 from conftest import write_store
@@ -91,7 +92,7 @@ anything = st.integers(0, 1 << 30)
 """Picks one of however many there are."""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sweep(25), deadline=None)
 @given(
     picks=st.tuples(anything, anything, anything, anything),
     near=st.none() | st.sampled_from((1 - 1e-4, 1.0, 1 + 1e-4)),

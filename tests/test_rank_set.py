@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from stores import add_array, chunk_files, copy, flip, format1_store, walk, zip_members, zip_store
+from sweeps import sweep
 
 from conftest import assert_analysis, read_in_blocks_of_rows
 from gradmf import gradlog
@@ -208,7 +209,7 @@ def widened(values: Array) -> Array:
     return (values.astype(np.uint32) << 16).view(np.float32) if values.dtype == np.uint16 else values
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sweep(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=sharded(), data=st.data())
 def test_whatever_the_shares_and_chunks(tmp_path: Path, case: Any, data: st.DataObject) -> None:
     """Every box of rows reads back bit by bit, and the figures are those of one store."""
@@ -333,7 +334,7 @@ def cut_chunks(size: int, axis: int, parts: Sequence[tuple[Box, tuple[int, ...]]
     return total
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sweep(200), deadline=None)
 @given(st.data())
 def test_the_grid_is_the_finest_that_cuts_no_chunk(data: st.DataObject) -> None:
     extent, ranks = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 6))
@@ -870,7 +871,7 @@ def test_where_no_tensor_fits_the_first_is_named(tmp_path: Path) -> None:
         gradlog.open_log(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sweep(100), deadline=None)
 @given(st.data())
 @example(data=None)
 def test_gaps_are_found_wherever_they_are(data: st.DataObject | None) -> None:

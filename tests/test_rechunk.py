@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import add_array, chunk_files, flip, foreign_store, format1_store, network, walk, zip_members
+from sweeps import sweep
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from gradmf import gradlog
@@ -89,7 +90,7 @@ LAYOUTS: dict[str, Callable[[Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sweep(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_bit_of_every_layout(tmp_path: Path, data: st.DataObject) -> None:
     """Shapes, chunks, dtypes, codecs, step axes and memory of all kinds."""

@@ -14,7 +14,7 @@ from gradmf import gradlog
 def test_recording_names_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(
-        gradlog.UsageError, match=r"torch, which is not installed; pip install 'gradmf\[torch\]'"
+        gradlog.UsageError, match=r"torch, which is not installed: pip install 'gradmf\[torch\]'"
     ):
         gradlog.record(tmp_path / "run.zarr", None, None)
     assert not (tmp_path / "run.zarr").exists()

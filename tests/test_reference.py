@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sweeps import sweep
 
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
@@ -43,7 +44,7 @@ def logs(draw: st.DrawFn) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[int,
     return tensors, chunks
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sweep(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     log=logs(),
     threads=st.integers(1, 4),

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import Array, format1_store, walk
+from sweeps import sweep
 from test_reference import logs
 from test_subspace import increments, leading, mean, separated
 
@@ -69,7 +70,7 @@ def assert_scope(found: gradlog.ScopeRelation, a: Doubles, b: Doubles, k: int, w
 
 
 @settings(
-    max_examples=20,
+    max_examples=sweep(20),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

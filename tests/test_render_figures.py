@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 
 from gradmf.cli.formats.shortening import shorten, shorten_all
-from gradmf.cli.reports.figures import data_size, duration, numbers, percent, significant
-from gradmf.cli.reports.sparkline import ASCII, BLOCKS, draw_sparkline
+from gradmf.gradlog.reports.figures import data_size, duration, numbers, percent, significant
+from gradmf.gradlog.reports.sparkline import ASCII, BLOCKS, draw_sparkline
 from gradmf.gradlog.sizes import extents
 
 

@@ -12,8 +12,6 @@ from rich.cells import cell_len
 
 from gradmf.cli.formats.as_markdown import draw_markdown
 from gradmf.cli.formats.as_table import draw_table
-from gradmf.cli.reports.analysis_report import analysis_report
-from gradmf.cli.reports.info_report import info_report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import (
     Analysis,
@@ -29,6 +27,8 @@ from gradmf.gradlog import (
     TensorDescription,
     TensorResult,
 )
+from gradmf.gradlog.reports.analysis_report import analysis_report
+from gradmf.gradlog.reports.info_report import info_report
 from gradmf.gradlog.results.projection import Projection
 
 PREDICTORS = ("zero", "one-step", "ema:0.5", "ema:0.9", "ema:0.99", "mean:5", "linear")

@@ -20,6 +20,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, add_array, chunk_files, copy, cut, flip, format1_store, network, walk
+from sweeps import mostly_slow, sweep
 
 from conftest import assert_analysis
 from gradmf import gradlog
@@ -43,7 +44,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=sweep(10), deadline=None)
 @given(
     stops=st.lists(st.integers(1, ROWS), min_size=1, max_size=4, unique=True).map(sorted),
     chunk_rows=st.integers(1, 9),
@@ -58,7 +59,7 @@ def test_a_resumed_log_is_the_one_written_without_a_break(
     assert files(folder / "broken.zarr") == files(whole)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=sweep(10), deadline=None)
 @given(data=st.data(), chunk_rows=st.integers(1, 9))
 def test_rows_past_the_checkpoint_are_cut(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, chunk_rows: int
@@ -542,7 +543,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
 
 @needs_fork
 @pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layout", ["tall", "mixed"])
+@pytest.mark.parametrize("layout", mostly_slow(["tall", "mixed"], ["mixed"]))
 def test_kills_at_any_time(tmp_path: Path, trainer: Trainer, kills: int, layout: str) -> None:
     rng = np.random.default_rng(kills)
     path, rows = tmp_path / "run.zarr", 0
@@ -562,7 +563,7 @@ def test_kills_at_any_time(tmp_path: Path, trainer: Trainer, kills: int, layout:
 
 @needs_fork
 @pytest.mark.parametrize("every", [31, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layout", ["tall", "mixed"])
+@pytest.mark.parametrize("layout", mostly_slow(["tall", "mixed"], ["mixed"]))
 @pytest.mark.parametrize("scene", ["begin", "restart", "restart at a chunk", "from nothing"])
 def test_kills_at_every_change_to_a_file(
     tmp_path: Path, trainer: Trainer, every: int, scene: str, layout: str

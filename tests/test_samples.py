@@ -120,7 +120,7 @@ def test_store_is_small_and_whole(name: str) -> None:
     assert description.warnings == ()
     assert all(tensor.absent_chunks == 0 for tensor in description.tensors)
     assert {tensor.dtype for tensor in description.tensors} == {"float32"}
-    assert set(description.series) == {"loss", "lr"}
+    assert set(description.series) == {"loss", "lr", "missing"}
     assert {"model", "optimizer", "learning_rate", "batch_size", "data", "seed", "torch"} <= set(
         description.attributes
     )

@@ -24,6 +24,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import add_array, foreign_store
+from sweeps import sweep
 from zarr.codecs import ZstdCodec
 
 from gradmf import gradlog
@@ -155,7 +156,7 @@ def spans(extent: int) -> st.SearchStrategy[tuple[int, int]]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sweep(150), deadline=None)
 @given(layout=layouts(), data=st.data())
 def test_as_read_from_the_log(layout: dict[str, Any], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -12,6 +12,7 @@ import numpy as np
 import projection_reference as plain
 import pytest
 from numpy.typing import NDArray
+from sweeps import WHOLE
 
 import reference
 from conftest import flat, write_store
@@ -24,7 +25,7 @@ from gradmf.gradlog.runs.preparation import prepare
 from gradmf.kernels.cross_fit import cross_fit
 
 EPSILONS = (0.3, 0.1, 0.05, 0.01)
-SEEDS = 200
+SEEDS = 200 if WHOLE else 50
 Array = NDArray[np.float64]
 
 
@@ -76,8 +77,9 @@ def test_intervals_hold_as_often_as_they_say(kind: str, rows: int, known: bool) 
             given[at] += rank.rank is not None
             if rank.rank is not None:
                 assert rank.lower <= rank.rank <= rank.upper <= 64
-    # Four in five hundred samples of 200 with a rate of 95% lie below 93%; ours are conservative.
-    assert (held >= (CONFIDENCE - 0.02) * SEEDS).all(), held / SEEDS
+    # With a rate of 95%, 8% of samples of 200 lie below 93%, and 4% of samples of 50 below 90%.
+    slack = 0.02 if WHOLE else 0.05
+    assert (held >= (CONFIDENCE - slack) * SEEDS).all(), held / SEEDS
     assert (given[:3] >= 0.95 * SEEDS).all(), given / SEEDS
 
 

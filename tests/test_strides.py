@@ -49,7 +49,7 @@ def test_analyze_warns_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "stride"), [("mlp-gd", 1), ("mlp-sgd", 1), ("charlm-adamw", 5)])
 def test_the_samples(name: str, stride: int) -> None:
     log = gradlog.open_log(ROOT / "sample_logs" / f"{name}.zarr")
-    assert stride_of(log.step) == stride == log.attributes["logged_every"]
+    assert stride_of(log.step) == stride == log.attributes["every"]
 
 
 @pytest.mark.parametrize("every", [1, 5, 25])

@@ -15,15 +15,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import Array, format1_store, walk
+from sweeps import sweep
 from test_reference import logs
 
 from conftest import flat, write_store
 from gradmf import gradlog
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.main import main
-from gradmf.cli.reports.analysis_report import analysis_report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog.engine import ranges
+from gradmf.gradlog.reports.analysis_report import analysis_report
 from gradmf.kernels.window_gram import FLOOR
 
 Doubles = NDArray[np.float64]
@@ -110,7 +111,7 @@ def assert_subspaces(analysis: gradlog.Analysis, tensors: dict[str, Array], wind
 
 
 @settings(
-    max_examples=25,
+    max_examples=sweep(25),
     phases=[Phase.explicit, Phase.generate],
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

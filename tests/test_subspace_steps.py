@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import Array, add_array
+from sweeps import sweep
 from test_relation import overlap
 from test_subspace import increments, mean, naive
 
@@ -107,7 +108,7 @@ def assert_within_one(scope: Any, rows: Doubles, window: int, k: int) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=sweep(25),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

@@ -13,6 +13,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 from gradmf import gradlog
 from gradmf.gradlog.logs import uncompressed_chunks
@@ -67,7 +68,7 @@ def boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slic
     st.sampled_from([(1 << 14, 4096, 1 << 20), (0, 0, 8), (8, 16, 64), (1 << 14, 0, 16)]),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sweep(150), deadline=None)
 def test_any_box_of_any_layout(
     tmp_path_factory: pytest.TempPathFactory,
     box: tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]],

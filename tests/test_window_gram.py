@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sweeps import mostly_slow
 
 from gradmf.kernels import window_gram, window_rows
 from gradmf.kernels.window_rows import BOTH, FROM_GRADIENTS, FROM_INCREMENTS, WindowRows
@@ -93,7 +94,7 @@ def assert_digits(found: NDArray[Any], a: Doubles, b: Doubles, rows: slice, colu
 
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.filterwarnings("ignore:invalid value")
-@pytest.mark.parametrize("window", [2, 16, 35, 64, 100])
+@pytest.mark.parametrize("window", mostly_slow([2, 16, 35, 64, 100], [16, 64]))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_digits_are_lost(kind: str, window: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:

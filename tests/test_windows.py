@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import format1_store, walk
+from sweeps import sweep
 
 from gradmf import gradlog
 from gradmf.gradlog.documents.document import analysis_document
@@ -61,7 +62,7 @@ def check(found: gradlog.Analysis, tensors: dict[str, Any], *, ranks: bool = Tru
                 assert near or rank[number] == min(wanted, sigma.size)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=sweep(20), deadline=None)
 @given(data=st.data(), rows=st.integers(2, 40))
 def test_windows_are_what_their_rows_give(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rows: int

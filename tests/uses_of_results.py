@@ -12,13 +12,13 @@ from gradmf.cli.formats import as_csv, as_json
 from gradmf.cli.formats.as_markdown import draw_markdown
 from gradmf.cli.formats.as_table import draw_table
 from gradmf.cli.options.gates import violation_text
-from gradmf.cli.reports.advice_report import advice_report
-from gradmf.cli.reports.analysis_report import analysis_report
-from gradmf.cli.reports.bounds_report import bounds_report
-from gradmf.cli.reports.comparison_report import comparison_report
-from gradmf.cli.reports.report import Report
 from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog import Analysis, Comparison, GradmfError, Vocabulary, parse_rule
+from gradmf.gradlog.reports.advice_report import advice_report
+from gradmf.gradlog.reports.analysis_report import analysis_report
+from gradmf.gradlog.reports.bounds_report import bounds_report
+from gradmf.gradlog.reports.comparison_report import comparison_report
+from gradmf.gradlog.reports.report import Report
 from gradmf.gradlog.results.quantities import BY_EPSILON, BY_PREDICTOR, BY_ROWS, of_rules, spelled
 
 CHANGES = (

@@ -15,6 +15,8 @@ _COMMANDS = (
     "compare",
     "bounds",
     "plot",
+    "report",
+    "export",
     "merge",
     "sketch",
     "rechunk",

@@ -114,9 +114,10 @@ def command(
 
 
 def _show(plan: ImportPlan, *, no_color: bool) -> None:
+    from gradmf.gradlog.reports.import_report import import_report
+
     from ..formats.as_table import draw_table
     from ..options.showing import Presentation
-    from ..reports.import_report import import_report
     from ..terminal.messages import tell_warning
     from ..terminal.output import open_output
 
@@ -128,8 +129,9 @@ def _show(plan: ImportPlan, *, no_color: bool) -> None:
 
 
 def _told(summary: ImportSummary) -> str:
-    from ..reports.figures import data_size, run_size
-    from ..reports.import_report import row_words
+    from gradmf.gradlog.reports.figures import data_size, run_size
+    from gradmf.gradlog.reports.import_report import row_words
+
     from ..terminal.messages import printable
 
     plan = summary.plan

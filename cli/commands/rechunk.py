@@ -69,9 +69,9 @@ def command(
     no_color: bool,
 ) -> int:
     from gradmf import gradlog
+    from gradmf.gradlog.reports.rechunk_report import rechunk_words
 
-    from ..reports.rechunk_report import rechunk_words
-    from ..terminal.messages import tell_warning
+    from ..terminal.messages import printable, tell_warning
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
 
@@ -93,14 +93,15 @@ def command(
     for warning in summary.warnings:
         tell_warning(warning.message)
     if not quiet:
-        click.echo(rechunk_words(summary))
+        click.echo(printable(rechunk_words(summary)))
     return 0
 
 
 def _show(plan: RechunkPlan, *, no_color: bool) -> None:
+    from gradmf.gradlog.reports.rechunk_report import rechunk_report
+
     from ..formats.as_table import draw_table
     from ..options.showing import Presentation
-    from ..reports.rechunk_report import rechunk_report
     from ..terminal.output import open_output
 
     with open_output(Presentation("table", None, quiet=False, no_color=no_color)) as output:

@@ -53,7 +53,8 @@ def command(run: str, out: str, settings: Settings, resources: Resources, quiet:
 
 
 def _told(summary: SketchSummary) -> str:
-    from ..reports.figures import counted, data_size
+    from gradmf.gradlog.reports.figures import counted, data_size
+
     from ..terminal.messages import printable
 
     return (

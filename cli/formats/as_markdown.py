@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..reports.report import Column, Report, Table
-from ..reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
+from gradmf.gradlog.reports.report import Column, Report, Table
+from gradmf.gradlog.reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
+
 from ..terminal.messages import printable
 from .rendering import Page, Views, apart
 

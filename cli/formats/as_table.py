@@ -11,8 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ..reports.report import Column, Report, Series, Table
-from ..reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
+from gradmf.gradlog.reports.report import Column, Report, Series, Table
+from gradmf.gradlog.reports.sparkline import ASCII, BLOCKS, IN_ASCII, draw_sparkline
+
 from ..terminal.messages import printable
 from ..terminal.terminal import Terminal
 from .layout import GAP, fit

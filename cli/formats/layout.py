@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 
-from ..reports.report import Column, Table
+from gradmf.gradlog.reports.report import Column, Table
+
 from ..terminal.messages import printable
 from ..terminal.terminal import Terminal
 from .shortening import shorten_all

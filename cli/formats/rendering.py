@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
-    from ..reports.report import Report
+    from gradmf.gradlog.reports.report import Report
+
     from ..terminal.terminal import Terminal
 
 _R = TypeVar("_R")

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
         Settings,
         Thresholds,
     )
-
-    from ..reports.report import Report
+    from gradmf.gradlog.reports.report import Report
 
 
 def views_of_analyses(
@@ -42,7 +41,7 @@ def views_of_analyses(
         return None if thresholds is None else gradlog.find(analysis, thresholds)
 
     def report(analysis: Analysis, _number: int) -> Report:
-        from ..reports.analysis_report import analysis_report
+        from gradmf.gradlog.reports.analysis_report import analysis_report
 
         return analysis_report(analysis, quiet=quiet, top=top, findings=findings(analysis) or ())
 
@@ -59,7 +58,7 @@ def views_of_plans(settings: Settings) -> Views[PlanDescription]:
     """For formats that don't take rows."""
 
     def report(plan: PlanDescription, _number: int) -> Report:
-        from ..reports.plan_report import plan_report
+        from gradmf.gradlog.reports.plan_report import plan_report
 
         return plan_report(plan)
 
@@ -80,7 +79,7 @@ def views_of_comparisons(*, quiet: bool, top: int | None = None) -> Views[Compar
     """Of runs with their baseline. top : rows of long tables on a terminal, 0 for all"""
 
     def report(compared: Comparison, number: int) -> Report:
-        from ..reports.comparison_report import comparison_report
+        from gradmf.gradlog.reports.comparison_report import comparison_report
 
         return comparison_report(compared, number, quiet=quiet, top=top)
 
@@ -92,7 +91,7 @@ def views_of_bounds(*, quiet: bool, curves: bool) -> Views[Bounds]:
     """curves : whether rows are the curves, and JSON Lines hold them too, as json always does"""
 
     def report(bounds: Bounds, _number: int) -> Report:
-        from ..reports.bounds_report import bounds_report
+        from gradmf.gradlog.reports.bounds_report import bounds_report
 
         return bounds_report(bounds, quiet=quiet)
 
@@ -109,7 +108,7 @@ def views_of_advice(*, quiet: bool, top: int | None = None) -> Views[Advice]:
     """Of what gradients say about the optimizer. top : rows of long tables on a terminal, 0 for all"""
 
     def report(advice: Advice, _number: int) -> Report:
-        from ..reports.advice_report import advice_report
+        from gradmf.gradlog.reports.advice_report import advice_report
 
         return advice_report(advice, quiet=quiet, top=top)
 
@@ -120,7 +119,7 @@ def views_of_descriptions() -> Views[LogDescription]:
     """Of what is in stores."""
 
     def report(log: LogDescription, _number: int) -> Report:
-        from ..reports.info_report import info_report
+        from gradmf.gradlog.reports.info_report import info_report
 
         return info_report(log)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ..reports.changes import ends_text, sided_text
-from ..reports.figures import count, significant
+from gradmf.gradlog.reports.changes import ends_text, sided_text
+from gradmf.gradlog.reports.figures import count, significant
+
 from ..terminal.messages import printable, tell_violation
 
 if TYPE_CHECKING:

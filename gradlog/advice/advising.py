@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...kernels.gram import one_blas_thread
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
@@ -44,6 +45,24 @@ def advise(
 
     Raises UsageError for names that are not known, and what `analyze` raises.
     """
+    return analyze_and_advise(
+        run, settings, only=only, samples=samples, threads=threads, memory=memory, scratch=scratch,
+        progress=progress,
+    )[1]  # fmt: skip
+
+
+def analyze_and_advise(
+    run: Run | Analysis,
+    settings: Settings | None = None,
+    *,
+    only: Sequence[str] = (),
+    samples: int | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    scratch: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Analysis, Advice]:
+    """`advise`, and the analysis that it follows from: of one pass."""
     began = time.perf_counter()
     names = checked_names(only)
     if samples is not None and samples < 1:
@@ -55,14 +74,15 @@ def advise(
 
         wanted = [QUANTITIES[name] for name in names]
         evidence = gather(run, settings or Settings(), wanted, samples, threads, memory, progress, scratch)
-    decisions = [decision for name in names for decision in _decisions(evidence, QUANTITIES[name])]
+    with one_blas_thread():  # products are many and small
+        decisions = [decision for name in names for decision in _decisions(evidence, QUANTITIES[name])]
     holds = SCHEDULE in names and not (evidence.kind.of_updates and QUANTITIES[SCHEDULE].of_updates)
     schedule = schedule_of(evidence) if holds else None
     analysis = evidence.analysis
     if analysis.total.energy_error is not None:
         decisions = [estimated(decision) for decision in decisions]
     step = analysis.steps.step
-    return Advice(
+    return analysis, Advice(
         version=analysis.version,
         run=analysis.run,
         settings=analysis.settings,

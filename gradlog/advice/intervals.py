@@ -40,6 +40,7 @@ class RunBootstrap:
 
     norms: Doubles
     _draws: dict[tuple[int, int], NDArray[np.uint16]] = field(default_factory=dict)
+    _last: tuple[tuple[int, int], Doubles] = field(default_factory=lambda: ((0, 0), np.zeros(0)))
 
     def interval(
         self,
@@ -81,10 +82,13 @@ class RunBootstrap:
 
     def _weights(self, bins: int, length: int) -> Doubles:
         key = bins, length
+        if key == self._last[0]:  # figures of one kind ask for the same ones again and again
+            return self._last[1]
         if key not in self._draws:
             seed = content_seed(self.norms)
             self._draws[key] = draw_weights(seed, bins, length, RESAMPLES).astype(np.uint16)
-        return self._draws[key].astype(np.float64)
+        self._last = key, self._draws[key].astype(np.float64)
+        return self._last[1]
 
 
 def _slopes(total: Doubles, formula: Formula) -> Doubles:

@@ -7,30 +7,60 @@ predictor has more, and one that explains 5 percent of the energy would have bee
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from ..results.result import PredictorResult
 from .finding import Examined, Finding
 
 CODE = "nothing-foretold"
 
 
-def find(examined: Examined) -> Iterator[Finding]:
-    """Of the whole model: all predictors that were measured, and neither sign of the factor."""
+@dataclass(frozen=True)
+class Explained:
+    """What the best predictor explains of the energy, with the best factor before it, of either sign.
+
+    share : 1 - scaled kappa; noise_to : what noise reaches; predictors : how many were measured
+    """
+
+    best: PredictorResult
+    share: float
+    noise_to: float
+    predictors: int
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether noise explains less."""
+        return self.share > self.noise_to
+
+    def would_show(self, share: float) -> bool:
+        """Whether a predictor that explains this share would nearly always be told from noise."""
+        # As far again beside what noise reaches.
+        return 4 * self.noise_to <= share
+
+
+def explained(examined: Examined) -> Explained | None:
+    """Of the whole model, by all predictors that were measured; None where it cannot be told from noise."""
     total = examined.analysis.total
     measured = [p for p in total.predictors if p.predictor != "zero" and p.scaled_kappa is not None]
     noise = examined.noise_deviation(total)
     if not measured or noise is None or total.estimated:
-        return
+        return None
     most = noise * examined.deviations(2 * len(measured))
     best = min(measured, key=lambda p: p.scaled_kappa or 0.0)
-    explained = 1 - (best.scaled_kappa or 0.0)
-    # As far again beside what noise reaches: then it is passed nearly always.
-    if math.sqrt(explained) > most or (2 * most) ** 2 > examined.thresholds.explained:
+    return Explained(best, 1 - (best.scaled_kappa or 0.0), most**2, len(measured))
+
+
+def find(examined: Examined) -> Iterator[Finding]:
+    """Of the whole model: all predictors that were measured, and neither sign of the factor."""
+    found = explained(examined)
+    if found is None or found.beyond_noise or not found.would_show(examined.thresholds.explained):
         return
-    figures = {"explained": explained, "noise_to": most**2, "predictors": float(len(measured))}
+    figures = {
+        "explained": found.share, "noise_to": found.noise_to, "predictors": float(found.predictors)
+    }  # fmt: skip
     text = (
-        f"no predictor is better than noise: {best.predictor} explains {100 * explained:.2g}% of the "
-        f"energy, and noise up to {100 * most**2:.2g}%"
+        f"no predictor is better than noise: {found.best.predictor} explains {100 * found.share:.2g}% of the "
+        f"energy, and noise up to {100 * found.noise_to:.2g}%"
     )
     yield Finding(CODE, None, None, figures, text)

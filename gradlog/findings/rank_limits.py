@@ -14,10 +14,9 @@ LEAST_POSSIBLE = 10
 def find(examined: Examined) -> Iterator[Finding]:
     """Of the whole model, at the middle epsilon."""
     run, spectrum = examined.analysis.run, examined.analysis.total.spectrum
-    if spectrum is None or not spectrum.rank or spectrum.energy == 0:
+    rank = None if spectrum is None else spectrum.middle_rank
+    if spectrum is None or rank is None or spectrum.energy == 0:
         return
-    middle = examined.analysis.settings.middle_epsilon
-    rank = next(rank for rank in spectrum.rank if rank.epsilon == middle)
     increments = run.rows - 1
     possible = min(increments, run.parameters)
     figures = {"epsilon": rank.epsilon, "lower": float(rank.lower), "possible": float(possible)}

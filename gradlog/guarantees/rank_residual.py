@@ -63,24 +63,23 @@ def rank_row(analysis: Analysis, radius: float) -> Guarantee:
         logged_rows(analysis),
     )
     spectrum, steps = analysis.total.spectrum, analysis.steps
-    ranks = () if spectrum is None else spectrum.rank
+    middle = None if spectrum is None else spectrum.middle_rank
     why = ""
     if spectrum is None:
         why = "no spectrum: --rank none"
-    elif not ranks:
+    elif middle is None:
         why = "no epsilon was asked for"
     elif not steps.grad_norm.size:
         why = NO_SERIES
     elif analysis.total.best is None:
         why = no_best(analysis)
-    elif ranks[len(ranks) // 2].rank is None:
+    elif middle.rank is None:
         why = "the sketch is too small to tell the rank"
     name, formula = "regret[rank r]", "R sqrt(2 (|g_0|^2 + sum_{i>r} sigma_i^2))"
-    if why or spectrum is None:
+    if why or spectrum is None or middle is None:
         return Guarantee(
             name, "", formula, "R sqrt(2 E)", assumptions, None, None, why, speaks_of="hindsight"
         )
-    middle = ranks[len(ranks) // 2]
     # At the upper bound of r* at most epsilon of the energy is left, whatever the method.
     left = middle.epsilon * spectrum.energy
     if spectrum.method == "exact" and spectrum.singular_values.size:

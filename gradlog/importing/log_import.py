@@ -186,6 +186,6 @@ def _checked(
         raise DataError(
             f"{target}: rounding of the 16-bit weights is about {total:.2g} of the updates' energy ("
             f"'{worst}': {tensors[worst]:.2g}), more than {LARGEST_ROUNDING}: such updates are mostly noise; "
-            "save weights in float32, take checkpoints further apart, or allow it (allow_rounding)"
+            "save weights in float32, take checkpoints further apart, or allow it: --allow-rounding"
         )
     return shares

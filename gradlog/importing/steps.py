@@ -12,7 +12,7 @@ from .snapshot import Snapshot
 
 ORDER = "order"
 """In place of an expression: steps are counted in the order of the sources."""
-_CURE = f"step_from says where it stands: a regular expression with one group, or {ORDER!r} to count"
+_CURE = f"--step-from says where it stands: a regular expression with one group, or {ORDER!r} to count"
 _NUMBER = re.compile(r"\d+")
 _WORDS = ("step", "steps", "iter", "iters", "iteration", "checkpoint", "ckpt")
 """Before the number, the first of them that a name has."""

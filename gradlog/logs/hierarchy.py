@@ -14,6 +14,7 @@ from typing import Any
 from zarr.storage import StorePath
 
 from ..errors import DataError, first_line
+from .log import STEP
 from .places.objects_of import objects_of
 from .places.store_objects import StoreObjects
 from .root_keys import METADATA_KEYS
@@ -97,9 +98,12 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
         return found
     found.groups[""] = root
     try:
-        objects.expect(below, root.zarr_format)
-        for folder in below:
-            _visit(objects, folder, found)
+        # While a log is written, `step` grows last: a tensor read before it might lack rows of it.
+        steps, others = ([each for each in below if (each == STEP) is first] for first in (True, False))
+        for together in (steps, others):
+            objects.expect(together, root.zarr_format)
+            for folder in together:
+                _visit(objects, folder, found)
     except RecursionError as error:
         raise DataError(f"{name}: its folders are nested too deep") from error
     except OSError as error:

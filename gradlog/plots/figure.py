@@ -59,13 +59,24 @@ def plot(
     ------
     UsageError : unknown panels or style, no runs or more than can be told apart, or matplotlib is not there
     """
-    chosen = style_of(style)
-    check_panels(panels)
     analyses = (runs,) if isinstance(runs, Analysis) else tuple(runs)
-    with in_style(chosen):
+    return draw_panels(analyses, panels, style_of(style), labels)
+
+
+def draw_panels(
+    analyses: Sequence[Analysis],
+    panels: Sequence[str],
+    style: Style,
+    labels: Sequence[str] = (),
+    *,
+    named: bool = True,
+) -> Figure:
+    """`plot`, in any style. named : whether what was analyzed stands above a single run"""
+    check_panels(panels)
+    with in_style(style):
         drawn = drawn_runs(analyses, labels)
         tiles = [tile for panel in chosen_panels(panels, analyses) for tile in _tiles(panel, drawn)]
-        return _draw(tiles, drawn, chosen)
+        return _draw(tiles, drawn, style, named=named)
 
 
 def _tiles(panel: Panel, runs: Sequence[DrawnRun]) -> list[_Tile]:
@@ -81,7 +92,7 @@ def _tiles(panel: Panel, runs: Sequence[DrawnRun]) -> list[_Tile]:
     ]
 
 
-def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style) -> Figure:
+def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style, *, named: bool) -> Figure:
     together = [tile for tile in tiles if tile.panel.over_training and not tile.panel.apart]
     others = [tile for tile in tiles if tile not in together]
     blocks = [list(held) for _, held in itertools.groupby(others, key=lambda tile: tile.panel.name)]
@@ -92,7 +103,7 @@ def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style) -> Fig
         min(columns, key=lambda held: _height(held, style)).append(block)
     top = (len(runs) * style.line_height if len(runs) > 1 else 1.5 * style.line_height) + 0.05
     height = max(_height(column, style) for column in columns) + top
-    figure = load("matplotlib.figure").Figure(figsize=(style.width, height), layout="constrained")
+    figure: Figure = load("matplotlib.figure").Figure(figsize=(style.width, height), layout="constrained")
     headings: list[tuple[Any, Heading]] = []
     grid = figure.add_gridspec(1, len(columns))
     for at, column in enumerate(columns):
@@ -100,12 +111,14 @@ def _draw(tiles: Sequence[_Tile], runs: Sequence[DrawnRun], style: Style) -> Fig
         inner = grid[0, at].subgridspec(len(column), 1, height_ratios=ratios)
         for row, block in enumerate(column):
             headings += _draw_block(figure, inner[row, 0], block, runs, style)
-    _name_runs(figure, runs, style)
-    figure.draw_without_rendering()
+    if named or len(runs) > 1:
+        _name_runs(figure, runs, style)
+    lay_out: Any = figure.get_layout_engine()
+    lay_out.execute(figure)
     for axes, heading in headings:
         _fit_heading(axes, heading, style)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # else every drawing would move things a little
+    lay_out.execute(figure)
+    figure.set_layout_engine(None)  # else every drawing would move things a little
     return figure
 
 

@@ -1,20 +1,15 @@
-"""matplotlib: loaded where something is drawn, and never to analyze."""
+"""matplotlib: loaded where something is drawn."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from ..errors import UsageError, first_line
-
-EXTRA = "pip install 'gradmf[plot]'"
+from ..libraries import load_library
 
 
-def load(name: str = "matplotlib") -> Any:
-    """A module of matplotlib. Raises UsageError, which names the extra, where it cannot be loaded."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        missing = error.name in ("matplotlib", name)
-        told = "is not installed" if missing else f"cannot be loaded ({first_line(error)})"
-        raise UsageError(f"figures need the library matplotlib, which {told}: {EXTRA}") from error
+def load(name: str = "matplotlib", *, what: str = "figures", extra: str = "plot") -> Any:
+    """A module of a library. Raises UsageError, which names the extra, where it cannot be loaded.
+
+    what : needs it; extra : of gradmf, that has it
+    """
+    return load_library(name, f"{what} need", f"pip install 'gradmf[{extra}]'")

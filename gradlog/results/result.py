@@ -119,6 +119,12 @@ class SpectrumResult:
     participation_ratio_error: float | None = None
     participation_ratio_freedom: float | None = None
 
+    @property
+    def middle_rank(self) -> RankResult | None:
+        """Of the one epsilon that stands for all where there is room for one; None without any."""
+        ranks = sorted(self.rank, key=lambda rank: rank.epsilon)
+        return ranks[len(ranks) // 2] if ranks else None
+
     def bounds_of(self, quantity: str) -> tuple[float, float] | None:
         """Certain bounds of stable_rank, effective_rank or participation_ratio; None where there are none."""
         value: float | None = getattr(self, quantity)

@@ -1,0 +1,1 @@
+"""Results as series in the files of other tools: Parquet, CSV, TensorBoard's events."""

@@ -1,0 +1,42 @@
+"""Reports as files: which endings there are, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import UsageError
+from ..logs.places.finding import place_of
+from ..plots.library import load
+
+ENDINGS = (".html", ".htm")
+LIBRARIES = ("jinja2", "matplotlib")
+
+
+def save_report(page: str, path: str | os.PathLike[str]) -> None:
+    """Write a page of `report`, whole or not at all; a file that was there is replaced.
+
+    Raises UsageError for another ending than .html or .htm, and OSError that names the path where the system
+    refuses.
+    """
+    _check_ending(path)
+    with place_of(path).whole_file() as file:
+        file.write(page.encode("utf-8"))
+
+
+def check_report(path: str | os.PathLike[str] | None = None) -> None:
+    """Raise UsageError for what `report` and `save_report` would refuse, before anything is analyzed.
+
+    path : of the file, None where there is none
+    """
+    if path is not None:
+        _check_ending(path)
+    for library in LIBRARIES:
+        load(library, what="reports", extra="report")
+
+
+def _check_ending(path: str | os.PathLike[str]) -> None:
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        told = f"ends in {ending!r}" if ending else "has no ending"
+        raise UsageError(f"{os.fspath(path)}: {told}: a report is written to .html")
