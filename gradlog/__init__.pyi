@@ -32,6 +32,7 @@ from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory
 from .logs.log import GradientLog, Tensor
 from .logs.opening import open_log
+from .logs.places.access import remote_access
 from .logs.repeated_steps import kept_rows
 from .logs.scratch import ScratchError
 from .logs.stored_chunks import take_inventory
@@ -218,6 +219,7 @@ __all__ = [
     "rechunk_log",
     "record",
     "relate",
+    "remote_access",
     "report",
     "save_plot",
     "save_report",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +168,36 @@ def test_a_zip_file_opened_to_be_written_is_not_emptied(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/run.zarr", "https://example.org/run.zarr"])
-def test_remote_paths_are_refused(url: str) -> None:
-    with pytest.raises(gradlog.DataError, match=f"^{url}: remote stores are not supported"):
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://example.org/run.zarr", r"^https://example.org/run.zarr: plain HTTP cannot be listed"),
+        ("https://me:word@example.org/run.zarr?sig=word", r"^https://example.org/run.zarr: plain HTTP"),
+        (
+            "hdfs://host/run.zarr",
+            "^hdfs://host/run.zarr: no store is read there: known are s3://, gs://, az://",
+        ),
+        ("gcs://bucket/run.zarr", "write it as gs://BUCKET/PATH"),
+        ("s3://key:word@bucket/run.zarr", "^s3://bucket/run.zarr: credentials don't belong in a URL"),
+        ("az://box/run.zarr?sv=1&sig=word", "^az://box/run.zarr: credentials don't belong in a URL"),
+        ("s3://", "names no bucket"),
+        ("s3://bucket/a//b", "keys of a bucket are no folders"),
+    ],
+)
+def test_urls_that_are_not_read_are_refused_without_a_request(url: str, told: str) -> None:
+    with pytest.raises(gradlog.UsageError, match=told) as caught:
         gradlog.analyze(url)
+    assert "word" not in str(caught.value)
+
+
+def test_the_library_of_urls_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    told = r"^s3://bucket/run.zarr needs the library obstore, which .*: pip install 'gradmf\[remote\]'$"
+    with pytest.raises(gradlog.UsageError, match=told):
+        gradlog.analyze("s3://bucket/run.zarr")
+
+
+@pytest.mark.parametrize("write", [gradlog.create_log, lambda url: gradlog.rechunk_log("run.zarr", url)])
+def test_logs_that_grow_are_not_written_to_urls(write: Callable[[str], object]) -> None:
+    with pytest.raises(gradlog.UsageError, match=r"^s3://bucket/run.zarr: such logs are written to a local"):
+        write("s3://bucket/run.zarr")

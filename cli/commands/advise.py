@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 from ..options.showing import Presentation
 from ..options.values import out_file
@@ -63,11 +62,12 @@ Examples:
 @computing.resources
 @showing.presentation
 @showing.top
+@remote.access
 def command(
     runs: tuple[str, ...],
     only: tuple[str, ...],
     samples: int | None,
-    schedule: Path | None,
+    schedule: str | None,
     settings: Settings,
     resources: Resources,
     shown: Presentation,
@@ -95,7 +95,7 @@ def command(
     return runner.show_sources(settings, advise)
 
 
-def _write_schedule(advice: Advice, place: Path, run: str) -> None:
+def _write_schedule(advice: Advice, place: str, run: str) -> None:
     from gradmf.gradlog import DataError
 
     from ..formats.as_csv import write_schedule

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, PlanDescription, Settings, Thresholds
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command(
     help="""Measure path lengths, predictability (kappa) and predictable rank of the gradients in each RUN.
 
-    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line. Results go to stdout,
-    warnings and errors to stderr. A RUN that fails does not stop the others.
+    RUN is a Zarr store, a folder or a zip file, or its s3://, gs:// or az:// address; - takes paths from
+    stdin, one a line. Results go to stdout, warnings and errors to stderr. A RUN that fails does not stop
+    the others.
     """,
     short_help="How predictable gradients were, in how many dimensions.",
     epilog="""\b
@@ -51,6 +52,7 @@ Examples:
 @computing.windows
 @computing.groups
 @computing.part
+@remote.access
 def command(
     runs: tuple[str, ...],
     settings: Settings,

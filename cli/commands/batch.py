@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from gradmf.gradlog.errors import GradmfError
+from gradmf.gradlog.logs.places.remote_url import without_secrets
+from gradmf.gradlog.logs.places.url_globs import is_pattern, matching_urls
 from gradmf.gradlog.logs.whole_file import named
 
 from ..terminal.messages import exit_code, tell_error, tell_warning, told
@@ -89,7 +92,7 @@ class Batch:
     def fail(self, run: str, error: Exception) -> None:
         """Tell that a run failed."""
         self.exit_code = max(self.exit_code, exit_code(error) or 0)
-        text = told(error)
+        text, run = told(error), without_secrets(run)
         tell_error(text if text.startswith(run) else f"{run}: {text}")
 
     @property
@@ -104,12 +107,22 @@ def paths_of(words: Sequence[str]) -> Iterator[str]:
         if word == STDIN:
             yield from lines_of_stdin()
         else:
-            yield word
+            yield from expanded(word)
+
+
+def expanded(word: str) -> Sequence[str]:
+    """The runs that a pattern in a URL stands for; the word itself where it is none, or matches none."""
+    if not is_pattern(word):
+        return (word,)
+    try:
+        return matching_urls(word) or (word,)
+    except GradmfError:  # whoever opens it is told why
+        return (word,)
 
 
 def may_be_several(words: Sequence[str]) -> bool:
     """Whether there may be several runs, by the command line alone: not by what stdin says."""
-    return len(words) > 1 or STDIN in words
+    return len(words) > 1 or any(word == STDIN or is_pattern(word) for word in words)
 
 
 def lines_of_stdin() -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Bounds, Settings
@@ -47,6 +47,7 @@ Examples:
 @computing.band
 @computing.resources
 @showing.presentation
+@remote.access
 def command(
     runs: tuple[str, ...],
     settings: Settings,

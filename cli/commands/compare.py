@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ Examples:
 @showing.fail_if
 @showing.presentation
 @showing.top
+@remote.access
 def command(
     runs: tuple[str, ...],
     settings: Settings,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ Examples:
 @computing.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
 @showing.no_color
+@remote.access
 def command(
     runs: tuple[str, ...],
     to: str,

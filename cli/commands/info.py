@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 
 if TYPE_CHECKING:
     from ..options.showing import Presentation
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 @click.command(
     help="""Show the tensors, chunks, codecs, size and metadata of each RUN, without reading gradients.
 
-    RUN is a Zarr store, a folder or a zip file; - takes paths from stdin, one a line.
+    RUN is a Zarr store, a folder or a zip file, or its s3://, gs:// or az:// address; - takes paths from
+    stdin, one a line.
     """,
     short_help="What is in a store, without reading gradients.",
     epilog="""\b
@@ -27,6 +28,7 @@ Examples:
 @computing.truncate
 @computing.gradients
 @showing.presentation
+@remote.access
 def command(runs: tuple[str, ...], truncate: bool, gradients: tuple[str, ...], shown: Presentation) -> int:
     from gradmf import gradlog
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import showing
+from ..options import remote, showing
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Thresholds
@@ -33,6 +33,7 @@ Examples:
 @showing.top
 @showing.findings
 @showing.steps
+@remote.access
 def command(
     parts: tuple[str, ...],
     fail_if: tuple[str, ...],

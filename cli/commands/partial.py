@@ -47,7 +47,7 @@ def write_partial_analysis(
             raise click.UsageError(f"--part goes without --{other.replace('_', '-')}{why}.")
     if len(runs) != 1 or runs[0] == "-":
         raise click.UsageError("--part takes one RUN.")
-    if shown.out is None or _is_terminal(shown.out):
+    if shown.out is None or _is_terminal(Path(shown.out)):
         raise click.UsageError("--part needs -o FILE: a part is binary, for gradmf merge to read.")
 
     from gradmf import gradlog

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 from ..options.values import out_file
 
@@ -66,9 +65,10 @@ Examples:
 @computing.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
 @showing.no_color
+@remote.access
 def command(
     runs: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     panels: tuple[str, ...],
     style: str,
     settings: Settings,
@@ -102,9 +102,9 @@ def command(
     if not analyses:
         return batch.exit_code
     figure = gradlog.plot(analyses, panels=panels, style=style)
-    with naming(str(out)):
+    with naming(out):
         gradlog.save_plot(figure, out)
     if not quiet:
         width, height = figure.get_size_inches()
-        click.echo(f"{printable(str(out))}: {width:.1f} by {height:.1f} inches")
+        click.echo(f"{printable(out)}: {width:.1f} by {height:.1f} inches")
     return batch.exit_code

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import offered, paths
 from ..options.values import memory_size
 
@@ -55,6 +55,7 @@ Examples:
 @computing.resources_of_copy
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
 @showing.no_color
+@remote.access
 def command(
     run: str,
     out: str,

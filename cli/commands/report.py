@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 from ..options.values import out_file
 
@@ -48,9 +47,10 @@ Examples:
 @computing.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
 @showing.no_color
+@remote.access
 def command(
     runs: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     settings: Settings,
     resources: Resources,
     quiet: bool,
@@ -83,9 +83,9 @@ def command(
     if not found:
         return batch.exit_code
     page = gradlog.report(found)
-    with naming(str(out)):
+    with naming(out):
         gradlog.save_report(page, out)
     if not quiet:
         size = data_size(len(page.encode()))
-        click.echo(f"{printable(str(out))}: {counted(len(found), 'run')}, {size}")
+        click.echo(f"{printable(out)}: {counted(len(found), 'run')}, {size}")
     return batch.exit_code

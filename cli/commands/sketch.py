@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options import computing, showing
+from ..options import computing, remote, showing
 from ..options.declaring import paths
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ Examples:
 @computing.resources
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
 @showing.no_color
+@remote.access
 def command(run: str, out: str, settings: Settings, resources: Resources, quiet: bool, no_color: bool) -> int:
     from gradmf import gradlog
 

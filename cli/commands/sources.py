@@ -12,9 +12,10 @@ from pathlib import Path
 
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageError
+from gradmf.gradlog.logs.places.finding import place_of
 
 from ..options.computing import Rows
-from .batch import STDIN, may_be_several, numbered_lines_of_stdin
+from .batch import STDIN, expanded, may_be_several, numbered_lines_of_stdin
 
 FIXED = {
     "tensors": "--tensor",
@@ -86,7 +87,8 @@ def _sources(words: Sequence[str], settings: Settings) -> Iterator[Source]:
         if word == STDIN:
             yield from _on_stdin(settings)
         else:
-            yield from _behind(word, settings)
+            for name in expanded(word):
+                yield from _behind(name, settings)
 
 
 def _behind(word: str, settings: Settings) -> Iterator[Source]:
@@ -96,7 +98,7 @@ def _behind(word: str, settings: Settings) -> Iterator[Source]:
             yield Source(word, settings)
             return
         try:
-            text = Path(word).read_text(encoding="utf-8-sig")
+            text = place_of(word).read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{word}: neither a store nor JSON: {error}") from error
         yield from _held(text, word, settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Presentation:
-    """How results are shown. out : file to write, None for stdout; columns : of csv, all where empty."""
+    """How results are shown. out : file or URL, None for stdout; columns : of csv, all where empty."""
 
     format: str
-    out: Path | None
+    out: str | None
     quiet: bool
     no_color: bool
     columns: tuple[str, ...] = ()
@@ -60,7 +59,7 @@ presentation = bundle(
         type=out_file,
         metavar="FILE",
         shell_complete=paths("file"),
-        help="Write to FILE, whole or not at all, instead of stdout.",
+        help="Write to FILE, which may be a URL, whole or not at all, instead of stdout.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="No explanations and no progress bar."),
     no_color,

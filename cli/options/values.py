@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from gradmf.gradlog.logs.places.remote_url import is_url, remote_url
+
 
 def memory_size(text: str) -> int:
     """Bytes, from a number with an optional unit, all powers of 1024."""
@@ -61,10 +63,12 @@ def share_left_out(text: str) -> float:
     return epsilon
 
 
-def out_file(text: str) -> Path | None:
-    """A file that can be there; None for stdout."""
+def out_file(text: str) -> str | None:
+    """A file that can be there, or the URL of one; None for stdout."""
     if text == "-":
         return None
+    if is_url(text):
+        return str(remote_url(text))
     path = Path(text)
     if not text or path.is_dir():
         raise click.BadParameter(f"{text!r} is a folder; give the name of a file.")
@@ -74,7 +78,7 @@ def out_file(text: str) -> Path | None:
         raise FileNotFoundError(error.errno, error.strerror, text) from error
     if not folder.is_dir():
         raise click.BadParameter(f"there is no folder {str(folder)!r}.")
-    return path
+    return text
 
 
 def named_number(text: str) -> tuple[str, float]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from gradmf.gradlog.logs.whole_file import is_replaced, named, whole_file
+from gradmf.gradlog.logs.places.finding import place_of
+from gradmf.gradlog.logs.places.local_place import LocalPlace
+from gradmf.gradlog.logs.whole_file import is_replaced, named
 
 from .terminal import ClosedStream, Terminal, closed_output, drop_unwritten, terminal_of
 
@@ -56,15 +58,17 @@ def open_output(shown: Presentation) -> Iterator[Output]:
     if shown.out is None:
         yield _stdout(no_color=shown.no_color)
         return
-    place = str(shown.out)
+    place, target = shown.out, place_of(shown.out)
+    target.check_file()
+    local = target.path if isinstance(target, LocalPlace) else None
     with naming(place):
-        plain = is_replaced(shown.out)
-        stream = _nameless_file(shown.out) if plain else _open(shown.out)
+        plain = local is None or is_replaced(local)
+        stream = _nameless_file(local) if plain else _open(cast("Path", local))
     output = Output(stream, place, Terminal(), FILE_ENCODING)
     try:
         yield output
         if plain and output.keep:
-            with naming(place), whole_file(shown.out) as file:
+            with naming(place), target.whole_file() as file:
                 stream.flush()
                 stream.seek(0)
                 shutil.copyfileobj(stream.buffer, file)
@@ -85,16 +89,16 @@ def _stdout(*, no_color: bool) -> Output:
     )
 
 
-def _nameless_file(path: Path) -> TextIO:
+def _nameless_file(path: Path | None) -> TextIO:
     """A file beside `path` that nobody sees and that is gone when the program is, however it ends."""
-    folder = Path(os.path.realpath(path)).parent
+    folder = None if path is None else Path(os.path.realpath(path)).parent
     try:
         return cast(
             "TextIO",
             tempfile.TemporaryFile("w+", dir=folder, encoding=FILE_ENCODING, errors=_NOT_UTF8, newline=""),
         )
     except OSError as error:
-        raise named(error, path) from error
+        raise named(error, path or tempfile.gettempdir()) from error
 
 
 def _open(path: Path) -> TextIO:

@@ -8,13 +8,13 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..logs.places.finding import place_of
 from ..results.projection import Projection
 from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Section, stored_in
 from ..results.result import (
@@ -48,12 +48,8 @@ _SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
 def holds_analyses(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file of JSON at the path, not a store."""
-    place = Path(path)
-    if not place.is_file():
-        return False
-    with place.open("rb") as file:
-        return file.read(256).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in _OPENING
+    """Whether there is a file of JSON at the path or URL, not a store."""
+    return place_of(path).start(256).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in _OPENING
 
 
 def read_analyses(text: str, place: str) -> tuple[Analysis, ...]:

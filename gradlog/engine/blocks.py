@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,8 @@ from .block import Block
 from .plan import Plan
 from .ranges import ParameterRange, Segment
 
+WAITING_TOGETHER = 16
+"""Small tensors whose chunks are waited for together."""
 GIVE_UP_SECONDS = 0.1
 """How often a read that may take long is asked to end, once nobody wants it any more."""
 
@@ -103,10 +106,18 @@ class BlockReader:
         count = rows[1] - rows[0]
         values = buffer[: count * item.width * dtype.itemsize].view(dtype).reshape(count, item.width)
         stored = 0
+        pieces = []
         for segment, first, last in item.columns():
             tensor = self._tensors[segment.tensor]
-            self._read_segment(tensor, segment, rows, values[:, first:last])
+            pieces.append((tensor, segment, rows, values[:, first:last]))
             stored += item.decodes * count * segment.width * tensor.entry_bytes
+        if len(pieces) > 1 and any(tensor.waiting_bytes for tensor, *_ in pieces):
+            with ThreadPoolExecutor(WAITING_TOGETHER, thread_name_prefix="gradmf-segment") as pool:
+                for _ in pool.map(lambda piece: self._read_segment(*piece), pieces):
+                    pass
+        else:
+            for piece in pieces:
+                self._read_segment(*piece)
         if self._keep is not None:
             offset = self._plan.rows[0]
             keep = self._keep[rows[0] - offset : rows[1] - offset]

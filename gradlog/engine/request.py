@@ -90,8 +90,12 @@ class Request:
 
     @property
     def decoding_bytes(self) -> int:
-        """Bytes kept for chunks in decoding: for one at least, unless it takes half of `memory`."""
-        return min(self._decoding_bytes, self.memory // 2)
+        """Bytes kept for chunks in decoding: for one at least, unless it takes half of `memory`.
+
+        Where chunks are waited for, a quarter of it may be under way.
+        """
+        waiting = max((tensor.waiting_bytes for tensor in self.tensors), default=0)
+        return min(max(self._decoding_bytes, min(waiting, self.memory // 4)), self.memory // 2)
 
     @property
     def _decoding_bytes(self) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..logs.whole_file import whole_file, whole_folder
-from ..logs.whole_log import check_target
+from ..logs.places.finding import folder_to_write, place_of
+from ..logs.places.remote_url import is_url
+from ..logs.whole_file import whole_folder
 from ..results.result import Analysis
 from . import event_files, parquet_file
 from .csv_file import COMPRESSED, write_csv
@@ -76,7 +77,7 @@ def export(runs: Analysis | Iterable[Analysis], path: str | os.PathLike[str], *,
         if lost:
             told.append(("", f"{lost:,} {'value' if lost == 1 else 'values'} beyond float32"))
     else:
-        with whole_file(path) as file:
+        with place_of(path).whole_file() as file:
             if to == PARQUET:
                 values = write_parquet(each(), file)
             else:
@@ -88,13 +89,16 @@ def check_export(path: str | os.PathLike[str], to: str) -> None:
     """Raise UsageError for what `export` would refuse, before anything is analyzed."""
     if to not in TARGETS:
         raise UsageError(f"export to {to!r}: known are {', '.join(TARGETS)}")
-    place = Path(path)
     if to == TENSORBOARD:
         event_files.load_writer()
-        check_target(place)
+        folder_to_write(path).check_free()
         return
     if to == PARQUET:
         parquet_file.load()
+    if is_url(os.fspath(path)):
+        place_of(path).check_file()
+        return
+    place = Path(path)
     if place.is_dir():
         raise UsageError(f"{place}: a folder; give the name of a file")
     if not place.absolute().parent.is_dir():

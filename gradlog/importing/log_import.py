@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, GradmfError
+from ..logs.places.finding import folder_to_write
 from ..logs.root_attributes import declare
 from ..logs.row_values import BFLOAT16
 from ..logs.update_log import LARGEST_ROUNDING, update_warnings
-from ..logs.whole_file import whole_folder
-from ..logs.whole_log import check_target
 from ..logs.writer import LogWriter, create_log
 from ..progress import Progress
 from ..results.result import LogWarning
@@ -74,12 +73,13 @@ def import_log(
         weights is more than half of the updates' energy
     OSError : there is no room for the log
     """
-    target = Path(out)
-    check_target(target)
+    place = folder_to_write(out)
+    place.check_free()
+    target = place.path
     settings = settings or ImportSettings()
     ready = prepare(sources, settings, memory)
     _check_space(target, ready.plan.bytes_written)
-    with whole_folder(target) as folder, _called(target, folder):
+    with place.whole_folder() as folder, _called(target, folder):
         writer = create_log(folder, resume=True, attributes=ready.attributes, declared=ready.declared)
         rounding = None
         if settings.updates:

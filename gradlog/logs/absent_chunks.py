@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..errors import DataError
 from ..results.result import LogWarning
 from .inventory import ChunkInventory
+from .listing_ahead import list_together
 from .log import GradientLog, Tensor
 
 TOGETHER = 32
@@ -78,6 +79,7 @@ def _inventories(
         except DataError as error:
             raise DataError(f"{log.path}: {error}") from error
 
+    list_together(log, tensors, rows[1])
     lots = [tensors[at : at + TOGETHER] for at in range(0, len(tensors), TOGETHER)]
     if len(lots) < 2:
         yield from itertools.chain.from_iterable(map(look, lots))

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import DataError
 from ..results.result import LogWarning
 from ..results.row_kind import RowKind, row_kind
+from .listing_ahead import list_together
 from .log import GradientLog, Tensor
 from .opening import Run, open_log
 from .rank_tensor import RankTensor
@@ -82,6 +83,7 @@ def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()
     """
     with codec_pipeline(threads=1):
         log = open_log(path, truncate=truncate, gradients=gradients)
+    list_together(log, log.tensors, log.rows)
     tensors = tuple(_describe_tensor(log, tensor) for tensor in log.tensors)
     return LogDescription(
         path=log.path,
@@ -116,7 +118,7 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         dtype=tensor.dtype,
         rows=tensor.rows,
         parameters=tensor.parameters,
-        chunks=tensor.chunks,
+        chunks=tensor.stored_chunks,
         shards=tensor.shards,
         codecs=tensor.codecs,
         reader=tensor.reader,

@@ -7,17 +7,16 @@ writer leaves, and gives up on all arrays where it cannot read one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import StorePath
 
 from ..errors import DataError, first_line
 from .log import STEP
+from .places.objects_of import objects_of
+from .places.store_objects import StoreObjects
 from .root_keys import METADATA_KEYS
 
 ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -82,14 +81,13 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
 
     Raises DataError where the metadata of the root cannot be read, or folders cannot be listed.
     """
-    folders: _Folders
+    objects = objects_of(place)
     try:
-        folders = _LocalFolders(place) if isinstance(place.store, LocalStore) else _KeyFolders(place)
-        files, below = folders.listed("")
+        files, below = objects.folder("")
     except Exception as error:
         raise DataError(f"{name}: the store cannot be listed: {first_line(error)}") from error
     try:
-        root = _read_node(folders, "", files)
+        root = _read_node(objects, "", files)
         if root is None:
             raise ValueError("there is no zarr.json, .zgroup or .zarray")
     except Exception as error:
@@ -101,8 +99,11 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
     found.groups[""] = root
     try:
         # While a log is written, `step` grows last: a tensor read before it might lack rows of it.
-        for folder in sorted(below, key=lambda folder: folder != STEP):
-            _visit(folders, folder, found)
+        steps, others = ([each for each in below if (each == STEP) is first] for first in (True, False))
+        for together in (steps, others):
+            objects.expect(together, root.zarr_format)
+            for folder in together:
+                _visit(objects, folder, found)
     except RecursionError as error:
         raise DataError(f"{name}: its folders are nested too deep") from error
     except OSError as error:
@@ -116,92 +117,19 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
     return found
 
 
-class _Folders:
-    """Files and folders of a store by the path of their folder, and the bytes of a file."""
-
-    def listed(self, path: str) -> tuple[set[str], list[str]]:
-        """Names of the files in a folder, and paths of the folders, sorted."""
-        raise NotImplementedError
-
-    def read(self, path: str) -> bytes:
-        """The bytes of a file."""
-        raise NotImplementedError
-
-
-class _LocalFolders(_Folders):
-    """Of a folder on disk. Zarr's own listing walks with pathlib, several times slower."""
-
-    def __init__(self, place: StorePath) -> None:
-        assert isinstance(place.store, LocalStore)
-        self._root = os.path.join(place.store.root, place.path)  # noqa: PTH118 (fast)
-
-    def listed(self, path: str) -> tuple[set[str], list[str]]:
-        files, folders = set(), []
-        with os.scandir(f"{self._root}/{path}" if path else self._root) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    if entry.is_symlink() and _holds(entry.path, f"{self._root}/{path}"):
-                        continue  # a link to a folder above: what is there is known already
-                    folders.append(f"{path}/{entry.name}" if path else entry.name)
-                else:
-                    files.add(entry.name)
-        return files, sorted(folders)
-
-    def read(self, path: str) -> bytes:
-        with open(f"{self._root}/{path}", "rb") as file:  # noqa: PTH123 (fast)
-            return file.read()
-
-
-def _holds(link: str, folder: str) -> bool:
-    target, inside = os.path.realpath(link), os.path.realpath(folder)
-    return inside == target or inside.startswith(target.rstrip("/") + "/")
-
-
-class _KeyFolders(_Folders):
-    """Of any store, from the list of its keys."""
-
-    def __init__(self, place: StorePath) -> None:
-        self._place = place
-
-        async def listed() -> list[str]:
-            return [key async for key in place.store.list_prefix(f"{place.path}/" if place.path else "")]
-
-        self._files: dict[str, set[str]] = {"": set()}
-        self._below: dict[str, set[str]] = {"": set()}
-        skip = len(place.path) + 1 if place.path else 0
-        for key in sync(listed()):
-            folder, _, name = key[skip:].rpartition("/")
-            self._files.setdefault(folder, set()).add(name)
-            while folder:
-                above = folder.rpartition("/")[0]
-                known = self._below.setdefault(above, set())
-                if folder in known:
-                    break
-                known.add(folder)
-                folder = above
-
-    def listed(self, path: str) -> tuple[set[str], list[str]]:
-        return self._files.get(path, set()), sorted(self._below.get(path, ()))
-
-    def read(self, path: str) -> bytes:
-        data = sync((self._place / path).get(default_buffer_prototype()))
-        if data is None:
-            raise FileNotFoundError(path)
-        return data.to_bytes()
-
-
-def _visit(folders: _Folders, path: str, found: Hierarchy) -> bool:
+def _visit(objects: StoreObjects, path: str, found: Hierarchy) -> bool:
     """Note the nodes at and below a folder; whether there are any."""
-    files, below = folders.listed(path)
+    files, below = objects.folder(path)
     node = None
     try:
-        node = _read_node(folders, path, files)
+        node = _read_node(objects, path, files)
     except Exception as error:
         found.faults[path] = f"the metadata of '{path}' cannot be read: {first_line(error)}"
     if node is not None and node.is_array:
         found.arrays[path] = node
         return True
-    inside = [_visit(folders, folder, found) for folder in below]
+    objects.expect(below, found.root.zarr_format if node is None else node.zarr_format)
+    inside = [_visit(objects, folder, found) for folder in below]
     if node is not None:
         found.groups[path] = node
     elif path in found.faults:
@@ -221,12 +149,12 @@ def _are_chunks(files: set[str], folders: list[str]) -> bool:
     return any(name == "c" or name.removeprefix("c.").replace(".", "").isdigit() for name in names)
 
 
-def _read_node(folders: _Folders, path: str, files: set[str]) -> Node | None:
+def _read_node(objects: StoreObjects, path: str, files: set[str]) -> Node | None:
     """The group or array of a folder; None without metadata. Raises ValueError and what reading raises."""
 
     def read(key: str) -> dict[str, Any]:
         try:
-            document = json.loads(folders.read(f"{path}/{key}" if path else key))
+            document = json.loads(objects.read(f"{path}/{key}" if path else key))
         except UnicodeDecodeError as error:
             raise ValueError(f"{key} is no text: {error.reason}") from error
         except RecursionError as error:

@@ -62,6 +62,11 @@ class Tensor(abc.ABC):
     def chunks(self) -> tuple[int, ...]:
         """What is decoded at once, (rows, *shape): blocks are cut along it. Extents of at least 1."""
 
+    @property
+    def stored_chunks(self) -> tuple[int, ...]:
+        """What `chunks` are made of in the store, where that is told: as of `chunks`."""
+        return self.chunks
+
     @abc.abstractmethod
     def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
         """Fill `out` with gradients, in a thread that reads ahead of their use.
@@ -112,6 +117,11 @@ class Tensor(abc.ABC):
         Of chunks that are not compressed, only what is wanted is read, into its place.
         """
         return 2 * math.prod(self.chunks) * self.entry_bytes if self.compressed else 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be under way at once, where chunks are waited for; 0 where they are near."""
+        return 0
 
     @property
     def read_in_part(self) -> bool:

@@ -20,10 +20,12 @@ from .entry_types import stored_type
 from .gradient_arrays import Choice, bare_array, choose_arrays
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
+from .places.finding import Source, open_source
 from .rank_folders import rank_folders, root_attributes
 from .rank_set import RankStore, join_ranks, lone_rank_warnings
+from .remote_chunks import RemoteChunks
 from .repeated_steps import step_fault
-from .store import ZARR_PIPELINE, ZARRS_PIPELINE, Source, decoding_with, open_source, zarrs_is_installed
+from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, zarrs_is_installed
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
 from .update_log import update_warnings
@@ -51,8 +53,8 @@ def open_log(
 
     Parameters
     ----------
-    path : folder or zip file of a Zarr store, or a file:// URL of one; a group, an array or a store that was
-        opened with zarr; an opened log stays as it is
+    path : folder or zip file of a Zarr store, or its URL (file://, s3://, gs://, az://); a group, an array or
+        a store that was opened with zarr; an opened log stays as it is
     truncate : where tensors have different numbers of rows, take the rows that all have, and warn
     gradients : globs on the paths of arrays that are gradients, in a store that does not say so itself; none
         to tell by axes, shapes and names
@@ -194,7 +196,11 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
     zarrs = zarrs_is_installed()
     with decoding_with(ZARRS_PIPELINE) if zarrs else contextlib.nullcontext():
         for tensor in tensors:
-            fast = UncompressedChunks.of(tensor.array) or (padded_array(tensor.array) if zarrs else None)
+            fast = (
+                UncompressedChunks.of(tensor.array)
+                or RemoteChunks.of(tensor.array)
+                or (padded_array(tensor.array) if zarrs else None)
+            )
             if fast is not None:
                 tensor.trust(fast)
     return sorted(tensors, key=lambda tensor: tensor.name), series

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import StorePath
 
 from ..errors import DataError
 from ..naming import shown
 from .log import GRADS, STEP
+from .places.objects_of import objects_of
 from .root_keys import is_rank_name
 
 _ATTRIBUTES = {"zarr.json": ("attributes",), ".zattrs": ()}
@@ -133,31 +131,21 @@ def _declared(place: StorePath) -> dict[str, Any]:
 
 def _children(place: StorePath) -> list[str]:
     """Names of what lies right below a place; none where that cannot be listed: what opens it tells why."""
-    if isinstance(place.store, LocalStore):
-        try:
-            return sorted(os.listdir(place.store.root / place.path))  # noqa: PTH208 (fast)
-        except OSError:
-            return []
-
-    async def listed() -> list[str]:
-        return [key async for key in place.store.list_dir(place.path)]
-
     try:
-        return sorted({key.strip("/") for key in sync(listed())})
+        return objects_of(place).children()
     except Exception:
         return []
 
 
 def _attributes(root: StorePath) -> Any:
     """Those of a root, as stored; None where it has no metadata, or none that can be read."""
+    objects = objects_of(root)
     for key, path in _ATTRIBUTES.items():
         try:
-            data = sync((root / key).get(default_buffer_prototype()))
-            if data is not None:
-                document: Any = json.loads(data.to_bytes())
-                for word in path:
-                    document = document[word]
-                return document
+            document: Any = json.loads(objects.read(key))
+            for word in path:
+                document = document[word]
+            return document
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue
     return None

@@ -144,6 +144,11 @@ class RankTensor(Tensor):
         return max(each.tensor.decoding_bytes for each in self.boxes)
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be under way at once."""
+        return max(each.tensor.waiting_bytes for each in self.boxes)
+
+    @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
         return all(each.tensor.read_in_part for each in self.boxes)

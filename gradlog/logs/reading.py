@@ -8,10 +8,11 @@ refuses is read by zarr-python, or refused by it.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,10 @@ from zarr.core.buffer import default_buffer_prototype
 from ...kernels.bfloat16 import widen_into
 from ..errors import DataError, first_line
 from ..sizes import extents
+from .places.remote_errors import RemoteError
+from .places.remote_store import RemoteStore
 from .shard_index import check_chunks
+from .stored_chunks import chunk_keys
 from .uncompressed_chunks import UncompressedChunks
 
 if TYPE_CHECKING:
@@ -66,6 +70,8 @@ class Stored(Protocol):
     def checked_index(self) -> IndexLayout | None: ...
     @property
     def fast(self) -> UncompressedChunks | zarr.Array[Any] | None: ...
+    @property
+    def remote(self) -> RemoteStore | None: ...
     def distrust(self) -> None: ...
 
 
@@ -117,12 +123,14 @@ def read_stored(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> Non
     if tensor.fast is not None:
         try:
             if isinstance(tensor.fast, UncompressedChunks):
-                tensor.fast.read(where, out)
+                tensor.fast.read(where, out, room)
             else:
                 _by_zarrs(tensor, tensor.fast, where, out, room)
             return
         except MemoryError:
             raise
+        except RemoteError as error:
+            raise DataError(f"tensor '{tensor.name}': {error}") from None
         except BaseException as error:
             # A panic of Rust is no Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -177,13 +185,40 @@ def _scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[A
 def _by_zarr_python(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:
     try:
         entry = tensor.array.dtype.itemsize * (2 if tensor.compressed else 1)  # as stored, and decoded
-        for batch in _batches(where, tuple(tensor.array.chunks), entry, room):
+        unit = tuple(tensor.array.chunks) if tensor.remote is None else tensor.unit
+        if tensor.remote is None or tensor.array.shards is not None:
+            batches: Iterable[Box] = _batches(where, unit, entry, room)
+        else:
+            batches = _fetched(tensor.array, tensor.remote, _batches(where, unit, entry, room // 2))
+        for batch in batches:
             both = _common(where, batch)
             _select(tensor.array, both, out[_within(both, where)])
     except MemoryError:
         raise
+    except RemoteError as error:
+        raise DataError(f"tensor '{tensor.name}': {error}") from None
     except Exception as error:
         raise _fault(tensor, where, error) from error
+
+
+def _fetched(array: zarr.Array[Any], store: RemoteStore, batches: Iterable[Box]) -> Iterator[Box]:
+    """The batches, each once all of its chunks have been asked for, and those of the next."""
+    encode, path = chunk_keys(array), array.store_path.path
+    asked: collections.deque[tuple[Box, list[str]]] = collections.deque()
+    try:
+        for batch in batches:
+            spans = [range(b.start // c, -(-b.stop // c)) for b, c in zip(batch, array.chunks, strict=True)]
+            keys = [f"{path}/{encode(chunk)}".lstrip("/") for chunk in itertools.product(*spans)]
+            store.ask(keys)
+            asked.append((batch, keys))
+            if len(asked) > 1:
+                yield asked[0][0]
+                store.drop(asked.popleft()[1])
+        if asked:
+            yield asked[0][0]
+    finally:
+        for _, keys in asked:
+            store.drop(keys)
 
 
 def _select(array: zarr.Array[Any], where: Box, out: NDArray[Any]) -> None:

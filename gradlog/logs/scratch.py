@@ -32,7 +32,7 @@ from ...kernels.bfloat16 import widen_into
 from ..errors import DataError, GradmfError, UsageError, first_line
 from .inventory import ChunkInventory
 from .log import Tensor
-from .store import local_path
+from .places.finding import local_path
 
 Box = tuple[slice, ...]
 Columns = slice | NDArray[np.intp]

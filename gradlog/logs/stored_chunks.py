@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,14 +11,38 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import StorePath
 
 from ..errors import DataError, first_line
 from .inventory import ChunkInventory, grid_shape
+from .places.objects_of import objects_of
+from .places.store_objects import Piece, StoreObjects
 from .shard_index import ABSENT, IndexLayout
+
+
+def list_ahead(arrays: Sequence[tuple[zarr.Array[Any], int, int]]) -> None:
+    """Let stores that are far away list the chunks of arrays together, before `take_inventory` takes each.
+
+    arrays : with the committed rows and the number of the axis that they lie along
+
+    Raises DataError where a store cannot be listed.
+    """
+    by_store: dict[int, list[tuple[zarr.Array[Any], int, int]]] = {}
+    for each in arrays:
+        by_store.setdefault(id(each[0].store_path.store), []).append(each)
+    for together in by_store.values():
+        objects = objects_of(StorePath(together[0][0].store_path.store))
+        if not objects.lists_ahead:
+            continue
+        expected = {}
+        for array, rows, axis in together:
+            shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
+            grid = itertools.product(*map(range, grid_shape(shape, array.shards or array.chunks)))
+            expected[array.store_path.path] = list(map(chunk_keys(array), grid))
+        try:
+            objects.list_ahead(expected)
+        except Exception as error:
+            raise DataError(f"its chunks cannot be listed: {first_line(error)}") from error
 
 
 def take_inventory(
@@ -40,30 +63,25 @@ def take_inventory(
     shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
     shards, chunk = array.shards, array.chunks  # each is worked out when it is asked for
     expected = math.prod(grid_shape(shape, chunk))
-    grid = itertools.product(*map(range, grid_shape(shape, shards or chunk)))
+    grid = list(itertools.product(*map(range, grid_shape(shape, shards or chunk))))
     encode = chunk_keys(array)
+    keys = [encode(coordinates) for coordinates in grid]
+    objects, path = objects_of(StorePath(array.store_path.store)), array.store_path.path
     total = None
     try:
-        store = array.store_path.store
-        if sizes or not isinstance(store, LocalStore) or "/" not in encode((0,) * array.ndim):
-            stored = dict(_stored_keys(array, sizes))
-            total = sum(stored.values()) if sizes else None
-            there = [(coordinates, encode(coordinates) in stored) for coordinates in grid]
+        if sizes:
+            stored = objects.sizes(path)
+            total, there = sum(stored.values()), [key in stored for key in keys]
         else:
-            # Keys with slashes are folders of few files each, dearer to list than to look for.
-            root = str(store.root / array.store_path.path)
-            exists = os.path.exists
-            there = [(coordinates, exists(f"{root}/{encode(coordinates)}")) for coordinates in grid]
+            there = objects.present(path, keys)
     except Exception as error:
         raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
-    absent: list[tuple[int, ...]] = []
-    for coordinates, present in there:
-        if shards is not None:
-            absent.extend(_absent_in_shard(name, array, coordinates, shape, present))
-        elif not present:
-            absent.append(coordinates)
+    if shards is not None:
+        absent = list(_absent_in_shards(name, array, objects, grid, shape, there))
+    else:
+        absent = [coordinates for coordinates, present in zip(grid, there, strict=True) if not present]
     if expected and len(absent) == expected:
-        _check_keys(name, array, dict(_stored_keys(array, False)))
+        _check_keys(name, array, objects.sizes(path, wanted=False))
     chunks = (*chunk[:axis], *chunk[axis + 1 :])
     across = math.prod(grid_shape((*array.shape[:axis], *array.shape[axis + 1 :]), chunks))
     height = max(1, chunk[axis])
@@ -93,68 +111,46 @@ def _check_keys(name: str, array: zarr.Array[Any], stored: Iterable[str]) -> Non
         )
 
 
-def _stored_keys(array: zarr.Array[Any], sizes: bool) -> Iterable[tuple[str, int]]:
-    store, prefix = array.store_path.store, array.store_path.path
-    if isinstance(store, LocalStore):
-        # zarr's own listing walks with pathlib, several times slower on stores of many chunks.
-        yield from _walk(str(store.root / prefix), sizes)
-        return
-
-    async def listed() -> list[tuple[str, int]]:
-        head = f"{prefix}/" if prefix else ""
-        keys = [key async for key in store.list_prefix(head)]
-        return [(key.removeprefix(head), await store.getsize(key) if sizes else 0) for key in keys]
-
-    yield from sync(listed())
-
-
-def _walk(root: str, sizes: bool) -> Iterable[tuple[str, int]]:
-    folders = [("", root)]
-    while folders:
-        relative, place = folders.pop()
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append((f"{relative}{entry.name}/", entry.path))
-                else:
-                    yield relative + entry.name, entry.stat().st_size if sizes else 0
-
-
-def _absent_in_shard(
-    name: str, array: zarr.Array[Any], shard: tuple[int, ...], shape: Sequence[int], present: bool
+def _absent_in_shards(
+    name: str,
+    array: zarr.Array[Any],
+    objects: StoreObjects,
+    grid: Sequence[tuple[int, ...]],
+    shape: Sequence[int],
+    there: Sequence[bool],
 ) -> Iterable[tuple[int, ...]]:
-    """Coordinates (in the grid of inner chunks) of the committed chunks that a shard lacks."""
+    """Coordinates (in the grid of inner chunks) of the committed chunks that shards lack.
+
+    grid : coordinates of the shards; there : whether each is in the store
+    """
     layout = IndexLayout.of(array)
     if layout is None:
         return
     limits = grid_shape(shape, array.chunks)
-    stored = _stored_chunks(name, array, shard, layout) if present else np.zeros(layout.inner, bool)
-    for offset in np.argwhere(~stored).tolist():
-        chunk = tuple(s * n + o for s, n, o in zip(shard, layout.inner, offset, strict=True))
-        if all(c < limit for c, limit in zip(chunk, limits, strict=True)):
-            yield chunk
+    encode, path = chunk_keys(array), array.store_path.path
+    keys = ["/".join(part for part in (path, encode(shard)) if part) for shard in grid]
+    present = [key for key, here in zip(keys, there, strict=True) if here]
+    indexes = dict(zip(present, objects.pieces(present, layout.nbytes, at_end=layout.at_end), strict=True))
+    for shard, key, here in zip(grid, keys, there, strict=True):
+        stored = _stored_chunks(name, key, indexes[key], layout) if here else np.zeros(layout.inner, bool)
+        for offset in np.argwhere(~stored).tolist():
+            chunk = tuple(s * n + o for s, n, o in zip(shard, layout.inner, offset, strict=True))
+            if all(c < limit for c, limit in zip(chunk, limits, strict=True)):
+                yield chunk
 
 
-def _stored_chunks(
-    name: str, array: zarr.Array[Any], shard: tuple[int, ...], layout: IndexLayout
-) -> NDArray[np.bool_]:
+def _stored_chunks(name: str, key: str, index: Piece | Exception, layout: IndexLayout) -> NDArray[np.bool_]:
     """Which inner chunks a shard stores."""
-    request = SuffixByteRequest(layout.nbytes) if layout.at_end else RangeByteRequest(0, layout.nbytes)
-    path = array.store_path
-    key = "/".join(part for part in (path.path, array.metadata.encode_chunk_key(shard)) if part)
-    try:
-        data = sync(path.store.get(key, default_buffer_prototype(), request))
-    except Exception as error:
+    if isinstance(index, Exception):
         raise DataError(
-            f"tensor '{name}': the index of shard {key} cannot be read: {first_line(error)}"
-        ) from error
-    raw = b"" if data is None else data.to_bytes()
-    if len(raw) != layout.nbytes:
+            f"tensor '{name}': the index of shard {key} cannot be read: {first_line(index)}"
+        ) from index
+    if len(index.data) != layout.nbytes:
         raise DataError(f"tensor '{name}': shard {key} is cut short: its index is incomplete")
-    entries = layout.entries(raw)
+    entries = layout.entries(index.data)
     stored: NDArray[np.bool_] = entries[..., 0] != ABSENT
     # An index without a checksum may say anything, and codecs would believe it.
-    whole = sync(path.store.getsize(key))
+    whole = index.whole
     starts, lengths = entries[..., 0][stored], entries[..., 1][stored]
     if bool(np.any((starts > whole) | (lengths > whole) | (lengths == 0))) or bool(
         np.any(starts + lengths > whole)

@@ -64,15 +64,21 @@ class UncompressedChunks:
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> UncompressedChunks | None:
         """None where the array is stored otherwise, or elsewhere than in a folder."""
-        place, dtype = array.store_path, np.dtype(array.dtype)
+        place = array.store_path
         if type(place.store) is not LocalStore or not hasattr(os, "preadv"):
             return None
-        checked = _checksums(array.metadata)
-        if not dtype.isnative or dtype.kind not in "iufc" or checked is None:
-            return None
-        root = f"{place.store.root}/{place.path}"
-        fill = np.asarray(0 if array.fill_value is None else array.fill_value, dtype)
-        return cls(root, chunk_keys(array), tuple(array.chunks), dtype, fill, checked)
+        found = chunk_layout(array)
+        return None if found is None else cls(f"{place.store.root}/{place.path}", *found)
+
+    @property
+    def read_in_part(self) -> bool:
+        """A piece of a chunk is read without the rest of it."""
+        return not self.checked
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a chunk that are held beside the place that its entries go to."""
+        return 0
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -84,15 +90,17 @@ class UncompressedChunks:
         """Bytes of a chunk's file."""
         return self.nbytes + CHECKSUM_BYTES * self.checked
 
-    def read(self, where: Box, out: NDArray[Any]) -> None:
+    def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:  # noqa: ARG002 - nothing is held
         """Fill `out`, C order, of the array's dtype and of the shape of `where`, slices of the array's axes.
+
+        room : bytes to stay within
 
         Raises ValueError for a file of another size than a chunk's or one that does not match its checksum,
         and OSError of the system.
         """
         if not out.size:
             return
-        wanted = self._whole_chunks(where, out) if self._are_whole(where) else self._parts(where, out)
+        wanted = self._wanted(where, out)
         began = time.perf_counter()
         size = sum(itertools.starmap(self._read, itertools.islice(wanted, TRIED)))
         if time.perf_counter() - began <= TRIED * WAITING_SECONDS + size / 1e9:
@@ -102,6 +110,10 @@ class UncompressedChunks:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="gradmf-read") as pool:
             for _ in pool.map(lambda each: self._read(*each), wanted):
                 pass
+
+    def _wanted(self, where: Box, out: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+        """Arguments of `_read` for each chunk."""
+        return self._whole_chunks(where, out) if self._are_whole(where) else self._parts(where, out)
 
     def _are_whole(self, where: Box) -> bool:
         """Whether nothing but whole chunks is wanted, and they follow each other in memory as they are."""
@@ -148,7 +160,7 @@ class UncompressedChunks:
         if os.readv(file, (target.data, end)) != self.file_bytes:
             return False
         if self.checked:
-            _compare(google_crc32c.value(target), end[:CHECKSUM_BYTES])
+            compare_checksum(google_crc32c.value(target), end[:CHECKSUM_BYTES])
         return True
 
     def _read_steps(self, file: int, steps: Iterable[int | list[Bytes]]) -> None:
@@ -168,7 +180,7 @@ class UncompressedChunks:
                     checksum = google_crc32c.extend(checksum, piece)
         end = np.empty(CHECKSUM_BYTES, np.uint8)
         _fill(file, offset, [end])
-        _compare(checksum, end.tobytes())
+        compare_checksum(checksum, end.tobytes())
 
     def _steps(
         self, shape: Sequence[int], starts: Sequence[int], target: NDArray[Any]
@@ -203,6 +215,17 @@ class UncompressedChunks:
             read = np.empty(len(some) * row, np.uint8)
             yield [read]
             some[...] = read.view(self.dtype).reshape(-1, *shape[1:])[:, *inside]
+
+
+def chunk_layout(
+    array: zarr.Array[Any],
+) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any], bool] | None:
+    """The fields of `UncompressedChunks` behind the first; None where chunks are stored otherwise."""
+    dtype, checked = np.dtype(array.dtype), _checksums(array.metadata)
+    if not dtype.isnative or dtype.kind not in "iufc" or checked is None:
+        return None
+    fill = np.asarray(0 if array.fill_value is None else array.fill_value, dtype)
+    return chunk_keys(array), tuple(array.chunks), dtype, fill, checked
 
 
 def _checksums(metadata: Any) -> bool | None:
@@ -246,7 +269,7 @@ def _short(step: int | list[Bytes]) -> Iterator[list[Bytes]]:
         yield pieces[at : at + count]
 
 
-def _compare(checksum: int, stored: bytes | bytearray) -> None:
+def compare_checksum(checksum: int, stored: bytes | bytearray) -> None:
     if checksum != int.from_bytes(stored, "little"):
         raise ValueError("it does not match its checksum")
 

@@ -17,8 +17,9 @@ from .entry_types import EntryType, entry_type, stored_type
 from .gradient_arrays import STEP_AXES
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import GRADS, STEP
+from .places.finding import place_of
 from .root_keys import is_zarr_node, may_hold_ranks
-from .store import ZARR_PIPELINE, decoding_with, open_place
+from .store import ZARR_PIPELINE, decoding_with
 from .zarr_array import make_array
 
 
@@ -77,7 +78,7 @@ def holds_steps(path: str) -> bool:
         return False
     if may_hold_ranks(path):
         return True
-    hierarchy = read_hierarchy(path, open_place(path))
+    hierarchy = read_hierarchy(path, place_of(path).open())
     arrays = list(hierarchy.arrays.values())
     if "gradlog" in hierarchy.root.attributes or STEP in hierarchy.arrays:
         return True
@@ -100,7 +101,7 @@ def whole_arrays(path: str) -> tuple[dict[str, WholeArray], Mapping[str, Any], d
             (str(inner), f"{inner.name}/") for inner in sorted(Path(path).iterdir()) if is_zarr_node(inner)
         ]
     for place, prefix in below:
-        hierarchy = read_hierarchy(place, open_place(place))
+        hierarchy = read_hierarchy(place, place_of(place).open())
         attributes = hierarchy.root.attributes if not prefix else {}
         for node_path, node in hierarchy.arrays.items():
             name = f"{prefix}{node_path}".strip("/").removeprefix(f"{GRADS}/") or GRADS

@@ -6,7 +6,6 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,9 @@ from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
 from .new_array import CHUNK_BYTES, new_array
 from .object_file import LogFolder
 from .opening import read_log
+from .places.place import Place
 from .store import plain_array
 from .stored_array import Layout
-from .whole_file import whole_folder
 
 SERIES_CHUNK = 1 << 13
 
@@ -51,9 +50,9 @@ class WholeLog:
 
     @classmethod
     @contextlib.contextmanager
-    def in_folder(cls, path: Path) -> Iterator[WholeLog]:
-        """One that stands at `path`, where nothing is, once the block ends well; else nothing is left."""
-        with whole_folder(path) as folder:
+    def at_place(cls, place: Place) -> Iterator[WholeLog]:
+        """One that stands at a place, where nothing is, once the block ends well; else nothing is left."""
+        with place.whole_folder() as folder:
             yield cls(LocalStore(folder))
 
     def begin(self, rows: int, attributes: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
@@ -155,11 +154,3 @@ class WholeLog:
         return plain_array(
             new_array(self._store, name, shape, chunks, dtype, (STEP, *axes), codecs, attributes=attributes)
         )
-
-
-def check_target(path: Path) -> None:
-    """Raise UsageError where a folder cannot be made at `path`, before anything is spent on its content."""
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{path}: already there; choose another path or remove it")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {str(path.absolute().parent)!r}")

@@ -19,6 +19,7 @@ from ..naming import shown
 from .log import FORMAT_VERSION, GRADS, STEP
 from .new_array import CHUNK_BYTES
 from .object_file import PARTIAL, LogFolder, naming
+from .places.finding import folder_to_write
 from .resuming import StoredRows, is_blank, resume_log
 from .root_keys import is_zarr_node
 from .row_values import BFLOAT16, check_names, gradient, json_attributes, scalar, whole_step
@@ -92,7 +93,7 @@ def create_log(
     DataError : the log to resume is damaged
     OSError : the system refuses to write
     """
-    place = Path(path)
+    place = folder_to_write(path).path
     try:
         if (chunk_rows is not None and chunk_rows < 1) or chunk_bytes < 1:
             raise UsageError("chunk_rows and chunk_bytes must be at least 1")

@@ -18,6 +18,7 @@ from zarr.storage import LocalStore, StorePath
 from ..errors import DataError, first_line
 from .entry_types import stored_type
 from .hierarchy import Node
+from .places.remote_store import RemoteStore
 from .store import ARRAY_CONFIG
 
 _STRICT_V3 = frozenset({"bytes", "transpose", "crc32c", "zstd", "blosc"})
@@ -65,16 +66,25 @@ def padded_array(array: zarr.Array[Any]) -> zarr.Array[Any] | None:
     A chunk at an edge can so be read whole, and whatever it is checked by is looked at. Zarr's settings have
     to name zarrs.
     """
-    if not isinstance(array.store_path.store, LocalStore) or not np.dtype(array.dtype).isnative:
+    place = array.store_path
+    if isinstance(place.store, RemoteStore) and array.shards is not None:
+        # Of other chunks it asks for the size first, and for two at a time.
+        try:
+            place = StorePath(place.store.for_zarrs, place.path)
+        except Exception:
+            return None
+    elif not isinstance(place.store, LocalStore):
+        return None
+    if not np.dtype(array.dtype).isnative:
         return None
     if not _is_strict(array.metadata):
         return None
     try:
-        str(array.store_path.store.root).encode()
+        str(getattr(place.store, "root", "")).encode()
         whole = array.shards or array.chunks
         shape = tuple(-(-extent // size) * size for extent, size in zip(array.shape, whole, strict=True))
         metadata: Any = array.metadata.update_shape(shape)
-        found = zarr.Array(zarr.AsyncArray(metadata, array.store_path, ARRAY_CONFIG))
+        found = zarr.Array(zarr.AsyncArray(metadata, place, ARRAY_CONFIG))
     except Exception:  # zarr-python reads it, or says what is wrong
         return None
     return found if getattr(found._async_array.codec_pipeline, "impl", None) is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,19 @@ from ...kernels.bfloat16 import widen
 from .entry_types import EntryType
 from .inventory import ChunkInventory
 from .log import Tensor
+from .places.remote_store import RemoteStore
 from .reading import read_box
 from .shard_index import IndexLayout
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
 from .zarr_array import codec_names, inner_codec_names
+
+UNDER_WAY = 64 << 20
+"""Bytes that are asked for before the first have come: of 10 Gb/s, what 50 ms bring."""
+LARGEST_SHARD = 64 << 20
+"""Bytes, not encoded, of a shard that is fetched whole; of larger ones only the chunks that are wanted."""
+REMOTE_CHUNK_SECONDS = 1e-3
+"""Of many requests that wait together, what each adds."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,25 @@ class ZarrTensor(Tensor):
 
     @functools.cached_property
     def chunks(self) -> tuple[int, ...]:
-        """What is decoded at once: the chunk shape, or the inner chunk shape of shards."""
+        """What is decoded at once: the chunk shape, or the inner chunk shape of shards.
+
+        Of shards in a bucket, their own: a request fetches one whole, unless it is large.
+        """
+        return self._rows_first(self._fetched, self._parts)
+
+    @functools.cached_property
+    def stored_chunks(self) -> tuple[int, ...]:
+        """The chunk shape, or the inner chunk shape of shards."""
         return self._rows_first(self.array.chunks, self._parts)
+
+    @functools.cached_property
+    def _fetched(self) -> tuple[int, ...]:
+        """Shape of what is decoded at once, in the axes of `array`."""
+        shards = self.array.shards
+        if self.remote is None or shards is None:
+            return tuple(self.array.chunks)
+        fits = math.prod(shards) * self.array.dtype.itemsize <= LARGEST_SHARD
+        return tuple(shards if fits else self.array.chunks)
 
     @functools.cached_property
     def shards(self) -> tuple[int, ...] | None:
@@ -94,8 +120,8 @@ class ZarrTensor(Tensor):
 
     @functools.cached_property
     def compressed(self) -> bool:
-        """A part of a chunk cannot be read without decoding all of it."""
-        return bool(self.array.compressors or self.array.filters)
+        """A part of a chunk is not read without all of it: it has to be decoded, or to be waited for."""
+        return self.remote is not None or bool(self.array.compressors or self.array.filters)
 
     @functools.cached_property
     def codecs(self) -> tuple[str, ...]:
@@ -105,12 +131,23 @@ class ZarrTensor(Tensor):
     @property
     def read_in_part(self) -> bool:
         """A piece of a chunk is read without the rest of it."""
-        return isinstance(self.fast, UncompressedChunks) and not self.fast.checked
+        return isinstance(self.fast, UncompressedChunks) and self.fast.read_in_part
 
     @property
     def decoding_bytes(self) -> int:
         """Bytes of one chunk while it is decoded; none where chunks are read from their files, into place."""
-        return 0 if isinstance(self.fast, UncompressedChunks) else super().decoding_bytes
+        return self.fast.held_bytes if isinstance(self.fast, UncompressedChunks) else super().decoding_bytes
+
+    @functools.cached_property
+    def remote(self) -> RemoteStore | None:
+        """The bucket that the chunks lie in, None of those that are near."""
+        store = self.array.store_path.store
+        return store if isinstance(store, RemoteStore) else None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be under way at once."""
+        return 0 if self.remote is None else UNDER_WAY
 
     @functools.cached_property
     def unit(self) -> tuple[int, ...]:
@@ -120,14 +157,16 @@ class ZarrTensor(Tensor):
         """
         if self.array.shards is None:
             return tuple(self.array.chunks)
+        if self.remote is not None and self._fetched == tuple(self.array.shards):
+            return self._fetched
         checked = "crc32c" in self._inner_codecs and self.checked_index is None
         return tuple(self.array.shards if checked else self.array.chunks)
 
     @functools.cached_property
     def checked_index(self) -> IndexLayout | None:
         """Of shards whose chunks end in a checksum, which zarrs passes over in shards read in part."""
-        if self.array.shards is None or self._inner_codecs[-1] != "crc32c":
-            return None
+        if self.array.shards is None or self._inner_codecs[-1] != "crc32c" or self.remote is not None:
+            return None  # of a bucket, shards are fetched whole
         return IndexLayout.of(self.array) if self._inner_codecs.count("crc32c") == 1 else None
 
     @property
@@ -157,6 +196,8 @@ class ZarrTensor(Tensor):
     @property
     def chunk_seconds(self) -> float:
         """What reading a chunk takes, about, beside what its bytes take."""
+        if self.remote is not None:
+            return REMOTE_CHUNK_SECONDS
         return {"direct": 8e-6, "zarrs": 3e-5}.get(self.reader, super().chunk_seconds)
 
     @property
@@ -164,8 +205,15 @@ class ZarrTensor(Tensor):
         """float64 where entries need it, else float32, which holds the narrower types exactly."""
         return self.entries.compute
 
+    def give_up(self) -> None:
+        """End a read that waits for answers, with an error in the thread that waits."""
+        if self.remote is not None:
+            self.remote.given_up = True
+
     def read(self, rows: tuple[int, int], box: tuple[slice, ...], out: NDArray[Any], room: int = 0) -> None:
         """Fill `out` (rows, entries of the box) float32 or float64 with gradients. As `reading.read_box`."""
+        if self.remote is not None:
+            self.remote.given_up = False  # that was another read
         read_box(self, rows, box, out, room)
 
     def inventory(self, rows: int, *, sizes: bool = False) -> ChunkInventory:

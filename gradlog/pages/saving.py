@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import UsageError
-from ..logs.whole_file import whole_file
+from ..logs.places.finding import place_of
 from ..plots.library import load
 
 ENDINGS = (".html", ".htm")
@@ -20,7 +20,7 @@ def save_report(page: str, path: str | os.PathLike[str]) -> None:
     refuses.
     """
     _check_ending(path)
-    with whole_file(path) as file:
+    with place_of(path).whole_file() as file:
         file.write(page.encode("utf-8"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..logs.whole_file import whole_file
+from ..logs.places.finding import place_of
 from .library import load
 from .panels import check_panels
 from .style import FILES, style_of
@@ -32,7 +32,7 @@ def save_plot(figure: Figure, path: str | os.PathLike[str]) -> None:
     held = io.BytesIO()
     with load("matplotlib").rc_context(FILES):
         figure.savefig(held, format=kind, dpi=figure.dpi, metadata=UNDATED[kind])
-    with whole_file(path) as file:
+    with place_of(path).whole_file() as file:
         file.write(held.getbuffer())
 
 

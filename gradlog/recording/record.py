@@ -6,11 +6,11 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..logs.opening import open_log
+from ..logs.places.finding import folder_to_write
 from ..logs.row_values import check_names, whole_step
 from ..logs.writer import LogWriter, create_log
 from .libraries import load_torch
@@ -96,7 +96,7 @@ def record(
     A row that cannot be written is told by the next step, by `flush` and by `close`: RecordingError.
     """
     torch = load_torch()
-    place = Path(path)
+    place = folder_to_write(path).path
     with of_log(place):
         optimizers = inner_optimizers(optimizer)
         known = named_parameters(model)

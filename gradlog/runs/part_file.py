@@ -17,7 +17,9 @@ import dataclasses
 import json
 import math
 import os
+import tempfile
 import warnings
+import weakref
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +33,9 @@ from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
 from ..engine.state import Symmetric, TensorError, TensorOverflowError
 from ..errors import DataError, StoreNotFoundError, first_line
+from ..logs.places.finding import place_of
+from ..logs.places.remote_url import is_url
 from ..logs.root_keys import PART_HEADER, is_zarr_node
-from ..logs.whole_file import whole_file
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from ..results.typed_fields import Fields, check_fields
@@ -53,7 +56,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_part(partial: PartialAnalysis, path: str | os.PathLike[str]) -> None:
     """Write a part to `path`, which appears whole or not at all; a device or pipe is written to."""
-    with whole_file(path) as stream:
+    with place_of(path).whole_file() as stream:
         _write(partial, stream)
 
 
@@ -141,15 +144,20 @@ class PartFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        if not Path(path).exists():
+        self._source: str | IO[bytes] = self.path
+        if is_url(self.path):
+            self._source = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the part is there
+            weakref.finalize(self, self._source.close)
+            place_of(path).copy_to(self._source)
+        elif not Path(path).exists():
             raise StoreNotFoundError(f"{self.path}: no such file or directory")
-        if is_zarr_node(path):
+        elif is_zarr_node(path):
             raise DataError(
                 f"{self.path}: a Zarr store: give what gradmf analyze RUN --part I/K -o FILE wrote of it"
             )
-        if Path(path).is_dir():
+        elif Path(path).is_dir():
             raise DataError(f"{self.path}: a folder: give the part files themselves, such as {self.path}/*")
-        with self._blaming(), zipfile.ZipFile(self.path) as self._archive:
+        with self._blaming(), zipfile.ZipFile(self._source) as self._archive:
             header = Fields.of(json.loads(self._archive.read(PART_HEADER)), PART_HEADER)
             self._check_format(header)
             self._read_header(header)
@@ -188,7 +196,7 @@ class PartFile:
 
     def __enter__(self) -> PartFile:
         with self._blaming():
-            self._archive = zipfile.ZipFile(self.path)
+            self._archive = zipfile.ZipFile(self._source)
         return self
 
     def __exit__(

@@ -28,11 +28,12 @@ from ..logs.growing_array import GrowingArray
 from ..logs.log import GRADS, GradientLog, Tensor
 from ..logs.new_array import CHUNK_BYTES
 from ..logs.opening import Run
+from ..logs.places.finding import folder_to_write
 from ..logs.row_values import check_names
 from ..logs.series import read_series, series_attributes
 from ..logs.store import codec_pipeline
 from ..logs.stored_entries import Box, true_of_copy
-from ..logs.whole_log import WholeLog, check_target
+from ..logs.whole_log import WholeLog
 from ..naming import shown
 from ..predictors import HistoryBank
 from ..progress import Progress
@@ -152,13 +153,14 @@ def rechunk_log(
     OSError : the system refuses to write, or there is too little room
     """
     began = time.perf_counter()
-    target = Path(out)
-    check_target(target)
+    place = folder_to_write(out)
+    place.check_free()
+    target = place.path
     ready = _prepare(run, settings or Settings(), threads, memory, chunk_rows, chunk_bytes, compress=compress)
     _check_outside(ready.log.path, target)
     if not compress:
         _check_room(target, ready)
-    with WholeLog.in_folder(target) as copy:
+    with WholeLog.at_place(place) as copy:
         written, warnings = _write(ready, copy, progress)
     seconds = time.perf_counter() - began
     return RechunkSummary(ready.plan, os.fspath(out), written, seconds, (*ready.plan.warnings, *warnings))

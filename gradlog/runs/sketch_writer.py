@@ -6,7 +6,6 @@ import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.entry_types import REALS
 from ..logs.log import sketch_of
 from ..logs.opening import Run
+from ..logs.places.finding import place_of
 from ..logs.series import read_series
 from ..logs.store import codec_pipeline
-from ..logs.whole_log import WholeLog, check_target
+from ..logs.whole_log import WholeLog
 from ..progress import Progress
 from ..results.projection import Projection
 from ..results.result import Analysis, LogWarning, Settings
@@ -60,7 +60,7 @@ def sketch_log(
     scratch: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> SketchSummary:
-    """Read a log once and write its sketch to the folder `out`, which appears whole or not at all.
+    """Read a log once and write its sketch to the folder or URL `out`, which appears whole or not at all.
 
     Tensors of more than M parameters become (N, groups, M / groups) float32, or float64 where they are;
     smaller ones, `step`, series and attributes are copied. What is used of `settings`: sketch_dim (1024 by
@@ -74,10 +74,10 @@ def sketch_log(
     MemoryLimitError : it does not fit in `memory`
     ScratchError : as of `analyze`
     """
-    target = Path(out)
-    check_target(target)
+    target = place_of(out)
+    target.check_free()
     ready = _prepared(run, settings or Settings(), threads, memory, scratch)
-    with WholeLog.in_folder(target) as sketch:
+    with WholeLog.at_place(target) as sketch:
         written = _write(ready, sketch, progress)
     return SketchSummary(
         path=ready.log.path,

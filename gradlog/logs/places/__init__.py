@@ -1,0 +1,1 @@
+"""Where logs and results lie: folders, files, zip archives, URLs, and what was opened with zarr."""

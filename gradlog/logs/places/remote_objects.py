@@ -1,0 +1,206 @@
+"""The objects of a bucket: listed by prefix, with sizes, and metadata read ahead.
+
+A service gives a thousand keys at a time. A folder alone is one such page, mostly; all chunks of a log are
+many, which are asked for from several keys on at once: the keys that there should be are known.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..root_keys import METADATA_KEYS
+from .remote_errors import RemoteError, told_remotely
+from .remote_requests import alone, together
+from .remote_store import RemoteStore
+from .store_objects import Piece, StoreObjects
+
+PAGE = 1000
+"""Keys of a page of a listing."""
+LISTINGS = 16
+"""Listings of a log that are under way together."""
+_AHEAD = {3: ("zarr.json",), 2: ("zarr.json", ".zarray", ".zattrs")}
+"""Metadata of an array in a group of a format, read without a look at its folder."""
+
+
+class RemoteObjects(StoreObjects):
+    """Of a store at a URL. path : of the place below it"""
+
+    lists_ahead = True
+
+    def __init__(self, store: RemoteStore, path: str = "") -> None:
+        self._store = store
+        self._path = path
+        self._known = store.known
+
+    def folder(self, path: str) -> tuple[set[str], list[str]]:
+        return alone(self._folder, self._key(path))
+
+    def children(self) -> list[str]:
+        files, folders = self.folder("")
+        return sorted([*files, *(folder.rpartition("/")[2] for folder in folders)])
+
+    def read(self, key: str) -> bytes:
+        data = alone(self._document, self._key(key))
+        if data is None:
+            raise FileNotFoundError(key)
+        return data
+
+    def expect(self, paths: Sequence[str], zarr_format: int) -> None:
+        keys = [self._key(path) for path in paths]
+        names = _AHEAD[zarr_format]
+        # What fails is asked for again by who needs it, and told there.
+        with contextlib.suppress(RemoteError):
+            together(self._document, ((f"{key}/{name}",) for key in keys for name in names))
+            # Of what is an array the folder need not be looked into: nothing below it is a node.
+            others = [key for key in keys if not self._take_array(key, names)]
+            together(self._folder, ((key,) for key in others))
+
+    def sizes(self, path: str, *, wanted: bool = True) -> dict[str, int]:  # noqa: ARG002 - they come anyway
+        key = self._key(path)
+        if key not in self._known.sizes:
+            self._list({key: ()})
+        return self._known.sizes[key]
+
+    def list_ahead(self, expected: Mapping[str, Sequence[str]]) -> None:
+        """As of `StoreObjects`: one listing of all, from several keys on at once."""
+        keyed = {self._key(path): keys for path, keys in expected.items()}
+        if unknown := {path: keys for path, keys in keyed.items() if path not in self._known.sizes}:
+            self._list(unknown)
+
+    def pieces(self, keys: Sequence[str], count: int, *, at_end: bool) -> list[Piece | Exception]:
+        return together(self._piece, ((self._key(key), count, at_end) for key in keys))
+
+    def _folder(self, key: str) -> tuple[set[str], list[str]]:
+        import obstore
+
+        if key not in self._known.folders:
+            try:
+                found = obstore.list_with_delimiter(self._store.store, prefix=key or None)
+            except Exception as error:
+                raise told_remotely(error, self._store.url, self._store.access) from None
+            head = len(key) + 1 if key else 0
+            files = {meta["path"][head:] for meta in found["objects"] if meta["path"] != key}
+            inside = len(self._path) + 1 if self._path else 0
+            folders = sorted(prefix.rstrip("/")[inside:] for prefix in found["common_prefixes"])
+            self._known.folders[key] = files, folders
+        return self._known.folders[key]
+
+    def _document(self, key: str) -> bytes | None:
+        documents = self._known.documents
+        if key not in documents:
+            found = self._store.fetch(key)
+            documents[key] = None if found is None else bytes(found[0])
+        return documents[key]
+
+    def _take_array(self, key: str, names: Sequence[str]) -> bool:
+        """Whether a folder holds the metadata of an array, by what was read of it; it is then known."""
+        found = {name for name in names if self._known.documents.get(f"{key}/{name}") is not None}
+        try:
+            document = json.loads(self._known.documents.get(f"{key}/zarr.json") or b"{}")
+            is_array = document.get("node_type") == "array" if "zarr.json" in found else ".zarray" in found
+        except (ValueError, AttributeError, RecursionError):
+            return False
+        if is_array:
+            self._known.folders[key] = found, []
+        return is_array
+
+    def _piece(self, key: str, count: int, at_end: bool) -> Piece | Exception:
+        whole = self._known.size_of(key)
+        try:
+            found = self._store.fetch(key, self._store.suffix(key, count) if at_end else (0, count))
+            if found is not None and at_end and whole is not None and found[1] != whole:
+                size = found[1]  # it was written anew since it was listed
+                found = self._store.fetch(key, (max(0, size - count), size))
+        except RemoteError as error:
+            return error
+        return FileNotFoundError(f"'{key}' is gone") if found is None else Piece(bytes(found[0]), found[1])
+
+    def _key(self, path: str) -> str:
+        return "/".join(part for part in (self._path, path) if part)
+
+    def _list(self, expected: Mapping[str, Sequence[str]]) -> None:
+        """List what is below these folders, and know it. Raises RemoteError."""
+        prefix, bounds = _bounds(expected, ordered=self._store.lists_in_order)
+        heads = {f"{path}/" if path else "": path for path in expected}
+        ordered = sorted(heads)
+        found = {path: dict[str, int]() for path in expected}
+
+        def one(first: str | None, last: str | None) -> list[Sequence[Any]]:
+            import obstore
+
+            pages: list[Sequence[Any]] = []
+            try:
+                stream = obstore.list(self._store.store, prefix or None, offset=first, chunk_size=PAGE)
+                for page in stream:
+                    pages.append(page)
+                    if last is not None and page[-1]["path"] >= last:
+                        break
+            except Exception as error:
+                raise told_remotely(error, self._store.url, self._store.access) from None
+            return pages
+
+        ends = [*bounds[1:], None]
+        parts = together(one, zip(bounds, ends, strict=True), LISTINGS)
+        for last, pages in zip(ends, parts, strict=True):
+            for meta in itertools.chain.from_iterable(pages):
+                key = meta["path"]
+                if last is not None and key > last:
+                    break
+                head = ordered[max(0, bisect.bisect_right(ordered, key) - 1)]
+                if key.startswith(head):
+                    name = key[len(head) :]
+                    found[heads[head]][name] = meta["size"]
+                    if name not in METADATA_KEYS:
+                        self._store.listed.add(key)
+        for path, sizes in found.items():  # the metadata may lie outside of what was listed
+            for name in METADATA_KEYS:
+                if data := self._known.documents.get(f"{path}/{name}".lstrip("/")):
+                    sizes.setdefault(name, len(data))
+        self._known.sizes |= found
+
+
+def _bounds(expected: Mapping[str, Sequence[str]], *, ordered: bool) -> tuple[str, list[str | None]]:
+    """The prefix that all of these folders lie below, and the keys behind which listings begin.
+
+    expected : keys that there should be, by folder: each listing gets about as many, whole pages of them
+    """
+    prefix = _common(list(expected))
+    if len(expected) == 1:
+        ((path, keys),) = expected.items()
+        nested = {key.partition("/")[0] for key in keys if "/" in key}
+        if len(nested) == 1:
+            prefix = f"{path}/{nested.pop()}".strip("/")  # without the array's own metadata
+    bounds: list[str | None] = [None]
+    total = sum(map(len, expected.values()))
+    if not ordered or total <= 2 * PAGE:
+        return prefix, bounds
+    share = -(-total // (LISTINGS * PAGE)) * PAGE
+    passed = 0
+    for path, keys in sorted(expected.items(), key=lambda item: f"{item[0]}/"):
+        if passed and passed + len(keys) > share:
+            bounds.append(f"{path}/")
+            passed = 0
+        if len(keys) > share:
+            inner = sorted(keys)[share - 1 : -1 : share]
+            bounds += [f"{path}/{key}".lstrip("/") for key in inner]
+            passed = len(keys) - share * len(inner)
+        else:
+            passed += len(keys) + 1
+    return prefix, bounds
+
+
+def _common(paths: Sequence[str]) -> str:
+    """The folder that all lie in or are."""
+    if len(paths) == 1:
+        return paths[0]
+    parts = []
+    for words in zip(*(path.split("/") for path in paths), strict=False):
+        if len(set(words)) > 1:
+            break
+        parts.append(words[0])
+    return "/".join(parts)
