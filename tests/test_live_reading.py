@@ -12,7 +12,7 @@ import pytest
 
 from conftest import assert_analysis
 from gradmf import gradlog
-from gradmf.gradlog.logs import hierarchy
+from gradmf.gradlog.logs.places import folder_objects
 
 ROWS = 60
 
@@ -90,7 +90,7 @@ def test_a_row_that_is_committed_in_the_midst_of_opening(
     """Whichever file of metadata it comes before."""
     scope: dict[str, object] = {"__name__": "writer"}
     exec(WRITER, scope)
-    read = hierarchy._LocalFolders.read
+    read = folder_objects.FolderObjects.read
     reads = 0
 
     for before in range(1, 20):
@@ -102,7 +102,7 @@ def test_a_row_that_is_committed_in_the_midst_of_opening(
             writer.flush()
 
         def reading(
-            self: hierarchy._LocalFolders, path: str, before: int = before, commit: object = commit
+            self: folder_objects.FolderObjects, path: str, before: int = before, commit: object = commit
         ) -> bytes:
             nonlocal reads
             reads += 1
@@ -113,7 +113,7 @@ def test_a_row_that_is_committed_in_the_midst_of_opening(
         for _ in range(rows):
             commit()
         with monkeypatch.context() as patch:
-            patch.setattr(hierarchy._LocalFolders, "read", reading)
+            patch.setattr(folder_objects.FolderObjects, "read", reading)
             assert gradlog.analyze(path).run.rows in (rows, rows + 1)
         writer.close()
         if reads < before:
