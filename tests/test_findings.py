@@ -12,6 +12,7 @@ import pytest
 from conftest import write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
+from gradmf.gradlog.statistics.level_changes import level_changes
 
 ROWS = 240
 
@@ -143,3 +144,15 @@ def test_levels_further_apart_than_float64_reaches(tmp_path: Path) -> None:
     assert level.figures["size"] == np.inf
     document = json.loads(json.dumps(gradlog.analysis_document(analysis, findings=[level])))
     assert document["findings"][0]["figures"]["size"] is None
+
+
+@pytest.mark.parametrize("count", range(16, 41))
+def test_changes_of_level_anywhere_in_short_series(count: int) -> None:
+    """With eight or nine values beside them, of which few lags can be looked at, and at any level."""
+    rng = np.random.default_rng(count)
+    for at in range(4, count - 3):
+        values = 0.01 * rng.standard_normal(count)
+        values[at:] += 1.0
+        for change in level_changes(values, level=0.5, least=0.1):
+            assert change.size == pytest.approx(1.0, abs=0.05)
+            assert abs(change.at - at) <= 3

@@ -84,9 +84,11 @@ def lags_looked_at(n: int) -> tuple[int, int]:
 def last_correlated_lag(covariance: Doubles, n: int) -> NDArray[np.int64]:
     """The last lag before a run of lags without correlation; where there is none, the last with some.
 
-    covariance : (Q, lags + 1) autocovariances of series of n values. The rule of Politis and White (2004).
+    covariance : (Q, lags + 1) autocovariances of series of n values, at least 2. The rule of Politis and White
+    (2004).
     """
     calm_lags, most = lags_looked_at(n)
+    calm_lags = min(calm_lags, most)  # of fewer than ten values
     small = np.abs(covariance[:, 1 : most + 1]) <= 2 * math.sqrt(math.log10(n) / n) * covariance[:, :1]
     start = np.zeros((covariance.shape[0], 1), dtype=np.int64)
     seen = np.concatenate([start, small.cumsum(axis=1)], axis=1)
