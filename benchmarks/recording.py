@@ -120,42 +120,53 @@ def _train(way: Way, folder: Path, blocks: int) -> dict[str, Any]:
     logged = torch.optim.AdamW(parameters, lr=1e-4)
     text = torch.randint(0, 2000, (16, 129))
     taken: dict[bool, list[float]] = {False: [], True: []}
-    used = {False: 0.0, True: 0.0}
+    learning, used = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
+    step, bare = 0, 0
 
-    def run(step: int, optimizer: Any, take: Any) -> None:
-        optimizer.zero_grad(set_to_none=False)
-        out = model(text[:, :-1])
-        torch.nn.functional.cross_entropy(out.flatten(0, 1), text[:, 1:].flatten()).backward()
+    def run(with_it: bool, *, learns: bool) -> None:
+        """One step; one that learns nothing has the gradients of the one before."""
+        nonlocal step, bare
+        optimizer, take = (logged, kept) if with_it else (plain, lambda _: None)
+        if learns:
+            optimizer.zero_grad(set_to_none=False)
+            out = model(text[:, :-1])
+            torch.nn.functional.cross_entropy(out.flatten(0, 1), text[:, 1:].flatten()).backward()
         take(step)
         optimizer.step()
+        step += with_it
 
-    for step in range(3):
-        run(step, plain, lambda _: None)
-    step = 0
-    started = time.process_time()
-    with way.attach(folder, model, logged) as take:
+    for _ in range(3):
+        run(False, learns=True)
+    with way.attach(folder, model, logged) as kept:
         for _ in range(STEPS):  # files and threads are made, kernels are compiled
-            run(step, logged, take)
-            step += 1
+            run(True, learns=True)
         for _ in range(blocks):
             for with_it in (False, True):
                 started = time.process_time()
                 for _ in range(STEPS):
                     began = time.perf_counter()
-                    run(step, logged if with_it else plain, take if with_it else lambda _: None)
+                    run(with_it, learns=True)
                     taken[with_it].append(time.perf_counter() - began)
-                    step += with_it
+                learning[with_it] += time.process_time() - started
+        # A row costs less than steps differ from one another: its cost is found without the model.
+        for _ in range(blocks):
+            for with_it in (False, True):
+                started = time.process_time()
+                for _ in range(2 * STEPS):
+                    run(with_it, learns=False)
+                    bare += with_it
                 used[with_it] += time.process_time() - started
         started = time.process_time()
     used[True] += time.process_time() - started  # what was still to be written
-    rows = (step - STEPS) / way.every
+    rows = step / way.every
     size = sum(p.numel() for p in parameters) * 4 / 1e6
     return {
         "step": mean(taken[False]),
         "ratio": mean(taken[True]) / mean(taken[False]),
+        "cpu_ratio": 1 + (used[True] - used[False]) / bare / (learning[False] / len(taken[False])),
         "worst": max(taken[True]) / median(taken[False]),
-        "cpu_ms_mb": 1e3 * (used[True] - used[False]) / (rows * size),
-        "mb_row": size_of(folder) / 1e6 / (step / way.every) if folder.exists() else 0.0,
+        "cpu_ms_mb": 1e3 * (used[True] - used[False]) / (bare / way.every * size),
+        "mb_row": size_of(folder) / 1e6 / rows if folder.exists() else 0.0,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "row_mb": size,
     }
@@ -207,26 +218,28 @@ def _kills(way: Way, folder: Path, kills: int) -> str:
 def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str:
     base = median(sample["peak_mb"] for sample in found["no logging"])
     lines = [
-        "| way | x step | worst step | CPU-ms/MB | MB/row | rows in memory | after kill -9 | |",
-        "|---|---:|---:|---:|---:|---:|---|---|",
+        "| way | x step | x CPU | worst step | CPU-ms/MB | MB/row | rows in memory | after kill -9 | |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---|",
     ]
     for way in WAYS:
         if way.name not in found:
             continue
         samples = found[way.name]
-        ratio, worst, cost, size, peak, row = (
+        ratio, share, worst, cost, size, peak, row = (
             median(sample[key] for sample in samples)
-            for key in ("ratio", "worst", "cpu_ms_mb", "mb_row", "peak_mb", "row_mb")
+            for key in ("ratio", "cpu_ratio", "worst", "cpu_ms_mb", "mb_row", "peak_mb", "row_mb")
         )
         lines.append(
-            f"| {way.name} | {ratio:.3f} | {worst:.2f} | {cost:.1f} | {size:.1f} | {(peak - base) / row:.1f} "
+            f"| {way.name} | {ratio:.2f} | {share:.3f} | {worst:.2f} | {cost:.1f} | {size:.1f} | {(peak - base) / row:.1f} "
             f"| {kills.get(way.name, '')} | {way.note} |"
         )
     step = median(sample["step"] for samples in found.values() for sample in samples)
     row = found["no logging"][0]["row_mb"]
     head = (
         f"A step of a transformer of {row / 4:.1f} million parameters at 16 x 128 tokens takes {step:.2f} s; "
-        f"a row of float32 is {row:.1f} MB. CPU-ms/MB: of a row's gradients as float32."
+        f"a row of float32 is {row:.1f} MB. *x step*: time with it over time without, which differs by some percent "
+        "from one block of steps to the next; *x CPU*: by what its own work adds to the processor time of a step, "
+        "found without the model; *CPU-ms/MB*: that work, of a row's gradients as float32."
     )
     return f"{head}\n\n" + "\n".join(lines) + "\n"
 

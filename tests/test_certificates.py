@@ -132,7 +132,7 @@ def test_bounds_hold_at_any_epsilon_over_thousands(part: int) -> None:
         check_random_log(seed)
 
 
-@settings(max_examples=sweep(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sweep(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     rows=st.integers(1, 60),

@@ -209,8 +209,8 @@ def sweep(tmp_path: Path, name: str, trials: int, seed: int, objects: int | None
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_damage_is_what_zarr_python_says(tmp_path: Path, name: str) -> None:
-    outcomes = sweep(tmp_path, name, trials=2, seed=0, objects=None if WHOLE else 4)
-    assert sum(outcomes.values()) >= 8
+    outcomes = sweep(tmp_path, name, trials=2, seed=0, objects=None if WHOLE else 2)
+    assert sum(outcomes.values()) >= 4
 
 
 @pytest.mark.slow

@@ -72,10 +72,16 @@ def objects(cache: Path) -> list[Path]:
 def test_later_processes_do_without_numba(tmp_path: Path) -> None:
     assert run(tmp_path)
     assert not run(tmp_path)
+    assert len(objects(tmp_path)) == 1
+    assert not list(tmp_path.rglob("*.nbi"))  # it would not see changes of constants in other modules
+
+
+@pytest.mark.slow
+def test_each_type_of_blocks_has_machine_code_of_its_own(tmp_path: Path) -> None:
+    assert run(tmp_path)
     assert run(tmp_path, "f8")
     assert len(objects(tmp_path)) == 2
     assert not run(tmp_path, "f8")
-    assert not list(tmp_path.rglob("*.nbi"))  # it would not see changes of constants in other modules
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no-lines"])
