@@ -230,16 +230,16 @@ def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str
             for key in ("ratio", "cpu_ratio", "worst", "cpu_ms_mb", "mb_row", "peak_mb", "row_mb")
         )
         lines.append(
-            f"| {way.name} | {ratio:.2f} | {share:.3f} | {worst:.2f} | {cost:.1f} | {size:.1f} | {(peak - base) / row:.1f} "
-            f"| {kills.get(way.name, '')} | {way.note} |"
+            f"| {way.name} | {ratio:.2f} | {share:.3f} | {worst:.2f} | {cost:.1f} | {size:.1f} "
+            f"| {(peak - base) / row:.1f} | {kills.get(way.name, '')} | {way.note} |"
         )
     step = median(sample["step"] for samples in found.values() for sample in samples)
     row = found["no logging"][0]["row_mb"]
     head = (
         f"A step of a transformer of {row / 4:.1f} million parameters at 16 x 128 tokens takes {step:.2f} s; "
-        f"a row of float32 is {row:.1f} MB. *x step*: time with it over time without, which differs by some percent "
-        "from one block of steps to the next; *x CPU*: by what its own work adds to the processor time of a step, "
-        "found without the model; *CPU-ms/MB*: that work, of a row's gradients as float32."
+        f"a row of float32 is {row:.1f} MB. *x step*: time with it over time without, which differs by some "
+        "percent from one block of steps to the next; *x CPU*: by what its own work adds to the processor time "
+        "of a step, found without the model; *CPU-ms/MB*: that work, of a row's gradients as float32."
     )
     return f"{head}\n\n" + "\n".join(lines) + "\n"
 

@@ -84,8 +84,8 @@ def lags_looked_at(n: int) -> tuple[int, int]:
 def last_correlated_lag(covariance: Doubles, n: int) -> NDArray[np.int64]:
     """The last lag before a run of lags without correlation; where there is none, the last with some.
 
-    covariance : (Q, lags + 1) autocovariances of series of n values, at least 2. The rule of Politis and White
-    (2004).
+    covariance : (Q, lags + 1) autocovariances of series of n values, two or more. The rule of Politis and
+    White (2004).
     """
     calm_lags, most = lags_looked_at(n)
     calm_lags = min(calm_lags, most)  # of fewer than ten values
