@@ -238,7 +238,7 @@ def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str
     head = (
         f"A step of a transformer of {row / 4:.1f} million parameters at 16 x 128 tokens takes {step:.2f} s; "
         f"a row of float32 is {row:.1f} MB. *x step*: time with it over time without, which differs by some "
-        "percent from one block of steps to the next; *x CPU*: by what its own work adds to the processor time "
+        "percent from block to block of steps; *x CPU*: by what its own work adds to the processor time "
         "of a step, found without the model; *CPU-ms/MB*: that work, of a row's gradients as float32."
     )
     return f"{head}\n\n" + "\n".join(lines) + "\n"
