@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -63,7 +64,9 @@ class TorchFile(Snapshot):
         """All that is in the file. Raises DataError that names it, and says what keeps it from being read."""
         torch = _torch(self.place)
         try:
-            return torch.load(self.place, map_location="cpu", weights_only=True, mmap=True)
+            with warnings.catch_warnings():  # of PyTorch's own checks, which are nobody's to mend
+                warnings.simplefilter("ignore")
+                return torch.load(self.place, map_location="cpu", weights_only=True, mmap=True)
         except GradmfError:
             raise
         except OSError:
