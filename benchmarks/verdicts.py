@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from report import put_between
 
 KINDS = {
     "compare": "verdicts_compare",
@@ -37,18 +37,7 @@ def main() -> None:
         print(line, flush=True)
         held.append(line)
     if asked.markdown:
-        write_between_marks(asked.markdown, asked.kind, "\n".join(held).strip())
-
-
-def write_between_marks(path: Path, kind: str, tables: str) -> None:
-    """Put the tables in the place of what stands between ``<!-- verdicts KIND -->`` and ``<!-- end -->``."""
-    text = path.read_text(encoding="utf-8")
-    mark = f"<!-- verdicts {kind} -->"
-    found = re.compile(rf"{re.escape(mark)}\n.*?<!-- end -->", re.DOTALL)
-    if not found.search(text):
-        sys.exit(f"{path} has no place for them: {mark} and <!-- end -->")
-    new = found.sub(lambda _: f"{mark}\n{tables}\n<!-- end -->", text)
-    path.write_text(new, encoding="utf-8")
+        put_between(asked.markdown, f"verdicts {asked.kind}", "\n".join(held))
 
 
 if __name__ == "__main__":

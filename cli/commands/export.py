@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,9 @@ from ..options import computing, remote, showing
 from ..options.declaring import paths
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, Settings
+    from gradmf.gradlog import Settings
 
     from ..options.computing import Resources
-    from .sources import Source
 
 TARGETS = ("tensorboard", "parquet", "csv")
 """What a shell offers; the names of gradlog's."""
@@ -51,7 +51,7 @@ Examples:
 @computing.windows
 @computing.groups
 @computing.resources
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 @remote.access
 def command(
@@ -70,23 +70,14 @@ def command(
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
     from .batch import Batch
-    from .runner import granted
-    from .sources import find_sources
+    from .runner import as_it_is, results_for_a_file
 
     if out in ("", "-"):
         raise click.UsageError(f"-o {out!r} is no place for an export: give the name of a file or folder.")
     gradlog.check_export(out, to)
     batch, bar = Batch(runs), ProgressBar(quiet=quiet, no_color=no_color)
-    sources, batch.several = find_sources(runs, settings)
-
-    def analysis_of(source: Source) -> Analysis:
-        finished = source.finished()
-        if finished is not None:
-            return finished
-        with granted(resources, bar, source.name) as allowed:
-            return gradlog.analyze(source.name, source.settings, **allowed, tensor_steps=True)
-
-    analyses = batch.results_of(sources, analysis_of)
+    analyze = functools.partial(gradlog.analyze, tensor_steps=True)
+    analyses = results_for_a_file(batch, settings, resources, bar, analyze, as_it_is)
     first = next(analyses, None)
     if first is None:
         return batch.exit_code

@@ -76,7 +76,7 @@ Examples:
 )
 @computing.memory
 @click.option("--dry-run", is_flag=True, help="Show what would be read and written, and stop.")
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 def command(
     sources: tuple[str, ...],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import click
@@ -11,10 +12,9 @@ from ..options.declaring import paths
 from ..options.values import out_file
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import Analysis, Settings
+    from gradmf.gradlog import Settings
 
     from ..options.computing import Resources
-    from .sources import Source
 
 PANELS = ("kappa", "loss", "norm", "heatmap", "spectrum", "rank", "growth", "window-rank", "overlap")
 """What a shell offers; the names of gradlog.PANELS."""
@@ -63,7 +63,7 @@ Examples:
 @computing.settings
 @computing.windows
 @computing.resources
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 @remote.access
 def command(
@@ -82,23 +82,14 @@ def command(
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
     from .batch import Batch
-    from .runner import granted
-    from .sources import find_sources
+    from .runner import as_it_is, results_for_a_file
 
     if out is None:
         raise click.UsageError("-o - has no ending to say the format: give a file .png, .svg or .pdf.")
     gradlog.check_plot(out, panels, style)
     batch, bar = Batch(runs), ProgressBar(quiet=quiet, no_color=no_color)
-    sources, batch.several = find_sources(runs, settings)
-
-    def analysis_of(source: Source) -> Analysis:
-        finished = source.finished()
-        if finished is not None:
-            return finished
-        with granted(resources, bar, source.name) as allowed:
-            return gradlog.analyze_for_plot(source.name, source.settings, panels=panels, **allowed)
-
-    analyses = list(batch.results_of(sources, analysis_of))
+    analyze = functools.partial(gradlog.analyze_for_plot, panels=panels)
+    analyses = list(results_for_a_file(batch, settings, resources, bar, analyze, as_it_is))
     if not analyses:
         return batch.exit_code
     figure = gradlog.plot(analyses, panels=panels, style=style)

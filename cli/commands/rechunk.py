@@ -53,7 +53,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 @computing.settings_of_copy
 @computing.resources_of_copy
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 @remote.access
 def command(

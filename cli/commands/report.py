@@ -11,10 +11,9 @@ from ..options.declaring import paths
 from ..options.values import out_file
 
 if TYPE_CHECKING:
-    from gradmf.gradlog import ReportedRun, Settings
+    from gradmf.gradlog import Settings
 
     from ..options.computing import Resources
-    from .sources import Source
 
 
 @click.command(
@@ -45,7 +44,7 @@ Examples:
 @computing.settings
 @computing.windows
 @computing.resources
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 @remote.access
 def command(
@@ -63,23 +62,16 @@ def command(
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
     from .batch import Batch
-    from .runner import granted
-    from .sources import find_sources
+    from .runner import results_for_a_file
 
     if out is None:
         raise click.UsageError("-o - is no file: give one that ends in .html.")
     gradlog.check_report(out)
     batch, bar = Batch(runs), ProgressBar(quiet=quiet, no_color=no_color)
-    sources, batch.several = find_sources(runs, settings)
-
-    def reported(source: Source) -> ReportedRun:
-        finished = source.finished()
-        if finished is not None:
-            return gradlog.ReportedRun.of_finished(finished)
-        with granted(resources, bar, source.name) as allowed:
-            return gradlog.analyze_for_report(source.name, source.settings, **allowed)
-
-    found = list(batch.results_of(sources, reported))
+    results = results_for_a_file(
+        batch, settings, resources, bar, gradlog.analyze_for_report, gradlog.ReportedRun.of_finished
+    )
+    found = list(results)
     if not found:
         return batch.exit_code
     page = gradlog.report(found)

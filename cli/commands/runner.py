@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .sources import Source
 
 _R = TypeVar("_R", bound=Result)
+_T = TypeVar("_T")
 
 
 class Granted(TypedDict):
@@ -42,6 +43,44 @@ def granted(resources: Resources, bar: ProgressBar, run: str) -> Iterator[Grante
             scratch=resources.scratch,
             progress=progress,
         )
+
+
+def result_of(
+    source: Source,
+    at_work_on: Callable[[str], contextlib.AbstractContextManager[Granted]],
+    analyze: Callable[..., _T],
+    finished: Callable[[Analysis], _T],
+    **how: Any,
+) -> _T:
+    """What `analyze` makes of a store, or `finished` of the analysis that was read. how : for `analyze`"""
+    held = source.finished()
+    if held is not None:
+        return finished(held)
+    with at_work_on(source.name) as allowed:
+        return analyze(source.name, source.settings, **allowed, **how)
+
+
+def results_for_a_file(
+    batch: Batch,
+    settings: Settings,
+    resources: Resources,
+    bar: ProgressBar,
+    analyze: Callable[..., _R],
+    finished: Callable[[Analysis], _R],
+) -> Iterator[_R]:
+    """The result of each run, for a command that makes one file of all: as of `result_of`."""
+    from .sources import find_sources
+
+    def work(source: Source) -> _R:
+        return result_of(source, lambda run: granted(resources, bar, run), analyze, finished)
+
+    sources, batch.several = find_sources(batch.words, settings)
+    return batch.results_of(sources, work)
+
+
+def as_it_is(analysis: Analysis) -> Analysis:
+    """What many commands make of a finished analysis."""
+    return analysis
 
 
 class Runner(Generic[_R]):
@@ -85,11 +124,7 @@ class Runner(Generic[_R]):
 
     def analysis_of(self, source: Source, analyze: Callable[..., Analysis], **how: Any) -> Analysis:
         """The analysis that was read, or what `analyze` makes of the store."""
-        finished = source.finished()
-        if finished is not None:
-            return finished
-        with self.at_work_on(source.name) as allowed:
-            return analyze(source.name, source.settings, **allowed, **how)
+        return result_of(source, self.at_work_on, analyze, as_it_is, **how)
 
     def show_runs(self, work: Callable[[str], _R]) -> int:
         """Show what `work` makes of each run; the exit code."""

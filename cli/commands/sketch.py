@@ -31,7 +31,7 @@ Examples:
 @click.argument("out", type=click.Path())
 @computing.settings_of_sketch
 @computing.resources
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+@showing.no_summary
 @showing.no_color
 @remote.access
 def command(run: str, out: str, settings: Settings, resources: Resources, quiet: bool, no_color: bool) -> int:

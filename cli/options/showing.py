@@ -31,6 +31,8 @@ class Presentation:
         return FORMATS[self.format].takes
 
 
+no_summary = click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar.")
+
 no_color = click.option("--no-color", is_flag=True, help="No colour on a terminal.")
 
 presentation = bundle(

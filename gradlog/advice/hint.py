@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from ..results.reasons import ALL_ZERO
+from ..statistics.step_intervals import MOST_LOGARITHM
 from .decision import (
     BOOTSTRAP,
     CERTAIN,
@@ -40,8 +41,6 @@ from .missing import of_each_scope
 
 NAME = "hint"
 SOURCE = "optimistic AMSGrad, arXiv 1903.01435; XGrad, arXiv 2305.18240"
-MOST = 709.0
-"""Of a logarithm whose exponential float64 holds."""
 WORTH = 0.9
 """Kappa below which a hint pays: the bound then falls by more than 5 percent."""
 
@@ -91,7 +90,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if interval.lower is None or interval.upper is None:
         kappa = Figure(f"kappa[{spec}]", best.kappa)
     else:
-        lower, upper = (math.exp(min(end, MOST)) for end in (interval.lower, interval.upper))
+        lower, upper = (math.exp(min(end, MOST_LOGARITHM)) for end in (interval.lower, interval.upper))
         kappa = Figure(f"kappa[{spec}]", best.kappa, lower, upper, BOOTSTRAP)
     bound = Figure("bound", math.sqrt(best.kappa), basis=FACT if kappa.basis == FACT else BOOTSTRAP)
     if best.kappa >= WORTH:

@@ -28,7 +28,7 @@ from ..results.row_kind import RowKind, check_same_kind
 from ..sizes import SCALAR, extents
 from ..statistics.multiple_testing import benjamini_hochberg
 from ..statistics.spectrum_intervals import OF_TENSORS, spectrum_interval
-from ..statistics.step_intervals import LogInterval, Scope, StepIntervals
+from ..statistics.step_intervals import MOST_LOGARITHM, LogInterval, Scope, StepIntervals
 
 if TYPE_CHECKING:
     from ..runs.relation import Relation
@@ -436,7 +436,7 @@ def _change(quantity: str, baseline: float | None, value: float | None) -> Chang
 
 def _ratio_change(logarithm: float) -> float:
     """exp(x) - 1, within float64."""
-    return math.expm1(min(logarithm, 709.0))
+    return math.expm1(min(logarithm, MOST_LOGARITHM))
 
 
 def _repeats_steps(analysis: Analysis) -> bool:

@@ -87,13 +87,17 @@ def left_out(analysis: Analysis) -> list[str]:
     return list(_left_out(analysis))
 
 
+def _spans(per: str, ends: Wholes, analysis: Analysis) -> Spans:
+    """Of these rows, (n, 2) first and last, with their training steps where the analysis holds them."""
+    step = analysis.steps.step
+    return Spans(per, ends, step[ends] if step.size == analysis.run.rows else None)
+
+
 # Of the run.
 
 
 def _of_run(analysis: Analysis) -> Iterator[Series]:
-    rows, step = analysis.run.rows, analysis.steps.step
-    ends = np.array([[0, rows - 1]], dtype=np.int64)
-    spans = Spans(RUN, ends, step[ends] if step.size == rows else None)
+    spans = _spans(RUN, np.array([[0, analysis.run.rows - 1]], dtype=np.int64), analysis)
     for scope, name, figures in _scopes(analysis):
         for quantity in QUANTITIES.values():
             for argument in _arguments(quantity, figures):
@@ -190,7 +194,7 @@ def _field_of_windows(quantity: Quantity) -> str:
 
 def _of_subspace_windows(analysis: Analysis) -> Iterator[Series]:
     """Of the whole model; these windows are those of the subspaces, and have their own length."""
-    subspace, step, rows = analysis.total.subspace, analysis.steps.step, analysis.run.rows
+    subspace, rows = analysis.total.subspace, analysis.run.rows
     if subspace is None:
         return
     for argument in ROWS:
@@ -199,7 +203,7 @@ def _of_subspace_windows(analysis: Analysis) -> Iterator[Series]:
             continue
         first = np.array([window.row for window in windows], dtype=np.int64)
         ends = np.stack([first, np.minimum(first + subspace.window, rows) - 1], axis=1)
-        spans = Spans(WINDOW, ends, step[ends] if step.size == rows else None)
+        spans = _spans(WINDOW, ends, analysis)
         for stored, quantity in stored_in(SUBSPACE):
             values = np.array([_number(getattr(window, stored.name)) for window in windows])
             yield Series(spans, TOTAL, None, quantity.name, argument, values)
@@ -211,11 +215,7 @@ def _of_subspace_windows(analysis: Analysis) -> Iterator[Series]:
 def _of_steps(analysis: Analysis) -> Iterator[Series]:
     steps, logged = analysis.steps, analysis.series or {}
     rows = np.arange(analysis.run.rows, dtype=np.int64)
-    spans = Spans(
-        STEP,
-        np.stack([rows, rows], axis=1),
-        np.stack([steps.step] * 2, axis=1) if steps.step.size == rows.size else None,
-    )
+    spans = _spans(STEP, np.stack([rows, rows], axis=1), analysis)
     for quantity, argument, values in itertools.chain(_fields(steps), _named(logged)):
         if values.size == rows.size:
             yield Series(spans, TOTAL, None, quantity, argument, values)
@@ -237,11 +237,10 @@ def _fields(steps: Steps) -> Iterator[tuple[str, str, Doubles]]:
 
 
 def _of_tensor_steps(analysis: Analysis) -> Iterator[Series]:
-    held, step = analysis.tensor_steps, analysis.steps.step
+    held = analysis.tensor_steps
     if held is None:
         return
-    ends = np.stack([held.edges[:-1], held.edges[1:] - 1], axis=1)
-    spans = Spans(STEP, ends, step[ends] if step.size == analysis.run.rows else None)
+    spans = _spans(STEP, np.stack([held.edges[:-1], held.edges[1:] - 1], axis=1), analysis)
     fields = [field.name for field in dataclasses.fields(held) if field.name != "edges"]
     for number, tensor in enumerate(analysis.tensors):
         for quantity in fields:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import UsageError
 from ..logs.places.finding import folder_to_write, place_of
-from ..logs.places.remote_url import is_url
 from ..logs.whole_file import whole_folder
 from ..results.result import Analysis
 from . import event_files, parquet_file
@@ -95,11 +93,4 @@ def check_export(path: str | os.PathLike[str], to: str) -> None:
         return
     if to == PARQUET:
         parquet_file.load()
-    if is_url(os.fspath(path)):
-        place_of(path).check_file()
-        return
-    place = Path(path)
-    if place.is_dir():
-        raise UsageError(f"{place}: a folder; give the name of a file")
-    if not place.absolute().parent.is_dir():
-        raise UsageError(f"{place}: there is no folder {str(place.absolute().parent)!r}")
+    place_of(path).check_file()

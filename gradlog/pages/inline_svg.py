@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import html
-import io
 import re
 from typing import TYPE_CHECKING
 
-from ..plots.library import load
-from ..plots.saving import UNDATED
-from ..plots.style import FILES
+from ..plots.saving import drawn_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,10 +21,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
 
     prefix : of ids; label : what stands for the picture where nobody sees it
     """
-    held = io.StringIO()
-    with load("matplotlib").rc_context(FILES):
-        figure.savefig(held, format="svg", dpi=figure.dpi, metadata=UNDATED["svg"])
-    text = held.getvalue()
+    text = drawn_as("svg", figure).decode("utf-8")
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"\s+", " ", re.sub(r"(?<=>)\s+(?=<)", "", body)).strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,9 +107,8 @@ def _drawn(
     return PageFigure(name, title, caption, inline_svg(figure, f"{prefix}-{name}", label), reasons)
 
 
-def _reasons(lacks: object, analyses: Sequence[Analysis]) -> list[str]:
+def _reasons(lacks: Callable[[Analysis], str], analyses: Sequence[Analysis]) -> list[str]:
     """Each once; with the run's path where there are several."""
-    assert callable(lacks)
     told = [(analysis, analysis.run.kind.say(lacks(analysis))) for analysis in analyses]
     named = len(analyses) > 1
     return list(dict.fromkeys(f"{a.run.path}: {why}" if named else why for a, why in told if why))

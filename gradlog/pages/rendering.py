@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from ..plots.library import load
 from ..reports.figures import percent
 from ..reports.sparkline import BLOCKS
 from ..results.result import Analysis
+from .library import load
 from .page import headings, page_of
 from .provenance import command, versions
 from .reported_run import ReportedRun
@@ -40,8 +40,8 @@ def report(runs: OneRun | Sequence[OneRun], *, labels: Sequence[str] = ()) -> st
     given = (runs,) if isinstance(runs, OneRun) else tuple(runs)
     reported = [run if isinstance(run, ReportedRun) else ReportedRun.of_finished(run) for run in given]
     page = page_of(reported, labels)
-    jinja = load("jinja2", what="reports", extra="report")
-    markup = load("markupsafe", what="reports", extra="report").Markup
+    jinja = load("jinja2")
+    markup = load("markupsafe").Markup
 
     def shown(value: Any) -> Any:
         return value if isinstance(value, markup) or not isinstance(value, str) else _visible(value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from ..errors import UsageError
 from ..logs.places.finding import place_of
-from ..plots.library import load
+from ..naming import ending_of
+from .library import load
 
 ENDINGS = (".html", ".htm")
+RULE = "a report is written to .html"
 LIBRARIES = ("jinja2", "matplotlib")
 
 
@@ -19,7 +19,7 @@ def save_report(page: str, path: str | os.PathLike[str]) -> None:
     Raises UsageError for another ending than .html or .htm, and OSError that names the path where the system
     refuses.
     """
-    _check_ending(path)
+    ending_of(path, ENDINGS, RULE)
     with place_of(path).whole_file() as file:
         file.write(page.encode("utf-8"))
 
@@ -30,13 +30,6 @@ def check_report(path: str | os.PathLike[str] | None = None) -> None:
     path : of the file, None where there is none
     """
     if path is not None:
-        _check_ending(path)
+        ending_of(path, ENDINGS, RULE)
     for library in LIBRARIES:
-        load(library, what="reports", extra="report")
-
-
-def _check_ending(path: str | os.PathLike[str]) -> None:
-    ending = Path(path).suffix.lower()
-    if ending not in ENDINGS:
-        told = f"ends in {ending!r}" if ending else "has no ending"
-        raise UsageError(f"{os.fspath(path)}: {told}: a report is written to .html")
+        load(library)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from ..logs.places.finding import place_of
+from ..naming import ending_of
 from .library import load
 from .panels import check_panels
 from .style import FILES, style_of
@@ -29,20 +28,22 @@ def save_plot(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises UsageError for another ending, and OSError that names the path where the system refuses.
     """
     kind = figure_format(path)
+    drawn = drawn_as(kind, figure)
+    with place_of(path).whole_file() as file:
+        file.write(drawn)
+
+
+def drawn_as(kind: str, figure: Figure) -> bytes:
+    """The bytes of a file of a figure. kind : png, svg or pdf"""
     held = io.BytesIO()
     with load("matplotlib").rc_context(FILES):
         figure.savefig(held, format=kind, dpi=figure.dpi, metadata=UNDATED[kind])
-    with place_of(path).whole_file() as file:
-        file.write(held.getbuffer())
+    return held.getvalue()
 
 
 def figure_format(path: str | os.PathLike[str]) -> str:
     """png, svg or pdf, by the ending of a path. Raises UsageError for another."""
-    ending = Path(path).suffix.lower()
-    if ending[1:] not in UNDATED:
-        told = f"ends in {ending!r}" if ending else "has no ending"
-        raise UsageError(f"{os.fspath(path)}: {told}: a figure is written to .png, .svg or .pdf")
-    return ending[1:]
+    return ending_of(path, [f".{kind}" for kind in UNDATED], "a figure is written to .png, .svg or .pdf")[1:]
 
 
 def check_plot(path: str | os.PathLike[str], panels: Sequence[str] = (), style: str = "screen") -> None:

@@ -226,8 +226,8 @@ def _tensors(analysis: Analysis) -> Answer:
             break
     held = percent(sum(tensor.energy for tensor in named) / total)
     shares = ", ".join(f"{tensor.name} {percent(tensor.energy / total)}" for tensor in named)
-    text = [f"{count(len(named))} of {count(len(tensors))} hold {held} of the {kind.noun} energy: {shares}."]
-    text[0] = text[0].replace("1 of", "One of").replace(" hold ", " holds ") if len(named) == 1 else text[0]
+    number, hold = ("One", "holds") if len(named) == 1 else (count(len(named)), "hold")
+    text = [f"{number} of {count(len(tensors))} {hold} {held} of the {kind.noun} energy: {shares}."]
     weighty = [t for t in tensors if t.energy >= LEAST_ENERGY * total]
     ratios = [(ratio, t) for t in weighty if (ratio := _over_noise(t)) is not None]
     if len(ratios) > 1:

@@ -36,6 +36,8 @@ from .step_sums import (
 
 Doubles = NDArray[np.float64]
 
+MOST_LOGARITHM = 709.0
+"""Of a ratio, whose exponential float64 holds."""
 LEAST_LEVEL_ROWS = 500
 """Norms of a run stay high or low for tens of rows (GARCH of persistence 0.98: 50): ten times that."""
 OUTSIDE = 0.1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...errors import DataError
 from ..example_stores import example_store
 from .local_place import LocalPlace
+from .place import RESULTS, begins_as_json
 
 if TYPE_CHECKING:
     from zarr.storage import StorePath
@@ -22,12 +23,12 @@ class FilePlace(LocalPlace):
         if (examples := example_store(self.path)) is not None:
             return examples
         try:
-            start = self.start(64).lstrip()
+            start = self.start(64)
         except OSError as error:
             return f"it cannot be read: {error.strerror or error}"
-        if start[:1] in (b"{", b"["):
-            return "JSON: results of gradmf analyze go to gradmf compare, bounds or advise"
-        hint = " (cut short?)" if self.path.suffix == ".zip" or start[:2] == b"PK" else ""
+        if begins_as_json(start):
+            return RESULTS
+        hint = " (cut short?)" if self.path.suffix == ".zip" or start.lstrip()[:2] == b"PK" else ""
         return (
             f"a file of {self.path.stat().st_size} bytes that is no zip archive{hint}; "
             "give the folder or zip file of a Zarr store"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from zarr.storage import LocalStore, StorePath
 
@@ -11,7 +13,7 @@ from ..example_stores import example_store
 from ..rank_folders import holds_ranks
 from ..root_keys import is_zarr_node
 from .local_place import LocalPlace
-from .place import Entry
+from .place import Entry, some_of
 
 
 class FolderPlace(LocalPlace):
@@ -24,11 +26,8 @@ class FolderPlace(LocalPlace):
         return root
 
     def entries(self) -> list[Entry]:
-        try:
-            with os.scandir(self.path) as found:
-                entries = [Entry(e.name, None if e.is_dir() else e.stat().st_size) for e in found]
-        except OSError as error:
-            raise DataError(f"{self.name}: the folder cannot be read: {error.strerror or error}") from error
+        with self._scanned() as found:
+            entries = [Entry(e.name, None if e.is_dir() else e.stat().st_size) for e in found]
         return sorted(entries, key=lambda entry: entry.name)
 
     def describe(self) -> str:
@@ -40,12 +39,17 @@ class FolderPlace(LocalPlace):
         stores = [name for name in names if is_zarr_node(self.path / name)]
         if stores:
             return f"but {len(stores)} inside it, such as {self.path / stores[0]}; give that path"
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        return f"the folder has no zarr.json, .zgroup or .zarray; it holds {shown}"
+        return f"the folder has no zarr.json, .zgroup or .zarray; it holds {some_of(names)}"
 
     def _is_node(self) -> bool:
+        with self._scanned():  # what cannot be listed would look like a store without arrays
+            return is_zarr_node(self.path)
+
+    @contextlib.contextmanager
+    def _scanned(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """What the system lists in it. Raises DataError that names it, also for what fails in the block."""
         try:
-            with os.scandir(self.path):  # what cannot be listed would look like a store without arrays
-                return is_zarr_node(self.path)
+            with os.scandir(self.path) as found:
+                yield found
         except OSError as error:
             raise DataError(f"{self.name}: the folder cannot be read: {error.strerror or error}") from error

@@ -43,9 +43,18 @@ class LocalPlace(Place):
     def whole_folder(self) -> contextlib.AbstractContextManager[Path]:
         return whole_folder(self.path)
 
+    def check_file(self) -> None:
+        if self.path.is_dir():
+            raise UsageError(f"{self.path}: a folder; give the name of a file")
+        self._check_folder()
+
     def check_free(self) -> None:
         path = self.path
         if path.exists() or path.is_symlink():
             raise UsageError(f"{path}: already there; choose another path or remove it")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: there is no folder {os.fspath(path.absolute().parent)!r}")
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        folder = self.path.absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"{self.path}: there is no folder {os.fspath(folder)!r}")

@@ -14,8 +14,10 @@ from .remote_url import RemoteUrl
 
 def opened_bucket(store: Store) -> RemoteStore | None:
     """The store as a `RemoteStore`; None for any other than a bucket's."""
-    if isinstance(store, RemoteStore) or type(store) is not ObjectStore:
-        return store if isinstance(store, RemoteStore) else None
+    if isinstance(store, RemoteStore):
+        return store
+    if type(store) is not ObjectStore:
+        return None
     inner: Any = store.store
     scheme = next((word for word, name in BUCKET_WORDS.items() if type(inner).__name__ == name), None)
     if scheme is None:

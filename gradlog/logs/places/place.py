@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -20,6 +21,21 @@ class Entry:
 
     name: str
     size: int | None
+
+
+RESULTS = "JSON: results of gradmf analyze go to gradmf compare, bounds or advise"
+"""What a file that begins as JSON does is."""
+_SHOWN = 4
+
+
+def begins_as_json(start: bytes) -> bool:
+    """Whether these first bytes of a file are those of JSON."""
+    return start.lstrip()[:1] in (b"{", b"[")
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names of a folder or an archive."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 class Place(abc.ABC):
@@ -61,8 +77,9 @@ class Place(abc.ABC):
         """Write all bytes of a file to another one. Raises what reading and writing raise."""
         file.write(self.read())
 
-    def check_file(self) -> None:  # noqa: B027 - the system tells early enough
-        """Raise where a file cannot be put at the place, before anything is spent on it."""
+    def check_file(self) -> None:
+        """Raise UsageError or DataError where a file cannot be put there, before anything is spent on it."""
+        raise UsageError(f"{self.name}: no file can be written there")
 
     def whole_file(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """A stream whose bytes stand at the place in one step when the block ends well.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +13,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.storage import ObjectStore
 
 from ...errors import UsageError, first_line
+from ...libraries import load_library
 from .access import Access
 from .remote_errors import RemoteError, is_missing_bucket, told_remotely
 from .remote_requests import POLL_SECONDS, request_pool
@@ -181,7 +181,7 @@ def open_remote(url: RemoteUrl, access: Access) -> RemoteStore:
 
 def _bucket(url: RemoteUrl, access: Access, whole: float | None = None) -> Any:
     """obstore's own store. whole : seconds that a request may take in all; None: those without a byte"""
-    stores = _library("obstore.store", f"{url}")
+    stores = load_library("obstore.store", f"{url} needs", EXTRA)
     client: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=min(5.0, access.seconds)),
         "allow_http": _may_use_http(url),
@@ -231,21 +231,11 @@ def _may_use_http(url: RemoteUrl) -> bool:
 
 
 def _profile(url: RemoteUrl, name: str) -> Any:
-    session = _library("boto3", f"{url} with --profile")
-    provider = _library("obstore.auth.boto3", f"{url} with --profile")
+    needs = f"{url} with --profile needs"
+    session = load_library("boto3", needs, EXTRA)
+    provider = load_library("obstore.auth.boto3", needs, EXTRA)
     try:
         return provider.Boto3CredentialProvider(session.Session(profile_name=name))
     except Exception as error:
         told = first_line(error) if type(error).__name__ == "ProfileNotFound" else "it holds no credentials"
         raise UsageError(f"{url}: the profile {name!r} cannot be used: {told}") from None
-
-
-def _library(name: str, what: str) -> Any:
-    """A module. Raises UsageError, which names the extra, where it cannot be loaded."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        root = name.partition(".")[0]
-        missing = error.name is not None and error.name.partition(".")[0] == root
-        told = "is not installed" if missing else f"cannot be loaded ({first_line(error)})"
-        raise UsageError(f"{what} needs the library {root}, which {told}: {EXTRA}") from None

@@ -14,7 +14,7 @@ from ...errors import DataError, StoreNotFoundError, UsageError
 from ..rank_folders import holds_ranks
 from ..root_keys import METADATA_KEYS, ROOT_KEYS, is_rank_name
 from .access import Access
-from .place import Entry, Place
+from .place import RESULTS, Entry, Place, begins_as_json, some_of
 from .remote_errors import is_missing_bucket, told_remotely
 from .remote_objects import RemoteObjects
 from .remote_requests import alone, together
@@ -62,8 +62,8 @@ class UrlPlace(Place):
         entries = self.entries()
         if not entries:
             size = self._object() or 0
-            if self.start(64).lstrip()[:1] in (b"{", b"["):
-                return "JSON: results of gradmf analyze go to gradmf compare, bounds or advise"
+            if begins_as_json(self.start(64)):
+                return RESULTS
             if self.url.name.endswith(".zip"):
                 return "zip archives are read from a local disk only: copy it, or put the folder there"
             return f"an object of {size} bytes; give the prefix of a Zarr store"
@@ -72,8 +72,7 @@ class UrlPlace(Place):
             told = f"{self.url.inside(stores[0])}"
             return f"but {len(stores)} inside it, such as {told}; give that, or {self.url.inside('*.zarr')}"
         names = [entry.name for entry in entries]
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        return f"the prefix has no zarr.json, .zgroup or .zarray; it holds {shown}"
+        return f"the prefix has no zarr.json, .zgroup or .zarray; it holds {some_of(names)}"
 
     def start(self, count: int) -> bytes:
         return self._bytes({"range": (0, count)}) if self._object() else b""

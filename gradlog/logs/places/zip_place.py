@@ -11,6 +11,7 @@ from ..rank_folders import holds_ranks
 from ..root_keys import PART_HEADER, ROOT_KEYS, is_rank_name
 from ..zip_archive import ArchiveStore, read_names
 from .file_place import FilePlace
+from .place import some_of
 
 
 class ZipPlace(FilePlace):
@@ -36,8 +37,7 @@ class ZipPlace(FilePlace):
 
     def describe(self) -> str:
         names = read_names(self.path)
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        return f"a zip archive that holds {shown or 'nothing'}"
+        return f"a zip archive that holds {some_of(names) or 'nothing'}"
 
 
 def _folder_of_ranks(names: Iterable[str]) -> str | None:
