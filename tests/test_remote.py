@@ -449,3 +449,27 @@ def test_a_local_log_loads_nothing_of_buckets(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["plot"], "run.png"), (["report"], "run.html"), (["export", "--to", "csv"], "run.csv")],
+)
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_analyzed(
+    moto: Any, words: list[str], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "no-such.zarr", "-o", f"s3://nobox/{name}"]) == 1
+    told = capfd.readouterr().err
+    assert told.startswith(f"gradmf: error: s3://nobox/{name}: there is no bucket 'nobox'")
+    assert "no-such.zarr" not in told
+
+
+def test_a_profile_without_boto3_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert main(["info", "s3://box/run.zarr", "--profile", "research"]) in (1, 2)
+    assert capfd.readouterr().err == (
+        "gradmf: error: s3://box/run.zarr with --profile needs the library boto3, which is not installed: "
+        "pip install boto3\n"
+    )

@@ -33,3 +33,5 @@ def check_report(path: str | os.PathLike[str] | None = None) -> None:
         ending_of(path, ENDINGS, RULE)
     for library in LIBRARIES:
         load(library)
+    if path is not None:
+        place_of(path).check_file()

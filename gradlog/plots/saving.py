@@ -52,3 +52,4 @@ def check_plot(path: str | os.PathLike[str], panels: Sequence[str] = (), style: 
     check_panels(panels)
     style_of(style)
     load()
+    place_of(path).check_file()

@@ -232,7 +232,7 @@ def _may_use_http(url: RemoteUrl) -> bool:
 
 def _profile(url: RemoteUrl, name: str) -> Any:
     needs = f"{url} with --profile needs"
-    session = load_library("boto3", needs, EXTRA)
+    session = load_library("boto3", needs, "pip install boto3")
     provider = load_library("obstore.auth.boto3", needs, EXTRA)
     try:
         return provider.Boto3CredentialProvider(session.Session(profile_name=name))
