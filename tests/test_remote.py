@@ -455,8 +455,9 @@ def test_a_local_log_loads_nothing_of_buckets(tmp_path: Path) -> None:
     ("words", "name"),
     [(["plot"], "run.png"), (["report"], "run.html"), (["export", "--to", "csv"], "run.csv")],
 )
+@pytest.mark.usefixtures("moto")
 def test_a_bucket_that_is_not_there_is_told_before_anything_is_analyzed(
-    moto: Any, words: list[str], name: str, capfd: pytest.CaptureFixture[str]
+    words: list[str], name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*words, "no-such.zarr", "-o", f"s3://nobox/{name}"]) == 1
     told = capfd.readouterr().err
