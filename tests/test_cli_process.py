@@ -243,8 +243,6 @@ def test_an_interrupt_ends_quietly_and_leaves_nothing(log: Path, tmp_path: Path,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         env=environment(),
-        # Where the tests run in the background, shells have told their children to ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdin is not None
     assert process.stdout is not None

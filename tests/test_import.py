@@ -596,7 +596,6 @@ def test_an_interrupted_import_leaves_nothing(tmp_path: Path, name: str, code: i
         [sys.executable, "-c", START.format(before=AT_A_ROW.format(name=name)), "import", folder,
          "-o", tmp_path / "run.zarr"],
         capture_output=True, text=True, check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert (done.returncode, done.stderr, done.stdout) == (code, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["grads"]
