@@ -1,5 +1,6 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .chance import share_by_chance
+from .cluster.cluster import Cluster, on_cluster
 from .comparisons.comparable_run import analyze_for_comparison
 from .comparisons.comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparisons.comparison_gates import comparison_vocabulary, judge_comparison
@@ -18,7 +19,7 @@ from .engine.request import PassShape, Span
 from .engine.splitting import PartNumber
 from .engine.state import PartState, State, Symmetric
 from .engine.tile import Tile
-from .errors import DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
+from .errors import ClusterError, DataError, GradmfError, MemoryLimitError, StoreNotFoundError, UsageError
 from .exports.exporting import ExportSummary, check_export, export
 from .findings.finding import Finding, Thresholds
 from .findings.finding_table import find
@@ -96,6 +97,8 @@ __all__ = [
     "Breach",
     "Change",
     "ChunkInventory",
+    "Cluster",
+    "ClusterError",
     "Comparison",
     "CopiedTensor",
     "Cost",
@@ -207,6 +210,7 @@ __all__ = [
     "lightning_callback",
     "measure",
     "merge_parts",
+    "on_cluster",
     "open_as_asked",
     "open_log",
     "parse_predictor",

@@ -32,6 +32,10 @@ class MemoryLimitError(GradmfError, MemoryError):
     exit_code = 2
 
 
+class ClusterError(GradmfError, RuntimeError):
+    """Workers cannot be reached, or were lost, or are no good for the work."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
     lines = str(error).strip().splitlines()

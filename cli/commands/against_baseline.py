@@ -11,6 +11,7 @@ from gradmf import gradlog
 from gradmf.gradlog import Analysis, Comparison, Settings
 
 from ..options.computing import Resources
+from .batch import begun_ahead
 from .runner import Runner
 from .sources import Source
 
@@ -36,8 +37,9 @@ class AgainstBaseline:
         first = batch.attempt(baseline.name, partial(self._analysis_of, baseline))
         if first is None:
             return
-        for source in others:
-            run = batch.attempt(source.name, partial(self._analysis_of, source, first))
+        works = [(source.name, partial(self._analysis_of, source, first)) for source in others]
+        for source, (_, work) in zip(others, begun_ahead(works), strict=True):
+            run = batch.attempt(source.name, work)
             if run is None:
                 continue
             compared = batch.attempt(source.name, partial(self._compare, first, run, source))
@@ -46,7 +48,7 @@ class AgainstBaseline:
                 yield compared
 
     def _analysis_of(self, source: Source, baseline: Analysis | None = None) -> Analysis:
-        return self.runner.analysis_of(source, gradlog.analyze_for_comparison, baseline=baseline)
+        return self.runner.analysis_of(source, gradlog.analyze_for_comparison, baseline=None if baseline is None else baseline.run)
 
     def _compare(self, baseline: Analysis, run: Analysis, source: Source) -> Comparison:
         compared = gradlog.compare(baseline, run, align=self.align, confidence=self.confidence)

@@ -77,6 +77,8 @@ def command(
         raise click.UsageError(f"--plan goes with any --format but {shown.format}.")
     if plan and fail_if:
         raise click.UsageError("--plan stops before there is anything to hold --fail-if against.")
+    if resources.dask is not None and (plan or part is not None):
+        raise click.UsageError(f"--dask goes without --{'plan' if plan else 'part'}.")
     if part is not None:
         from .partial import write_partial_analysis
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import contextvars
 import errno
 import gc
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from gradmf.gradlog import LogWarning
 
 STDIN = "-"
+AHEAD = 2
+"""Runs that are begun for each worker: one is ready when another is done."""
 _SILENT = logging.NullHandler()
 
 
@@ -40,6 +45,7 @@ class _Named(Protocol):
 
 _R = TypeVar("_R", bound=Result)
 _S = TypeVar("_S", bound=_Named)
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -63,7 +69,7 @@ class Batch:
         return self._results((source.name, partial(work, source)) for source in sources)
 
     def _results(self, tasks: Iterable[tuple[str, Callable[[], _R]]]) -> Iterator[_R]:
-        for run, work in tasks:
+        for run, work in begun_ahead(tasks):
             result = self.attempt(run, work)
             if result is not None:
                 self.done += 1
@@ -99,6 +105,30 @@ class Batch:
     def worthless(self) -> bool:
         """Whether every run failed."""
         return self.exit_code != 0 and self.done == 0
+
+
+def begun_ahead(tasks: Iterable[tuple[str, Callable[[], _T]]]) -> Iterator[tuple[str, Callable[[], _T]]]:
+    """The same tasks in their order. Where a cluster takes whole runs, some of them are begun already."""
+    from gradmf.gradlog.cluster.cluster import current_cluster
+
+    cluster = current_cluster()
+    if cluster is None or not cluster.whole_runs:
+        yield from tasks
+        return
+    waiting: collections.deque[tuple[str, Callable[[], _T]]] = collections.deque()
+    pool = ThreadPoolExecutor(AHEAD * cluster.workers.count, thread_name_prefix="gradmf-run")
+    try:
+        for name, work in tasks:
+            waiting.append((name, pool.submit(contextvars.copy_context().run, work).result))
+            if len(waiting) > AHEAD * cluster.workers.count:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    except BaseException:
+        cluster.workers.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def paths_of(words: Sequence[str]) -> Iterator[str]:

@@ -70,6 +70,8 @@ def command(
     from .sources import baseline_and_runs, choose_rows, share_steps
 
     runner = Runner(runs, shown, views_of_comparisons(quiet=shown.quiet, top=top), resources)
+    if settings.subspace is not None and resources.dask is not None:
+        raise click.UsageError("--subspace reads two stores side by side, in this process: leave --dask out.")
     sources = baseline_and_runs(runs, settings)
     if len(sources) < 2:
         raise click.UsageError("compare takes a baseline and at least one run.")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from ..formats.rendering import Page, Views, render
 from ..options.columns import chosen_columns
+from ..terminal.messages import tell, tell_warning
 from ..terminal.output import Output, open_output
 from ..terminal.progress import ProgressBar, Report
-from .batch import Batch, Result
+from .batch import Batch, Result, may_be_several
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Analysis, Rule, Settings, Violation, Vocabulary
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
 
 _R = TypeVar("_R", bound=Result)
 _T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def workers_of(resources: Resources | None, words: Sequence[str], *, quiet: bool) -> Iterator[None]:
+    """Let what is analyzed in the block be taken by the workers that were asked for, if any.
+
+    words : of the command line; several runs are taken one by a task, a single one in parts
+    """
+    if resources is None or resources.dask is None:
+        yield
+        return
+    from gradmf import gradlog
+
+    with gradlog.on_cluster(
+        resources.dask, parts=resources.parts, whole_runs=may_be_several(words)
+    ) as cluster:
+        for told in cluster.workers.different:
+            tell_warning(told)
+        if not quiet:
+            tell(cluster.workers.told)
+        yield
 
 
 class Granted(TypedDict):
@@ -74,8 +96,9 @@ def results_for_a_file(
     def work(source: Source) -> _R:
         return result_of(source, lambda run: granted(resources, bar, run), analyze, finished)
 
-    sources, batch.several = find_sources(batch.words, settings)
-    return batch.results_of(sources, work)
+    with workers_of(resources, batch.words, quiet=bar.quiet):
+        sources, batch.several = find_sources(batch.words, settings)
+        yield from batch.results_of(sources, work)
 
 
 def as_it_is(analysis: Analysis) -> Analysis:
@@ -146,7 +169,8 @@ class Runner(Generic[_R]):
         return self._show(lambda: results, several)
 
     def _show(self, results: Callable[[], Iterable[_R]], several: bool | None = None) -> int:
-        with open_output(self._shown) as output:
+        workers = workers_of(self._resources, self.batch.words, quiet=self._shown.quiet)
+        with open_output(self._shown) as output, workers:
             found = results()
             self.write(found, output, several=self.batch.several if several is None else several)
             output.keep = not self.batch.worthless

@@ -40,10 +40,14 @@ def command(run: str, out: str, settings: Settings, resources: Resources, quiet:
     from ..terminal.messages import tell_warning
     from ..terminal.output import naming
     from ..terminal.progress import ProgressBar
-    from .runner import granted
+    from .runner import granted, workers_of
 
     bar = ProgressBar(quiet=quiet, no_color=no_color)
-    with naming(out), granted(resources, bar, run) as allowed:
+    with (
+        naming(out),
+        workers_of(resources, [run], quiet=quiet),
+        granted(resources, bar, run) as allowed,
+    ):
         summary = gradlog.sketch_log(run, out, settings, **allowed)
     for warning in summary.warnings:
         tell_warning(warning.message)

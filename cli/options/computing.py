@@ -40,11 +40,15 @@ class Resources:
     """What an analysis may use.
 
     memory : bytes; threads : None for as many as there are cores; scratch : a folder, None for none
+    dask : where workers are, None for this process; parts : that logs are cut into for them, None for what
+    their size makes of it
     """
 
     memory: int
     threads: int | None
     scratch: str | None = None
+    dask: str | None = None
+    parts: int | None = None
 
 
 runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
@@ -66,9 +70,21 @@ _threads = click.option(
     help="Threads to read and compute with; the numbers never depend on it.  [default: one a core]",
 )
 
+
+
+def _resources(
+    memory: int, threads: int | None, scratch: str | None, dask: str | None, parts: int | None
+) -> Resources:
+    if parts is not None and dask is None:
+        raise click.UsageError("--parts goes with --dask; --part I/K writes one of K parts to a file.")
+    if scratch is not None and dask is not None:
+        raise click.UsageError("--scratch doesn't go with --dask: workers have folders of their own.")
+    return Resources(memory, threads, scratch, dask, parts)
+
+
 resources = bundle(
     "resources",
-    Resources,
+    _resources,
     memory,
     _threads,
     click.option(
@@ -77,6 +93,20 @@ resources = bundle(
         shell_complete=paths("file"),
         help="Folder for scratch files: chunks too tall for memory are decoded into one, once, where that is "
         "faster than to decode them again. Nothing is left there.",
+    ),
+    click.option(
+        "--dask",
+        metavar="WHERE",
+        shell_complete=offered("local", "local:2", "tcp://"),
+        help="Have workers of Dask do the work: a scheduler's address (tcp://HOST:8786), its scheduler file, or "
+        "local[:N] for N processes here. --memory is each worker's.",
+    ),
+    click.option(
+        "--parts",
+        type=click.IntRange(1, 65536),
+        metavar="K",
+        help="With --dask: cut each log into K parts; results have the same bits for any workers.  "
+        "[default: by its size]",
     ),
 )
 

@@ -18,6 +18,11 @@ def tell_warning(message: str) -> None:
     _tell("warning", message)
 
 
+def tell(message: str) -> None:
+    """Write what is good to know."""
+    _tell("", message)
+
+
 def tell_violation(message: str) -> None:
     """Write that a result violates a rule, a line."""
     _tell("violated", message)
@@ -77,4 +82,4 @@ def _tell(kind: str, message: str) -> None:
     text = "\n".join(printable(line) for line in message.split("\n"))
     # Where nobody listens, the exit code still tells.
     with contextlib.suppress(OSError):
-        print(f"gradmf: {kind}: {text}", file=sys.stderr, flush=True)
+        print(f"gradmf: {kind}{': ' if kind else ''}{text}", file=sys.stderr, flush=True)

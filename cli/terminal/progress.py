@@ -23,9 +23,10 @@ Report = Callable[[int, int], None]
 
 
 class ProgressBar:
-    """A bar for each of several runs, one after another."""
+    """A bar for each of several runs, one after another. quiet : nothing is told that is no fault"""
 
     def __init__(self, *, quiet: bool, no_color: bool) -> None:
+        self.quiet = quiet
         self._shown = not quiet and is_terminal(sys.stderr) and is_capable()
         self._no_color = no_color
         self._started = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...kernels.gram import one_blas_thread
+from ..cluster.run_tasks import takes_whole_runs
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..logs.opening import Run
 
 
+@takes_whole_runs
 def advise(
     run: Run | Analysis,
     settings: Settings | None = None,

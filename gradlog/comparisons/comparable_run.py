@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ..cluster.run_tasks import takes_whole_runs
 from ..progress import Progress
-from ..results.result import Analysis, Settings
+from ..results.result import Analysis, RunInfo, Settings
 from ..results.row_kind import check_same_kind
+from ..sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     from ..logs.opening import Run
 
 
+@takes_whole_runs
 def analyze_for_comparison(
     run: Run,
-    settings: Settings,
-    baseline: Analysis | None = None,
+    settings: Settings | None = None,
     *,
-    threads: int | None,
-    memory: int,
-    progress: Progress | None,
+    baseline: RunInfo | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> Analysis:
     """`analyze` with tensors' sums by step, which `compare` takes; errors as there.
@@ -33,9 +36,10 @@ def analyze_for_comparison(
     from ..runs.analysis import analyze
     from ..runs.preparation import open_for_pass
 
+    settings = settings or Settings()
     log = open_for_pass(run, settings, threads)
     if baseline is not None:
-        check_same_kind(baseline.run, log)
+        check_same_kind(baseline, log)
     return analyze(
         log, settings, threads=threads, memory=memory, progress=progress, scratch=scratch, tensor_steps=True
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..logs.log import Tensor
-from .ranges import Box, ParameterRange, chunk_spans
+from .ranges import Box, ParameterRange, alike, chunk_spans
 
 STARTUP_SECONDS = 0.35
 CALL_SECONDS = 4e-4
@@ -33,16 +33,17 @@ def pass_seconds(
     """
     count = rows[1] - rows[0]
     seconds = STARTUP_SECONDS
-    for item in ranges:
+    for item, times in alike(ranges):
         blocks = len(item.row_blocks)
-        seconds += blocks * (len(item.segments) * CALL_SECONDS + len(item.tiles) * TASK_SECONDS)
+        each = blocks * (len(item.segments) * CALL_SECONDS + item.tile_count * TASK_SECONDS)
         if blocks > 1:
-            seconds += 2.0 * blocks * item.width * state / STATE_RATE
+            each += 2.0 * blocks * item.width * state / STATE_RATE
         for segment in item.segments:
             tensor = tensors[segment.tensor]
             summed = float(count * segment.width) * tensor.compute_dtype.itemsize
             # Of what is cut, `decodes` pieces share the chunks that the size counts once.
-            seconds += item.decodes * reading_seconds(tensor, rows, segment.box) + summed / FUSED_RATE
+            each += item.decodes * reading_seconds(tensor, rows, segment.box) + summed / FUSED_RATE
+        seconds += times * each
     return seconds
 
 

@@ -14,6 +14,7 @@ from .measure import Measure
 from .ranges import (
     Limits,
     ParameterRange,
+    alike,
     block_bytes,
     column_ranges,
     decoded_row_bytes,
@@ -137,6 +138,8 @@ def make_plan(request: Request, measures: Sequence[Measure], ways: Sequence[Way]
             if planned == PLANNED_THREADS[-1]:
                 raise
     threads = request.threads
+    if threads == planned:
+        return reference
     while True:
         try:
             plan = lay_out(replace(request, threads=threads), measures, reference.way)
@@ -279,8 +282,8 @@ class _BlockMemory:
 
 
 def _block_memory(request: Request, ranges: Sequence[ParameterRange], limits: Limits) -> _BlockMemory:
-    tensors = request.tensors
+    tensors, kinds = request.tensors, [item for item, _ in alike(ranges)]
     return _BlockMemory(
-        max((block_bytes(tensors, item) for item in ranges), default=0),
-        max((item.width * limits.state + reading_bytes(tensors, item) for item in ranges), default=0),
+        max((block_bytes(tensors, item) for item in kinds), default=0),
+        max((item.width * limits.state + reading_bytes(tensors, item) for item in kinds), default=0),
     )

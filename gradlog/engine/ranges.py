@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
@@ -32,7 +34,7 @@ WEIGHT_BYTES = 32 << 20
 Box = tuple[slice, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A box of one tensor's parameters: the tensor's number in the plan, and slices of its axes."""
 
@@ -64,30 +66,59 @@ Strips = tuple[Strip, ...]
 """Neighbouring columns of a range that are one unit of work."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ParameterRange:
     """Parameters read together, side by side as the columns of a block.
 
-    tiles : units of work, each of neighbouring columns; row_blocks : (first, last + 1) stored rows of each
-    block, in order; decodes : how often each of its chunks is decoded in the whole pass, 1 unless memory
-    forces a chunk to be taken in pieces
+    row_blocks : (first, last + 1) stored rows of each block, in order; tile : columns of a tile, None where
+    all are one; decodes : how often each of its chunks is decoded in the whole pass, 1 unless memory forces a
+    chunk to be taken in pieces; cut : the tiles, where they don't follow from `tile`
     """
 
     segments: tuple[Segment, ...]
-    tiles: tuple[Strips, ...]
     row_blocks: tuple[tuple[int, int], ...]
+    tile: int | None = None
     decodes: int = 1
+    cut: tuple[Strips, ...] | None = None
 
     def of(self, numbers: Sequence[int]) -> ParameterRange:
         """The same range where tensor i has the number numbers[i]."""
         segments = tuple(replace(s, tensor=numbers[s.tensor]) for s in self.segments)
-        tiles = tuple(tuple(replace(s, tensor=numbers[s.tensor]) for s in tile) for tile in self.tiles)
-        return replace(self, segments=segments, tiles=tiles)
+        if self.cut is None:
+            return replace(self, segments=segments)
+        cut = tuple(tuple(replace(s, tensor=numbers[s.tensor]) for s in tile) for tile in self.cut)
+        return replace(self, segments=segments, cut=cut)
 
     @property
     def width(self) -> int:
         """Number of columns."""
         return sum(segment.width for segment in self.segments)
+
+    @property
+    def tiles(self) -> tuple[Strips, ...]:
+        """Units of work, each of neighbouring columns. Made when asked for: a large model has millions."""
+        if self.cut is not None:
+            return self.cut
+        return one_tile(self.segments) if self.tile is None else even_tiles(self.segments, self.tile)
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles."""
+        if self.cut is not None:
+            return len(self.cut)
+        if self.tile is None:
+            return 1
+        if len(self.segments) == 1:
+            return strips_of_width(self.segments[0].width, self.tile)
+        return len(self.tiles)
+
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """(tensor, number of its strips) of each stretch of columns, in order."""
+        if self.cut is not None:
+            yield from ((strip.tensor, 1) for tile in self.cut for strip in tile)
+            return
+        for segment in self.segments:
+            yield segment.tensor, 1 if self.tile is None else strips_of_width(segment.width, self.tile)
 
     def columns(self) -> Iterator[tuple[Segment, int, int]]:
         """Each segment with its first column and last + 1."""
@@ -114,6 +145,7 @@ class Limits:
     block_rows : rows of a block at most, where the chunk grid leaves the choice
     group : tensors of a range at most, None for as many as are small
     tile : columns of a tile, None for TILE_WIDTH
+    widest : columns of a range at most, where the chunk grid leaves the choice, None for as many as fit
     """
 
     rows: tuple[int, int]
@@ -123,6 +155,7 @@ class Limits:
     block_rows: int
     group: int | None = None
     tile: int | None = None
+    widest: int | None = None
 
     @property
     def tile_width(self) -> int:
@@ -149,9 +182,23 @@ def decoded_row_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange
     )
 
 
+def alike(ranges: Sequence[ParameterRange]) -> list[tuple[ParameterRange, int]]:
+    """One range of each extent, and how many there are: a large model has hundreds of thousands of a few."""
+    found: dict[tuple[object, ...], list[Any]] = {}
+    for item in ranges:
+        shapes = tuple((segment.tensor, segment.shape) for segment in item.segments)
+        held = found.setdefault((shapes, item.row_blocks, item.decodes, item.tile, item.cut), [item, 0])
+        held[1] += 1
+    return [(item, count) for item, count in found.values()]
+
+
 def strips_of_tensors(ranges: Sequence[ParameterRange]) -> Counter[int]:
     """How many strips each tensor is cut into: it is complete when all of them are in."""
-    return Counter(strip.tensor for item in ranges for tile in item.tiles for strip in tile)
+    found: Counter[int] = Counter()
+    for item in ranges:
+        for tensor, count in item.strips():
+            found[tensor] += count
+    return found
 
 
 def most_block_rows(weight_columns: int) -> int:
@@ -169,6 +216,11 @@ def one_tile(segments: Sequence[Segment]) -> tuple[Strips, ...]:
 def tile_width(rows: int) -> int:
     """Columns of a tile of so many rows."""
     return TILE_WIDTH * max(1, min(WIDEST_TILE, TILE_ROWS // max(1, rows)))
+
+
+def strips_of_width(width: int, tile: int) -> int:
+    """How many strips `even_tiles` cuts a segment of `width` columns into."""
+    return -(-width // tile) if width > tile // 2 else 1
 
 
 def even_tiles(segments: Sequence[Segment], tile: int) -> tuple[Strips, ...]:
@@ -234,9 +286,7 @@ def column_ranges(
             height = tensors[group[0]].chunks[0]
             width = sum(segment.width for segment in segments)
             entry = max(entry_bytes(tensors[index]) for index in group)
-            yield ParameterRange(
-                segments, one_tile(segments), _row_blocks(height, width, width * entry, limits)
-            )
+            yield ParameterRange(segments, _row_blocks(height, width, width * entry, limits))
             group.clear()
 
     for index, tensor in enumerate(tensors):
@@ -277,6 +327,7 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
         # Tall blocks: whole chunks land in one piece, and fewer columns carry their state along.
         tall = limits.block_bytes // (entry * min(limits.count, max(height, limits.block_rows)))
         wanted = min(wanted, max(tall, TALL_WIDTH))
+    wanted = min(wanted, limits.widest or wanted)
     most = limits.room // per_column
     if most < 1:
         raise MemoryLimitError(
@@ -290,8 +341,7 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
         for piece in pieces:
             segment = Segment(index, piece)
             blocks = _row_blocks(tensor.chunks[0], segment.width, segment.width * entry, limits)
-            tiles = even_tiles((segment,), limits.tile_width)
-            yield ParameterRange((segment,), tiles, blocks, 1 if free else len(pieces))
+            yield ParameterRange((segment,), blocks, limits.tile_width, 1 if free else len(pieces))
 
 
 def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> ParameterRange | None:
@@ -308,10 +358,8 @@ def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> Par
     height, decodes = math.lcm(*heights), 1
     if height * row_bytes > limits.room // 2 and len(heights) > 1 and height < limits.count:
         height, decodes = max(heights), 2
-    tiles = even_tiles(segments, limits.tile_width) if divided else one_tile(segments)
-    return ParameterRange(
-        segments, tiles, _row_blocks(height, sum(s.width for s in segments), row_bytes, limits), decodes
-    )
+    blocks = _row_blocks(height, sum(s.width for s in segments), row_bytes, limits)
+    return ParameterRange(segments, blocks, limits.tile_width if divided else None, decodes)
 
 
 def whole_box(tensor: Tensor) -> Box:
@@ -355,6 +403,7 @@ def _pieces(box: Box, most: int, width_of_tile: int) -> Iterator[Box]:
     yield box
 
 
+@functools.lru_cache(maxsize=64)
 def _row_blocks(height: int, width: int, row_bytes: int, limits: Limits) -> tuple[tuple[int, int], ...]:
     """Blocks of rows along the chunk grid of about the size aimed at; a single one for whole columns.
 

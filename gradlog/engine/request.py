@@ -20,6 +20,8 @@ DECODING_PART = 0.75
 """Of the memory, at most this part may be needed to decode a single chunk."""
 SUMS_PART = 16
 """Of the memory, this part is for per-row sums of tensors that are read together."""
+RANGES_OF_PART = 4
+"""At least, where the chunk grid allows: parts then differ by a quarter of one."""
 UNCOUNTED = 8 << 20
 """Up to here, chunks in decoding are lost in what libraries take."""
 UNREFUSED = 64 << 20
@@ -65,6 +67,7 @@ class Request:
     rows : (first, last + 1) stored rows to read
     bank : of the predictors whose history the sums of rows carry
     memory : bytes to stay within; threads : tiles in work at once
+    parts : that the ranges are shared out to: they are so narrow that parts are about alike
     """
 
     tensors: Sequence[Tensor]
@@ -72,6 +75,7 @@ class Request:
     bank: HistoryBank
     memory: int
     threads: int
+    parts: int = 1
 
     @property
     def count(self) -> int:
@@ -150,6 +154,7 @@ class Request:
             block_rows=self.block_rows(span),
             group=self._group(span, grouped),
             tile=None if narrow else tile_width(self.count),
+            widest=None if self.parts == 1 else max(1, self.parameters // (RANGES_OF_PART * self.parts)),
         )
 
     def _group(self, span: Span, grouped: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from ..errors import UsageError
 from ..logs.log import Tensor
 from .measure import Measure
 from .plan import Plan, Way, make_plan
-from .ranges import ParameterRange, decoded_row_bytes, strips_of_tensors
+from .ranges import ParameterRange, decoded_row_bytes
 from .request import Request
 
 
@@ -31,23 +32,15 @@ class PartNumber:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The plan of a part, and the `ranges` of the whole plan that it is a part of."""
+    """The plan of a part.
+
+    strips : how many strips each tensor is cut into, in all parts
+    digest : what parts of the same plan have in common: they add up to the same sums in the same order
+    """
 
     plan: Plan
-    ranges: tuple[ParameterRange, ...]
-
-    @property
-    def strips(self) -> Counter[int]:
-        """How many strips each tensor is cut into, in all parts."""
-        return strips_of_tensors(self.ranges)
-
-    @property
-    def digest(self) -> str:
-        """What parts of the same plan have in common: they add up to the same sums in the same order."""
-        import hashlib  # deferred: it loads OpenSSL, which few commands need
-
-        described = repr((self.plan.rows, self.plan.method, self.plan.span.name, self.ranges))
-        return hashlib.sha256(described.encode()).hexdigest()
+    strips: Counter[int]
+    digest: str
 
 
 def plan_part(
@@ -57,16 +50,44 @@ def plan_part(
 
     Raises MemoryLimitError where the plan does not fit.
     """
+    request = replace(request, parts=part.count)
     # Machines may differ in their cores, which do not move the borders of ranges.
     plan = make_plan(request, measures, ways)
-    sizes = [_bytes(request.tensors, item) for item in plan.ranges]
-    mine = tuple(
-        item
-        for item, owner in zip(plan.ranges, _owners(sizes, part.count), strict=True)
-        if owner == part.index
-    )
-    decoded = request.count * decoded_row_bytes(request.tensors, mine)
-    return PartPlan(replace(plan, ranges=mine, decoded_bytes=decoded), plan.ranges)
+    mine = split(plan, request.tensors, part.count)[part.index - 1]
+    return PartPlan(mine, plan.strips, _digest(plan))
+
+
+def split(plan: Plan, tensors: Sequence[Tensor], count: int) -> list[Plan]:
+    """The plans of `count` parts of about as many bytes, in their order; a part may be left without ranges.
+
+    Only a plan that was made for so many parts has ranges as narrow as that takes.
+    """
+    mine: list[list[ParameterRange]] = [[] for _ in range(count)]
+    sizes = [_bytes(tensors, item) for item in plan.ranges]
+    for item, owner in zip(plan.ranges, _owners(sizes, count), strict=True):
+        mine[owner].append(item)
+    return [
+        replace(plan, ranges=tuple(ranges), decoded_bytes=plan.count * decoded_row_bytes(tensors, ranges))
+        for ranges in mine
+    ]
+
+
+def _digest(plan: Plan) -> str:
+    """Of how the parameters are read, in numbers: there may be hundreds of thousands of ranges."""
+    import hashlib  # deferred: it loads OpenSSL, which few commands need
+
+    blocks: dict[object, int] = {}
+    numbers = array("q")
+    for item in plan.ranges:
+        rows = blocks.setdefault((item.row_blocks, item.cut), len(blocks))
+        numbers.extend((rows, item.tile or 0, item.decodes, len(item.segments)))
+        for segment in item.segments:
+            numbers.append(segment.tensor)
+            for part in segment.box:
+                numbers.extend((part.start, part.stop))
+    found = hashlib.sha256(repr((plan.rows, plan.method, plan.span.name, list(blocks))).encode())
+    found.update(numbers.tobytes())
+    return found.hexdigest()
 
 
 def _bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
@@ -75,9 +96,9 @@ def _bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
 
 
 def _owners(sizes: Sequence[int], count: int) -> list[int]:
-    """The part, from 1, that each of the items in a row belongs to: the one that its middle lies in."""
+    """The part, from 0, that each of the items in a row belongs to: the one that its middle lies in."""
     total, begun, owners = sum(sizes), 0, []
     for size in sizes:
-        owners.append((2 * begun + size) * count // (2 * total) + 1)
+        owners.append((2 * begun + size) * count // (2 * total))
         begun += size
     return owners

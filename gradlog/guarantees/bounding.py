@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..cluster.run_tasks import takes_whole_runs
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from ..results.row_kind import RowKind
+from ..sizes import DEFAULT_MEMORY
 from .anytime import anytime
 from .guarantee import Bounds, Guarantee
 from .hints import bounds_hint
@@ -90,13 +92,14 @@ def _of_rows(row: Guarantee, kind: RowKind) -> Guarantee:
     return dataclasses.replace(row, value=value, worst=worst, why=kind.say(why))
 
 
+@takes_whole_runs
 def analyze_for_bounds(
     run: Run,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
-    threads: int | None,
-    memory: int,
-    progress: Progress | None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> Analysis:
     """`analyze` with a search, or without where a sketch of gradients is all there is; errors as there."""
@@ -105,6 +108,7 @@ def analyze_for_bounds(
     from ..runs.analysis import analyze
     from ..runs.preparation import open_for_pass
 
+    settings = settings or Settings()
     log = open_for_pass(run, settings, threads)
     search = settings.project is None and sketch_of(log) is None
     return analyze(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import zarr
@@ -74,6 +74,11 @@ def open_log(
     )  # fmt: skip
 
 
+def open_log_as(name: str, path: str, **opening: Unpack[Opening]) -> GradientLog:
+    """The log at a path or URL, called `name` in messages and results. Otherwise as `open_log`."""
+    return read_log(name, open_source(path)[1], **opening)
+
+
 def read_log(
     name: str,
     place: StorePath,
@@ -84,7 +89,7 @@ def read_log(
     exclude: Sequence[str] = (),
 ) -> GradientLog:
     """The log at a place in a store, called `name`. Otherwise as `open_log`."""
-    words: _Words = {
+    words: Opening = {
         "truncate": truncate, "gradients": gradients, "tensors": tensors, "exclude": exclude,
     }  # fmt: skip
     folders = rank_folders(name, place)
@@ -110,7 +115,7 @@ def read_log(
     return replace(log, warnings=(*log.warnings, *told))
 
 
-class _Words(TypedDict):
+class Opening(TypedDict):
     """What `open_log` is asked for beside the log."""
 
     truncate: bool

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..logs.log import sketch_of
 from ..logs.opening import Run
+from ..cluster.run_tasks import takes_whole_runs
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from ..runs.analysis import analyze
@@ -16,6 +17,7 @@ from ..sizes import DEFAULT_MEMORY
 from .panels import check_panels, settings_for_panels
 
 
+@takes_whole_runs
 def analyze_for_plot(
     run: Run,
     settings: Settings | None = None,

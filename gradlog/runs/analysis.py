@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..cluster.run_tasks import takes_whole_runs
 from ..errors import UsageError
 from ..logs.opening import Run
 from ..progress import Progress
@@ -14,6 +15,7 @@ from .prepared_pass import run_analysis
 from .wanted import Wanted
 
 
+@takes_whole_runs
 def analyze(
     run: Run,
     settings: Settings | None = None,

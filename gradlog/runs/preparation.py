@@ -6,18 +6,21 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cluster.cluster import Cluster, current_cluster
 from ..engine.measure import Measure
-from ..engine.plan import Plan, make_plan
+from ..engine.pass_work import PassWork
+from ..engine.plan import PLANNED_THREADS, Plan, make_plan
 from ..engine.request import Request
 from ..engine.splitting import PartNumber, PartPlan, plan_part
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.log import GradientLog, Tensor, chosen_names
-from ..logs.opening import Run, open_log
+from ..logs.opening import Opening, Run, open_log
 from ..logs.repeated_steps import NOT_INCREASING, REPEATED, SETTLED, kept_rows
 from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
@@ -28,6 +31,7 @@ from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
+from ..progress import Progress
 from ..results.projection import KIND, check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
@@ -35,7 +39,23 @@ from .scratch_plan import with_scratch
 from .sketched import Sketched
 from .wanted import RANK_METHODS, Asked, Wanted
 
+if TYPE_CHECKING:
+    from ..engine.one_pass import Gathered
+
 NONFINITE_POLICIES = ("fail", "drop")
+
+
+@dataclass(frozen=True)
+class ClusterParts:
+    """A cluster, and how many parts it takes the pass in."""
+
+    cluster: Cluster
+    parts: int
+
+    def take(self, ready: Preparation, work: PassWork, progress: Progress | None) -> Gathered:
+        """As of `Cluster.take`."""
+        opening = opening_of(ready.settings)
+        return self.cluster.take(ready.log, opening, work, self.parts, progress)
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class Preparation:
     """All that is settled before the first gradient is read.
 
     keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
-    began : when; wanted : beside what the settings say; scratch : what some tensors are read from
+    cluster : that takes the pass in parts; began : when; wanted : beside what the settings say; scratch : what some tensors are read from
     """
 
     log: GradientLog
@@ -56,6 +76,7 @@ class Preparation:
     began: float
     wanted: Wanted = Wanted()  # noqa: RUF009
     part: PartPlan | None = None
+    cluster: ClusterParts | None = None
     keep: NDArray[np.bool_] | None = None
     scratch: Scratch | None = None
 
@@ -106,9 +127,12 @@ def prepare(
     """
     began = time.perf_counter()
     check_settings(settings)
+    cluster = None if part is not None else current_cluster()
+    in_parts = part is not None or cluster is not None
     if part is not None and settings.project is not None:
         raise UsageError("--project has no parts: sketch the log with gradmf sketch, which is small")
-    workers = threads or available_processors()
+    # A plan for workers elsewhere is made for as many threads as decide the order of sums.
+    workers = threads or (available_processors() if cluster is None else PLANNED_THREADS[0])
     log = open_for_pass(run, settings, workers)
     with codec_pipeline(workers):
         tensors: Sequence[Tensor]
@@ -122,7 +146,7 @@ def prepare(
     sketched = Sketched.of(log, tensors)
     dim, seed, kind = settings.sketch_dim, settings.seed, KIND
     if sketched is not None:
-        sketched.check(log, settings, in_parts=part is not None, search=wanted.search)
+        sketched.check(log, settings, in_parts=in_parts, search=wanted.search)
         made = sketched.projection
         dim, seed, kind = made.dim, made.seed, made.kind
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
@@ -137,11 +161,13 @@ def prepare(
         seed,
         stored,
         kind,
-        in_parts=part is not None,
+        in_parts=in_parts,
     )
 
+    taken = None if cluster is None else _parts_of(cluster, run, tensors, rows)
+
     def request(chosen: Sequence[Tensor]) -> Request:
-        return Request(chosen, rows, bank, memory, workers)
+        return Request(chosen, rows, bank, memory, workers, 1 if taken is None else taken.parts)
 
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
         return make_plan(request(chosen), asked.measures(), asked.ways())
@@ -151,7 +177,7 @@ def prepare(
         if part is not None:
             of_part = plan_part(request(tensors), asked.measures(), asked.ways(), part)
             plan = of_part.plan
-        elif scratch is not None:
+        elif scratch is not None and cluster is None:
             tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)
         else:
             plan = plan_for(tensors)
@@ -184,9 +210,21 @@ def prepare(
         began=began,
         wanted=wanted,
         part=of_part,
+        cluster=taken,
         keep=keep,
         scratch=held,
     )
+
+
+def _parts_of(
+    cluster: Cluster, run: Run, tensors: Sequence[Tensor], rows: tuple[int, int]
+) -> ClusterParts:
+    """How many parts a log is cut into. Raises UsageError where workers cannot open it themselves."""
+    if not isinstance(run, str | os.PathLike | GradientLog):
+        raise UsageError("a cluster takes logs by path or URL: its workers open them themselves")
+    count = rows[1] - rows[0]
+    size = sum(count * tensor.parameters * tensor.entry_bytes for tensor in tensors)
+    return ClusterParts(cluster, cluster.parts_of(size, count))
 
 
 def _log_warnings(
@@ -209,8 +247,13 @@ def open_for_pass(run: Run, settings: Settings, threads: int | None) -> Gradient
 
 def open_as_asked(run: Run, settings: Settings) -> GradientLog:
     """`open_log`, with what the settings say of which arrays and tensors count."""
-    return open_log(
-        run, truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
+    return open_log(run, **opening_of(settings))
+
+
+def opening_of(settings: Settings) -> Opening:
+    """Which arrays and tensors count."""
+    return Opening(
+        truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
         exclude=settings.exclude,
     )  # fmt: skip
 

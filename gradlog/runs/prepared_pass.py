@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.blocks import BlockReader
+from ..engine.pass_work import PassWork, take_work
 from ..errors import DataError
 from ..logs.series import LOSSES, RATES, series_of_rows
 from ..logs.store import codec_pipeline
@@ -90,36 +89,17 @@ def _gather(
 
 def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> Gathered:
     """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all."""
-    log, plan, tensors = ready.log, ready.plan, ready.tensors
-    # Sums that overflow are told by name once they are whole.
-    with np.errstate(over="ignore", invalid="ignore"), BlockReader(log.path, tensors, plan, keep) as reader:
-        with _short_turns():
-            # The first block is read while kernels and BLAS load.
-            from ...kernels.gram import one_blas_thread
-            from ..engine.one_pass import Work, compile_kernels, run_pass
-
-            compile_kernels(tensors)
-        rows = plan.count if keep is None else int(keep.sum())
-        strips = None if ready.part is None else ready.part.strips
-        try:
-            with one_blas_thread():
-                return run_pass(reader, Work(tensors, plan, ready.bank, rows, strips), progress)
-        except OverflowError as error:
-            raise DataError(
-                f"{log.path}: {error}; --rank none gives the path lengths, and {log.kind.name} logged as "
-                "float64 the ranks too"
-            ) from error
-
-
-@contextlib.contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads that read wait less for one that imports: reading a block takes a dozen turns."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, 1e-4))
+    strips = None if ready.part is None else ready.part.strips
+    work = PassWork(ready.tensors, ready.plan, ready.bank, keep, strips)
     try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+        if ready.cluster is not None:
+            return ready.cluster.take(ready, work, progress)
+        return take_work(ready.log.path, work, progress)
+    except OverflowError as error:
+        raise DataError(
+            f"{ready.log.path}: {error}; --rank none gives the path lengths, and {ready.log.kind.name} logged "
+            "as float64 the ranks too"
+        ) from error
 
 
 def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:

@@ -49,7 +49,14 @@ def remote_access(
     """
     told = {"seconds": seconds, "retries": retries, "deadline": deadline}
     limits = {word: value for word, value in told.items() if value is not None}
-    token = _current.set(replace(Access(profile, anonymous), **limits))  # type: ignore[arg-type]
+    with reached_by(replace(Access(profile, anonymous), **limits)):  # type: ignore[arg-type]
+        yield
+
+
+@contextlib.contextmanager
+def reached_by(access: Access) -> Iterator[None]:
+    """Let URLs that are opened in the block be reached so."""
+    token = _current.set(access)
     try:
         yield
     finally:

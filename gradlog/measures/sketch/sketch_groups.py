@@ -31,4 +31,4 @@ def by_groups(
                 first = last
 
     tiles = tuple(tuple(small for strip in tile for small in cut(strip)) for tile in item.tiles)
-    return replace(item, tiles=tiles)
+    return replace(item, cut=tiles)

@@ -92,7 +92,7 @@ class Sketcher:
         tensor = item.segments[0].tensor
         wide = self._choice.is_wide(self._tensors[tensor])
         unit = self._units.setdefault(tensor if wide else -1 - index, _Unit(tensor if wide else None, 0))
-        unit.missing += len(item.tiles) * len(item.row_blocks)
+        unit.missing += item.tile_count * len(item.row_blocks)
         return unit
 
     @property
@@ -159,7 +159,7 @@ class Sketcher:
         Where that completes the unit: its wide tensor, and S x of every row (N, M) float64.
         """
         unit = self._unit_of[block.range_index]
-        unit.missing -= len(block.range.tiles)
+        unit.missing -= block.range.tile_count
         if unit.missing:
             return None
         sums, unit.sums = unit.sums, None

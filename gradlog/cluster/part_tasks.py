@@ -1,0 +1,195 @@
+"""What workers do of a pass: take a part of the parameters, and add the sums of neighbouring parts up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.adding import HeldState, add_states, merge_state
+from ..engine.measure import PassContext
+from ..engine.one_pass import Gathered, NonfiniteRow, WorkPool, start_all
+from ..engine.pass_work import PassWork, take_work
+from ..engine.plan import Plan
+from ..engine.ranges import ParameterRange
+from ..engine.state import State
+from ..errors import DataError
+from ..logs.log import GradientLog, Tensor
+from ..logs.opening import Opening, open_log_as
+from ..logs.places.access import Access, reached_by
+from ..logs.store import codec_pipeline
+from ..predictors import HistoryBank, parse_predictors
+from .failures import Failure, failure_of
+from .here import ONE_AT_A_TIME, seen_from_worker, worker_name, worker_threads
+from .workers import Report
+
+
+Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
+"""dtype, shape and chunks of a tensor."""
+
+
+@dataclass(frozen=True)
+class PassTask:
+    """What all parts of a pass have in common: nothing of it is secret, and all of it can be sent.
+
+    number : of the pass, that no other has
+    path : by which workers open the log; name : by which it is told; access : to object stores
+    seen : of each tensor, by name, what the client saw of it: workers have to see the same
+    plan : without ranges; strips : how many each tensor is cut into in all parts
+    specs : of predictors; keep : (rows,) bool, False for rows of the plan to leave out, None keeps all
+    """
+
+    number: str
+    path: str
+    name: str
+    access: Access
+    opening: Opening
+    seen: Mapping[str, Seen]
+    plan: Plan
+    strips: Counter[int]
+    specs: Sequence[str]
+    keep: NDArray[np.bool_] | None
+
+    @property
+    def rows(self) -> int:
+        """Rows that are kept."""
+        return self.plan.count if self.keep is None else int(self.keep.sum())
+
+
+@dataclass(frozen=True)
+class PartTask:
+    """The ranges of a part, and what it has in common with the others."""
+
+    common: PassTask
+    ranges: Sequence[ParameterRange]
+    decoded_bytes: int
+
+
+@dataclass(frozen=True)
+class PartSums:
+    """What some parts gathered: `states` of each measure, and how many strips of each tensor they hold.
+
+    nonfinite : entries that are not finite, with which there are no states
+    """
+
+    task: PassTask
+    states: Mapping[str, State] = field(default_factory=dict)
+    held: Counter[int] = field(default_factory=Counter)
+    nonfinite: Sequence[NonfiniteRow] = ()
+
+
+Taken = PartSums | Failure
+
+_opened: dict[str, GradientLog] = {}
+"""By the number of the pass."""
+
+
+def take_part(task: PartTask, report: Report) -> Taken:
+    """Read the ranges of a part; errors are values, which no cluster tries again or unfolds."""
+    with ONE_AT_A_TIME:
+        try:
+            return _take(task, report)
+        except Exception as error:
+            return failure_of(error)
+
+
+def _take(task: PartTask, report: Report) -> PartSums:
+    common = task.common
+    threads = max(1, min(common.plan.workers, worker_threads()))
+    with reached_by(common.access), codec_pipeline(threads):
+        tensors = _tensors(common)
+        plan = replace(common.plan, ranges=tuple(task.ranges), decoded_bytes=task.decoded_bytes, workers=threads)
+        bank = HistoryBank.of(parse_predictors(common.specs), plan.count)
+        work = PassWork(tensors, plan, bank, common.keep, common.strips)
+        gathered = take_work(common.name, work, lambda done, _: report(done))
+    return PartSums(common, gathered.states, plan.strips, gathered.nonfinite)
+
+
+def add_parts(parts: Sequence[Taken]) -> Taken:
+    """What neighbouring parts amount to together; the first that failed, where one did."""
+    failed = next((part for part in parts if isinstance(part, Failure)), None)
+    if failed is not None:
+        return failed
+    sums = [part for part in parts if isinstance(part, PartSums)]
+    task = sums[0].task
+    nonfinite = [found for part in sums for found in part.nonfinite]
+    if nonfinite:
+        return PartSums(task, nonfinite=nonfinite)
+    from ...kernels.gram import one_blas_thread
+
+    threads = worker_threads()
+    with ONE_AT_A_TIME, one_blas_thread(), WorkPool(threads, "gradmf-spectra") as pool:
+        try:
+            context = context_of(task, _tensors(task), pool, threads)
+            states, held = add_states(task.plan.measures, context, [(part.states, part.held) for part in sums])
+        except Exception as error:
+            return failure_of(error)
+    return PartSums(task, states, held)
+
+
+def finished(sums: Taken, work: PassWork) -> Gathered:
+    """The results of a pass, from what all of its parts amount to.
+
+    Raises what went wrong in a part.
+    """
+    if isinstance(sums, Failure):
+        raise sums.error()
+    if sums.nonfinite:
+        return Gathered(nonfinite=sums.nonfinite)
+    from ...kernels.gram import one_blas_thread
+
+    with one_blas_thread(), WorkPool(work.plan.workers, "gradmf-spectra") as pool:
+        context = context_of(sums.task, work.tensors, pool, work.plan.workers)
+        accumulators = start_all(work.plan.measures, context)
+        merge_state(accumulators, HeldState(sums.states, sums.held))
+        return Gathered({name: accumulator.result() for name, accumulator in accumulators.items()})
+
+
+def context_of(task: PassTask, tensors: Sequence[Tensor], pool: WorkPool, workers: int) -> PassContext:
+    """Of accumulators that add parts up."""
+    return PassContext(
+        names=[tensor.name for tensor in tensors],
+        parameters=[tensor.parameters for tensor in tensors],
+        rows=task.rows,
+        strips=task.strips,
+        pool=pool,
+        workers=workers,
+        tensors=tensors,
+    )
+
+
+def seen_of(tensors: Sequence[Tensor]) -> dict[str, Seen]:
+    """What has to be the same of each tensor wherever a part of it is read."""
+    return {tensor.name: (tensor.dtype, tensor.shape, tensor.chunks) for tensor in tensors}
+
+
+def _tensors(task: PassTask) -> list[Tensor]:
+    """The tensors of the log, which a worker opens once for all parts of a pass."""
+    found = {tensor.name: tensor for tensor in _open(task).tensors}
+    chosen = []
+    for name, (dtype, shape, chunks) in task.seen.items():
+        if name not in found:
+            raise DataError(f"{task.name}: tensor '{name}' is not there for {worker_name()}")
+        tensor = found[name]
+        same = (tensor.dtype, tensor.shape, tensor.chunks) == (dtype, shape, chunks)
+        if not same or tensor.rows < task.plan.rows[1]:
+            raise DataError(
+                f"{task.name}: tensor '{name}' is {tensor.dtype} {(tensor.rows, *tensor.shape)} for "
+                f"{worker_name()}, and was {dtype} {(task.plan.rows[1], *shape)} when the work was planned: it "
+                "is another log there, or it changed meanwhile"
+            )
+        chosen.append(tensor)
+    return chosen
+
+
+def _open(task: PassTask) -> GradientLog:
+    held = _opened.get(task.number)
+    if held is None:
+        _opened.clear()
+        with reached_by(task.access), seen_from_worker(task.name):
+            held = open_log_as(task.name, task.path, **task.opening)
+        _opened[task.number] = held
+    return held
