@@ -19,6 +19,7 @@ GRADLOG_FLOORS = (
     {"logs", "statistics", "gates"},
     {"engine"},
     {"measures"},
+    {"cluster"},
     {"runs", "importing", "recording"},
     {"comparisons"},
     {"guarantees", "advice", "findings", "plots", "exports"},

@@ -48,7 +48,9 @@ class AgainstBaseline:
                 yield compared
 
     def _analysis_of(self, source: Source, baseline: Analysis | None = None) -> Analysis:
-        return self.runner.analysis_of(source, gradlog.analyze_for_comparison, baseline=None if baseline is None else baseline.run)
+        return self.runner.analysis_of(
+            source, gradlog.analyze_for_comparison, baseline=None if baseline is None else baseline.run
+        )
 
     def _compare(self, baseline: Analysis, run: Analysis, source: Source) -> Comparison:
         compared = gradlog.compare(baseline, run, align=self.align, confidence=self.confidence)

@@ -71,7 +71,6 @@ _threads = click.option(
 )
 
 
-
 def _resources(
     memory: int, threads: int | None, scratch: str | None, dask: str | None, parts: int | None
 ) -> Resources:
@@ -98,8 +97,8 @@ resources = bundle(
         "--dask",
         metavar="WHERE",
         shell_complete=offered("local", "local:2", "tcp://"),
-        help="Have workers of Dask do the work: a scheduler's address (tcp://HOST:8786), its scheduler file, or "
-        "local[:N] for N processes here. --memory is each worker's.",
+        help="Have workers of Dask do the work: a scheduler's address (tcp://HOST:8786), its scheduler file, "
+        "or local[:N] for N processes here. --memory is each worker's.",
     ),
     click.option(
         "--parts",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...kernels.gram import one_blas_thread
-from ..cluster.run_tasks import takes_whole_runs
+from ..cluster.whole_runs import takes_whole_runs
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings

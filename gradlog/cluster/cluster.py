@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -67,7 +67,9 @@ class Cluster:
             specs=work.bank.specs,
             keep=work.keep,
         )
-        tasks = [PartTask(common, each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)]
+        tasks = [
+            PartTask(common, each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)
+        ]
         with self.workers.job(progress, plan.decoded_bytes) as job:
             sums = job.value(added_up(job, add_parts, job.map(take_part, tasks)))
         if progress is not None:
@@ -83,7 +85,7 @@ def parts_of_size(decoded_bytes: int, rows: int) -> int:
 
 def shared_path(path: str) -> str:
     """The path or URL by which workers find what lies at `path` for this process."""
-    return path if is_url(path) else os.path.abspath(path)
+    return path if is_url(path) else str(Path(path).absolute())
 
 
 _current: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
@@ -116,12 +118,11 @@ def on_cluster(
 
     Parameters
     ----------
-    address : of a Dask scheduler, as tcp://HOST:8786; the path of its scheduler file; `local` or `local:N` for
-        N new processes on this machine; None for this process
-    parts : K, that a log is cut into; by default what its size makes of it. Results have the same bits for any
-        workers, and those of `merge_parts` for the same K
-    whole_runs : each run is taken by one task, which takes it as one process does; only what has more bytes than
-        a part or two is cut
+    address : of a Dask scheduler, as tcp://HOST:8786; the path of its scheduler file; `local` or `local:N`
+        for N new processes on this machine; None for this process
+    parts : K, that a log is cut into; by default what its size makes of it. Results have the same bits for
+        any workers, and those of `merge_parts` for the same K
+    whole_runs : each run is taken by one task, which takes it as one process does, unless it is very large
     patience : seconds without any worker after which the work is given up
 
     Raises ClusterError where workers cannot be reached, or have another gradmf, and UsageError for addresses

@@ -8,15 +8,13 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ..errors import ClusterError, UsageError, first_line
 from ..libraries import load_library
 from ..progress import Progress
 from .workers import Held, Job, Report, Workers
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -39,7 +37,7 @@ class DaskWorkers(Workers):
     shows none; different : workers with other versions of libraries, in words
     """
 
-    def __init__(self, client: Client, *, patience: float = PATIENCE) -> None:
+    def __init__(self, client: Any, *, patience: float = PATIENCE) -> None:
         self.client = client
         self.patience = patience
         self.address = str(client.scheduler.address)
@@ -104,8 +102,8 @@ class _DaskJob(Job):
                 pass
             except KilledWorker as error:
                 raise ClusterError(
-                    f"{self._workers.address}: worker after worker died at the same task: out of memory? give "
-                    "them more of it, or a smaller --memory"
+                    f"{self._workers.address}: worker after worker died at the same task: out of memory? "
+                    "give them more of it, or a smaller --memory"
                 ) from error
             except CancelledError as error:
                 raise ClusterError(f"{self._workers.address}: the scheduler was lost") from error
@@ -226,10 +224,10 @@ def _shows_dashboard() -> bool:
 def _connected(distributed: Any, address: str) -> Iterator[Any]:
     how: dict[str, Any] = {"address": address}
     if "://" not in address:
-        if not os.path.isfile(address):
+        if not Path(address).is_file():
             raise UsageError(
-                f"--dask {address}: no such file: give a scheduler's address (tcp://HOST:8786), its scheduler "
-                "file, or local[:N]"
+                f"--dask {address}: no such file: give a scheduler's address (tcp://HOST:8786), its "
+                "scheduler file, or local[:N]"
             )
         how = {"scheduler_file": address}
     try:
@@ -257,7 +255,8 @@ def check_workers(client: Any) -> tuple[int, list[str]]:
         found: dict[str, Any] = client.run(_what_is_there(), on_error="return")
     except Exception as error:
         raise ClusterError(
-            f"{address}: no worker answers within {CONNECT_SECONDS:g} s: start some with dask worker {address}"
+            f"{address}: no worker answers within {CONNECT_SECONDS:g} s: start some with dask worker "
+            f"{address}"
         ) from error
     mine, told = _what_is_there()(), []
     for worker, there in found.items():

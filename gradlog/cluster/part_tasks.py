@@ -26,7 +26,6 @@ from .failures import Failure, failure_of
 from .here import ONE_AT_A_TIME, seen_from_worker, worker_name, worker_threads
 from .workers import Report
 
-
 Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
 """dtype, shape and chunks of a tensor."""
 
@@ -101,7 +100,9 @@ def _take(task: PartTask, report: Report) -> PartSums:
     threads = max(1, min(common.plan.workers, worker_threads()))
     with reached_by(common.access), codec_pipeline(threads):
         tensors = _tensors(common)
-        plan = replace(common.plan, ranges=tuple(task.ranges), decoded_bytes=task.decoded_bytes, workers=threads)
+        plan = replace(
+            common.plan, ranges=tuple(task.ranges), decoded_bytes=task.decoded_bytes, workers=threads
+        )
         bank = HistoryBank.of(parse_predictors(common.specs), plan.count)
         work = PassWork(tensors, plan, bank, common.keep, common.strips)
         gathered = take_work(common.name, work, lambda done, _: report(done))
@@ -124,7 +125,9 @@ def add_parts(parts: Sequence[Taken]) -> Taken:
     with ONE_AT_A_TIME, one_blas_thread(), WorkPool(threads, "gradmf-spectra") as pool:
         try:
             context = context_of(task, _tensors(task), pool, threads)
-            states, held = add_states(task.plan.measures, context, [(part.states, part.held) for part in sums])
+            states, held = add_states(
+                task.plan.measures, context, [(part.states, part.held) for part in sums]
+            )
         except Exception as error:
             return failure_of(error)
     return PartSums(task, states, held)
@@ -178,8 +181,8 @@ def _tensors(task: PassTask) -> list[Tensor]:
         if not same or tensor.rows < task.plan.rows[1]:
             raise DataError(
                 f"{task.name}: tensor '{name}' is {tensor.dtype} {(tensor.rows, *tensor.shape)} for "
-                f"{worker_name()}, and was {dtype} {(task.plan.rows[1], *shape)} when the work was planned: it "
-                "is another log there, or it changed meanwhile"
+                f"{worker_name()}, and was {dtype} {(task.plan.rows[1], *shape)} when the work was planned: "
+                "it is another log there, or it changed meanwhile"
             )
         chosen.append(tensor)
     return chosen

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from ..logs.log import GradientLog, chosen_names
 from ..logs.opening import open_log_as
-from ..logs.places.access import Access, current_access, reached_by
+from ..logs.places.access import Access, reached_by
 from ..logs.store import codec_pipeline
 from ..results.result import Settings
-from .cluster import Cluster, current_cluster, parts_of_size, shared_path, taken_by
-from .failures import Failure, failure_of
+from .cluster import parts_of_size, taken_by
+from .failures import failure_of
 from .here import ONE_AT_A_TIME, seen_from_worker, worker_threads
 from .workers import Report
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_Run = TypeVar("_Run")
 
 LARGE = 16
 """A run that would be cut into more parts is cut, and not taken by one task."""
@@ -41,40 +35,6 @@ class RunTask:
 @dataclass(frozen=True)
 class ToCut:
     """A run is too large for one task."""
-
-
-def takes_whole_runs(
-    function: Callable[Concatenate[_Run, Settings | None, _P], _R],
-) -> Callable[Concatenate[_Run, Settings | None, _P], _R]:
-    """Let a function that reads a log be called by a worker, where a cluster takes whole runs.
-
-    It must be one that can be imported by its name. Its argument `progress` is not told there.
-    """
-
-    @functools.wraps(function)
-    def taken(run: _Run, settings: Settings | None = None, *args: _P.args, **how: _P.kwargs) -> _R:
-        cluster = current_cluster()
-        if cluster is None or not cluster.whole_runs or not isinstance(run, str | os.PathLike):
-            return function(run, settings, *args, **how)
-        found = _value(cluster, taken, os.fspath(run), settings or Settings(), how)
-        if isinstance(found, Failure):
-            raise found.error()
-        if isinstance(found, ToCut):
-            with taken_by(Cluster(cluster.workers)):
-                return function(run, settings, *args, **how)
-        return found  # type: ignore[no-any-return]
-
-    return taken  # type: ignore[return-value]
-
-
-def _value(
-    cluster: Cluster, function: Callable[..., Any], run: str, settings: Settings, how: Mapping[str, Any]
-) -> Any:
-    sent = {word: value for word, value in how.items() if word not in ("progress", "scratch")}
-    task = RunTask(function, shared_path(run), run, current_access(), settings, sent)
-    with cluster.workers.job() as job:
-        (held,) = job.map(take_run, [task])
-        return job.value(held)
 
 
 def take_run(task: RunTask, report: Report) -> Any:  # noqa: ARG001

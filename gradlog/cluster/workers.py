@@ -68,6 +68,7 @@ class Workers(ABC):
     def job(self, progress: Progress | None = None, total: int = 0) -> Job:
         """A new job. progress : is told bytes done, of `total`, while a value is waited for"""
 
+    @abstractmethod
     def close(self) -> None:
         """Give all jobs up, which other threads may wait for."""
 
@@ -78,6 +79,9 @@ class ThisProcess(Workers):
     def job(self, progress: Progress | None = None, total: int = 0) -> Job:
         """As of `Workers`."""
         return _JobHere(progress, total)
+
+    def close(self) -> None:
+        """As of `Workers`: no other thread waits."""
 
 
 class _JobHere(Job):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..cluster.run_tasks import takes_whole_runs
+from ..cluster.whole_runs import takes_whole_runs
 from ..progress import Progress
 from ..results.result import Analysis, RunInfo, Settings
 from ..results.row_kind import check_same_kind

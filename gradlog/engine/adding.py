@@ -41,7 +41,8 @@ class HeldState:
     def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """As of `PartState`."""
         found = self._state[name]
-        assert not isinstance(found, Symmetric)
+        if isinstance(found, Symmetric) or len(found.shape) != len(shape):
+            raise ValueError(f"{name} has another shape")
         return found
 
     def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:

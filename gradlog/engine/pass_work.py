@@ -55,7 +55,9 @@ def take_work(path: str, work: PassWork, progress: Progress | None = None) -> Ga
 
             compile_kernels(work.tensors)
         with one_blas_thread():
-            return run_pass(reader, Work(work.tensors, work.plan, work.bank, work.rows, work.strips), progress)
+            return run_pass(
+                reader, Work(work.tensors, work.plan, work.bank, work.rows, work.strips), progress
+            )
 
 
 @contextlib.contextmanager

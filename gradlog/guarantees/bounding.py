@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cluster.run_tasks import takes_whole_runs
+from ..cluster.whole_runs import takes_whole_runs
 from ..errors import UsageError
 from ..progress import Progress
 from ..results.result import Analysis, Settings

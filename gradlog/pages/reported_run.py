@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..advice.advising import advise, analyze_and_advise
 from ..advice.decision import Advice
-from ..cluster.run_tasks import takes_whole_runs
+from ..cluster.whole_runs import takes_whole_runs
 from ..plots.panels import settings_for_panels
 from ..progress import Progress
 from ..results.result import Analysis, LogWarning, Settings

@@ -6,9 +6,9 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from ..cluster.whole_runs import takes_whole_runs
 from ..logs.log import sketch_of
 from ..logs.opening import Run
-from ..cluster.run_tasks import takes_whole_runs
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from ..runs.analysis import analyze

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..cluster.run_tasks import takes_whole_runs
+from ..cluster.whole_runs import takes_whole_runs
 from ..errors import UsageError
 from ..logs.opening import Run
 from ..progress import Progress

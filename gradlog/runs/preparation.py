@@ -63,7 +63,8 @@ class Preparation:
     """All that is settled before the first gradient is read.
 
     keep : (rows,) bool over the plan's rows, False for those left out from the start; None keeps all
-    cluster : that takes the pass in parts; began : when; wanted : beside what the settings say; scratch : what some tensors are read from
+    cluster : that takes the pass in parts; began : when; wanted : beside what the settings say; scratch :
+    what some tensors are read from
     """
 
     log: GradientLog
@@ -216,9 +217,7 @@ def prepare(
     )
 
 
-def _parts_of(
-    cluster: Cluster, run: Run, tensors: Sequence[Tensor], rows: tuple[int, int]
-) -> ClusterParts:
+def _parts_of(cluster: Cluster, run: Run, tensors: Sequence[Tensor], rows: tuple[int, int]) -> ClusterParts:
     """How many parts a log is cut into. Raises UsageError where workers cannot open it themselves."""
     if not isinstance(run, str | os.PathLike | GradientLog):
         raise UsageError("a cluster takes logs by path or URL: its workers open them themselves")

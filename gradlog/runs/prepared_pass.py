@@ -97,8 +97,8 @@ def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Prog
         return take_work(ready.log.path, work, progress)
     except OverflowError as error:
         raise DataError(
-            f"{ready.log.path}: {error}; --rank none gives the path lengths, and {ready.log.kind.name} logged "
-            "as float64 the ranks too"
+            f"{ready.log.path}: {error}; --rank none gives the path lengths, and {ready.log.kind.name} "
+            "logged as float64 the ranks too"
         ) from error
 
 
