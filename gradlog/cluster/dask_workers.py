@@ -206,7 +206,7 @@ def _local_client(distributed: Any, count: int | None) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # --memory bounds them
-            dashboard_address=":0" if _shows_dashboard() else None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
