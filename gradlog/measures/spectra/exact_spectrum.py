@@ -298,9 +298,8 @@ class RowGramSums(Accumulator[RowGrams]):
         total : the sum of the matrices of those that are whole; left_out : (B, n) of the only tensor, where
         it is whole, sigma_i^2 without each stretch of increments, zeros behind
         """
-        whole = self._known | {tensor: future.result() for tensor, future in self._squares.items()}
         found: dict[str, NDArray[Any] | Symmetric] = {
-            f"squares/{tensor}": whole[tensor] for tensor in sorted(whole)
+            f"squares/{tensor}": future.result() for tensor, future in sorted(self._squares.items())
         }
         if found and not self._alone:
             found["total"] = Symmetric(self._total)
