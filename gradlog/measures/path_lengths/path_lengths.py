@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,3 +150,20 @@ def check_complete(totals: Doubles, held: Container[int], what: str) -> None:
     for tensor in np.flatnonzero(totals[:, ENERGY]).tolist():
         if tensor not in held:
             raise TensorError(f"it holds no {what} of tensor {{}}", tensor)
+
+
+def check_strips(
+    state: PartState, strips: Mapping[int, int], whole: Iterable[int], cut: Iterable[int], what: str
+) -> None:
+    """Raise TensorError where a part does not hold all strips of a tensor of `whole`, or all of one of `cut`.
+
+    strips : of each tensor in the whole plan
+    """
+    for tensor in whole:
+        if state.strips(tensor) != strips.get(tensor, 0):
+            raise TensorError(f"it holds {what} of tensor {{}} whole, and another part a piece of it", tensor)
+    for tensor in cut:
+        if not 0 < state.strips(tensor) < strips.get(tensor, 0):
+            raise TensorError(
+                f"it holds {what} of a piece of tensor {{}}, and no other part the rest", tensor
+            )
