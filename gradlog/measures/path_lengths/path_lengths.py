@@ -121,13 +121,12 @@ def _check(series: Doubles, totals: Doubles) -> None:
         raise ValueError("it counts gradients that are not finite")
     if not add_up(series.sum(axis=0), totals.sum(axis=0), np.abs(series).sum(axis=0)):
         raise ValueError("series.npy and totals.npy don't add up to the same")
-    if not _rows_follow(series):
+    if not rows_follow(series[:, ENERGY], series[:, LAG_PRODUCT], series[:, INCREMENT]):
         raise ValueError("the rows of series.npy don't follow each other")
 
 
-def _rows_follow(series: Doubles) -> bool:
+def rows_follow(energy: Doubles, product: Doubles, increment: Doubles) -> bool:
     """Whether ||g_t - g_{t-1}||^2 = ||g_t||^2 + ||g_{t-1}||^2 - 2 <g_t, g_{t-1}>, where nothing overflows."""
-    energy, product, increment = (series[:, column] for column in (ENERGY, LAG_PRODUCT, INCREMENT))
     both = energy[1:] + energy[:-1]
     apart = np.abs(both - 2 * product[1:] - increment[1:])
     sound = (apart <= ROWS * both + NOTHING) | ~np.isfinite(apart)

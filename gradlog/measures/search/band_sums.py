@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.lagged_products import LaggedProducts
-from ....kernels.pass_layout import ENERGY, INCREMENT
+from ....kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
 from ...engine.block import Block
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
@@ -153,7 +153,7 @@ class BandSums(Accumulator[LaggedRows | BandOfPart]):
         shape = self._layout.rows, self._layout.columns
         lagged = state.array("lagged", shape) if state.has("lagged") else None
         energy = 0.0 if lagged is None else float(lagged[:, 0].sum())
-        sound = lagged is None or bool(np.isfinite(lagged).all())
+        sound = lagged is None or (bool(np.isfinite(lagged).all()) and not lagged[0].any())
         if not sound or not adds_up(energy, float(totals[:, INCREMENT].sum())):
             raise ValueError(f"{NAME}/lagged.npy does not fit totals.npy")
         yield BandOfPart(lagged, ())
@@ -166,9 +166,12 @@ class BandSums(Accumulator[LaggedRows | BandOfPart]):
             tables = state.array(f"bins/{tensor}", empty.side_by_side().shape)
             products = state.array(f"products/{tensor}", empty.products().shape)
             energies, expected = tables[:, :1].sum(axis=0), totals[tensor, ENERGY : ENERGY + 1]
-            sound = bool(np.isfinite(tables).all() and np.isfinite(products).all())
-            if not sound or not add_up(energies, expected, expected):
+            if not np.isfinite(tables).all() or not add_up(energies, expected, expected):
                 raise ValueError(f"{NAME}/bins/{tensor}.npy does not add up to totals.npy")
+            # Of the average of decay 0, which is the gradient before.
+            before = float(products[0, self._layout.decays.index(0.0)] + totals[tensor, LAG_PRODUCT])
+            if not np.isfinite(products).all() or not adds_up(before, float(expected[0])):
+                raise ValueError(f"{NAME}/products/{tensor}.npy does not fit totals.npy")
             yield BandOfPart(None, [(tensor, tables, products)])
 
     def result(self) -> PredictorSearch:

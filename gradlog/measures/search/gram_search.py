@@ -20,7 +20,7 @@ from ...engine.state import PartState, State
 from ...engine.tile import Tile
 from ...results.search_result import PredictorSearch, ScopeSearch
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
-from ..path_lengths.path_lengths import PathLengthSums, add_up, part_totals
+from ..path_lengths.path_lengths import PathLengthSums, add_up, part_totals, rows_follow
 from ..spectra.exact_spectrum import RowGramSums
 from ..spectra.spectrum import NAME as SPECTRUM
 from . import NAME
@@ -170,7 +170,8 @@ class GramSearches(Accumulator[TensorProducts]):
         for tensor in cut:
             sums = state.array(f"products/{tensor}", (rows, len(STEP_SUMS)))
             size = np.abs(sums).sum(axis=0)
-            if not np.isfinite(size).all() or not add_up(sums.sum(axis=0), totals[tensor, STEP_SUMS], size):
+            known = bool(np.isfinite(size).all()) and rows_follow(*sums.T)
+            if not known or not add_up(sums.sum(axis=0), totals[tensor, STEP_SUMS], size):
                 raise ValueError(f"{NAME}/products/{tensor}.npy does not add up to totals.npy")
             yield TensorProducts([(tensor, state.strips(tensor), sums.copy())])
         for tensor in whole:

@@ -182,7 +182,7 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
                 raise ValueError(f"{NAME}/squares/{tensor}.npy does not fit totals.npy")
             yield SketchesOfTensors(squares={tensor: squares})
         for tensor in whole:
-            yield SketchesOfTensors(fits={tensor: _sound_fit(state, tensor)})
+            yield SketchesOfTensors(fits={tensor: self._sound_fit(state, tensor)})
         for tensor in cut:
             sums = self._sound_sums(state, f"sums/{tensor}")
             yield SketchesOfTensors(sums=[(tensor, state.strips(tensor), sums.copy())])
@@ -190,6 +190,19 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
             yield SketchesOfTensors(total=self._sound_sums(state, "total"))
         elif (small or whole) and not self._alone:
             raise ValueError("it holds no sketch of the whole model")
+
+    def _sound_fit(self, state: PartState, tensor: int) -> CrossFit:
+        dim = self._choice.known_dim
+        size = self._increments if self._increments <= dim // 2 else dim
+        exponent, energy, product = state.array(f"fits/{tensor}", (3,)).tolist()
+        squares = state.array(f"fit_squares/{tensor}", (size,))
+        left = state.array(f"left/{tensor}", (3, -1))
+        sound = bool(np.isfinite(left).all() and (squares >= 0).all()) and not (np.diff(squares) > 0).any()
+        # Directions that are not taken away leave it all.
+        sums = [float(squares.sum()), float(left[0, :1].sum())]
+        if not sound or exponent % 1 or not all(adds_up(found, energy) for found in sums):
+            raise TensorError("it holds no sketch of tensor {}", tensor)
+        return CrossFit(int(exponent), energy, squares, left[0], left[1], left[2], product)
 
     def _sound_sums(self, state: PartState, name: str) -> Doubles:
         sums = state.array(name, (self._context.rows, self._choice.known_dim))
@@ -224,16 +237,6 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
         return SketchedSpectrum(
             fit, self._choice.projection, self._epsilons, self._increments, parameters, known
         )
-
-
-def _sound_fit(state: PartState, tensor: int) -> CrossFit:
-    exponent, energy, product = state.array(f"fits/{tensor}", (3,)).tolist()
-    squares = state.array(f"fit_squares/{tensor}", (-1,))
-    left = state.array(f"left/{tensor}", (3, -1))
-    sound = bool(np.isfinite(left).all() and (squares >= 0).all()) and not (np.diff(squares) > 0).any()
-    if not sound or exponent % 1 or not left.shape[1] or not adds_up(float(squares.sum()), energy):
-        raise TensorError("it holds no sketch of tensor {}", tensor)
-    return CrossFit(int(exponent), energy, squares, left[0], left[1], left[2], product)
 
 
 def _fit(sketch: Doubles, where: str) -> CrossFit:
