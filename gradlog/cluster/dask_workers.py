@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,7 @@ class _DaskJob(Job):
         topic = None if self._progress is None else self._topic
         return [self._submit(_run, function, item, topic, number) for number, item in enumerate(items)]
 
-    def add(self, function: Callable[[Sequence[_V]], _V], held: Sequence[Held]) -> Held:
+    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
         """As of `Job`."""
         return self._submit(function, list(held))
 

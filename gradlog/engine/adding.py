@@ -19,19 +19,19 @@ from .state import HeldState, PartState
 
 @contextlib.contextmanager
 def adding(
-    names: Sequence[str], parameters: Sequence[int], rows: int, strips: Sequence[int]
+    names: Sequence[str], parameters: Sequence[int], rows: int, strips: Sequence[int], workers: int = 1
 ) -> Iterator[PassContext]:
     """The context of accumulators that parts are added up in, as long as its threads are there.
 
-    strips : how many each tensor is cut into in the whole plan; otherwise as of `PassContext`
+    strips : how many each tensor is cut into in the whole plan; workers : spectra that are sought at once,
+    each beside the matrices that are added to; otherwise as of `PassContext`
     """
     from ...kernels.gram import one_blas_thread  # deferred: BLAS is loaded by what adds only
 
-    # One spectrum at a time is sought beside the matrices that are added to.
     with (
         one_blas_thread(),
         np.errstate(over="ignore", invalid="ignore"),
-        WorkPool(1, "gradmf-spectra") as pool,
+        WorkPool(workers, "gradmf-spectra") as pool,
     ):
         yield PassContext(
             names=names,
@@ -39,7 +39,7 @@ def adding(
             rows=rows,
             strips={tensor: count for tensor, count in enumerate(strips) if count},
             pool=pool,
-            workers=1,
+            workers=workers,
         )
 
 

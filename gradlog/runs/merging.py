@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.adding import adding
-from ..engine.measure import Measure
+from ..cluster.workers import ThisProcess, below_the_root
+from ..engine.adding import add_part, adding
+from ..engine.measure import Accumulator, Measure
 from ..engine.one_pass import start_all
 from ..engine.request import Span
-from ..engine.state import TensorError
+from ..engine.state import HeldState, TensorError
 from ..errors import DataError, UsageError
 from ..predictors import HistoryBank, parse_predictors
 from ..results.result import Analysis, Cost
@@ -29,7 +30,8 @@ def merge_parts(paths: Sequence[str | os.PathLike[str]]) -> Analysis:
     """The analysis that the parts in the files at `paths` make up: what `analyze` of the whole run gives.
 
     The numbers are those of one run up to the rounding of sums, and the same to the last bit for any order of
-    the files. Parts are taken in one at a time: memory holds up to four matrices of N x N.
+    the files. They are added up by the tree of a cluster: memory holds up to four matrices of N x N, and as
+    many more for each further eight, 64, 512, ... of them.
 
     Raises
     ------
@@ -161,12 +163,29 @@ def _measures(part: PartFile) -> list[Measure]:
 def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:
     read = parts[0].selection
     names, parameters = [t.name for t in read.tensors], [t.parameters for t in read.tensors]
-    with adding(names, parameters, int(read.step.size), parts[0].strips) as context:
-        accumulators = start_all(measures, context)
-        for part in parts:
-            with part:
-                part.merge_into(accumulators)
+    with (
+        adding(names, parameters, int(read.step.size), parts[0].strips) as context,
+        ThisProcess().job() as job,
+    ):
+
+        def merged(parts: Iterable[PartFile | HeldState]) -> tuple[dict[str, Accumulator[Any]], list[int]]:
+            accumulators, held = start_all(measures, context), np.zeros(len(names), np.int64)
+            for part in parts:
+                if isinstance(part, HeldState):
+                    add_part(accumulators, part)
+                else:
+                    with part:
+                        part.merge_into(accumulators)
+                held += part.held
+            return accumulators, held.tolist()
+
+        def add(parts: Iterable[PartFile | HeldState]) -> PartFile | HeldState:
+            accumulators, held = merged(parts)
+            return HeldState({name: each.state() for name, each in accumulators.items()}, held)
+
+        below = below_the_root(job, add, job.map(lambda part, _: part, parts))
         try:
+            accumulators, _ = merged(job.value(part) for part in below)
             return {name: accumulator.result() for name, accumulator in accumulators.items()}
         except TensorError as error:
             told = error.text.format(repr(read.tensors[error.tensor].name))
