@@ -6,6 +6,7 @@ import io
 import itertools
 import pickle
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from stores import Array, add_array, walk
-from sweeps import WHOLE, mostly_slow
+from sweeps import WHOLE, mostly_slow, sweep
 from test_parts import CHANGES, assert_close, members, npy, refused, text, write_members
+from test_reference import logs
 
-from conftest import read_in_blocks_of_rows
+from conftest import read_in_blocks_of_rows, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
 from gradmf.gradlog import Settings
@@ -185,6 +189,28 @@ def test_parts_add_up_to_the_whole(
         added = found.analysis(size)
         assert_close(document(added), whole, rel=case.rel)
         assert text(found.analysis(size)) == text(added)
+
+
+@settings(max_examples=sweep(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    log=logs(),
+    count=st.integers(1, 7),
+    size=st.integers(2, 4),
+    rank=st.sampled_from(["exact", "none", "sketch"]),
+    block=st.sampled_from([1 << 9, 1 << 12]),
+)
+def test_any_log_adds_up(
+    log: tuple[dict[str, Array], dict[str, tuple[int, ...]]], count: int, size: int, rank: str, block: int
+) -> None:
+    tensors, chunks = log
+    asked = Settings(rank=rank, windows=1)
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "BLOCK_BYTES", block)
+        path = write_store(Path(place) / "run.zarr", tensors, chunks=chunks)
+        whole = document(gradlog.analyze(path, asked, tensor_steps=True))
+        found = taken(path, count, asked, STEPS)
+        for each in (0, size):
+            assert_close(document(found.analysis(each)), whole, rel=1e-9 if rank == "sketch" else 1e-12)
 
 
 def vars_of(wanted: Wanted) -> dict[str, bool]:

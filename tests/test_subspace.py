@@ -271,8 +271,6 @@ def test_usage(tmp_path: Path) -> None:
     ):
         with pytest.raises(gradlog.UsageError, match=told):
             gradlog.analyze(path, gradlog.Settings(**options))  # type: ignore[arg-type]
-    with pytest.raises(gradlog.UsageError, match="in one run"):
-        gradlog.analyze_part(path, gradlog.PartNumber(1, 2), gradlog.Settings(subspace=2))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
