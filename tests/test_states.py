@@ -79,9 +79,9 @@ CASES = {
     "subspaces without ranks": Case(Settings(subspace=3, window=11, rank="none"), rel=1e-9, blocks=True),
     "subspaces of one": Case(Settings(subspace=2), store="one", rel=1e-9),
     "subspaces over columns": Case(Settings(subspace=2), store="few columns", rel=1e-9),
-    "sketch": Case(Settings(rank="sketch", sketch_dim=128, seed=3), STEPS, rel=1e-9),
-    "sketch in blocks": Case(Settings(rank="sketch", subspace=2), SEARCH, rel=1e-9, blocks=True),
-    "sketch of one": Case(Settings(rank="sketch", sketch_dim=128), store="one", rel=1e-9),
+    "sketch": Case(Settings(rank="sketch", sketch_dim=128, seed=3), STEPS, rel=1e-7),
+    "sketch in blocks": Case(Settings(rank="sketch", subspace=2), SEARCH, rel=1e-7, blocks=True),
+    "sketch of one": Case(Settings(rank="sketch", sketch_dim=128), store="one", rel=1e-7),
 }
 QUICK = ("exact", "search", "band", "subspaces", "sketch", "subspaces over columns", "sketch of one")
 
@@ -210,7 +210,7 @@ def test_any_log_adds_up(
         whole = document(gradlog.analyze(path, asked, tensor_steps=True))
         found = taken(path, count, asked, STEPS)
         for each in (0, size):
-            assert_close(document(found.analysis(each)), whole, rel=1e-9 if rank == "sketch" else 1e-12)
+            assert_close(document(found.analysis(each)), whole, rel=1e-7 if rank == "sketch" else 1e-12)
 
 
 def vars_of(wanted: Wanted) -> dict[str, bool]:
