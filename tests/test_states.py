@@ -229,6 +229,15 @@ def test_tensors_are_cut_between_parts(stores: dict[str, Path]) -> None:
         assert cut
 
 
+def test_states_and_errors_cross_processes() -> None:
+    whole = np.arange(9.0).reshape(3, 3)
+    (found,) = pickle.loads(pickle.dumps((Symmetric(whole),)))
+    np.testing.assert_array_equal(np.tril(found.matrix), np.tril(whole))
+    assert len(pickle.dumps(Symmetric(np.zeros((500, 500))))) < 4 * 500 * 502 + 1000
+    error = pickle.loads(pickle.dumps(TensorError("no part holds tensor {}", 3)))
+    assert (str(error), error.tensor) == ("no part holds tensor 3", 3)
+
+
 def arrays(states: Mapping[str, State]) -> Iterator[tuple[str, Array]]:
     for measure, state in states.items():
         for name, array in state.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Symmetric:
-    """A symmetric matrix (n, n) float64, of which a file holds the lower triangle."""
+    """A symmetric matrix (n, n) float64. Its lower triangle counts: files and pickles hold no more."""
 
     matrix: NDArray[np.float64]
 
@@ -20,6 +20,17 @@ class Symmetric:
         """The rows of the lower triangle."""
         for number, row in enumerate(self.matrix, 1):
             yield row[:number]
+
+    def __reduce__(self) -> tuple[Callable[..., Symmetric], tuple[int, NDArray[np.float64]]]:
+        return _from_triangle, (self.matrix.shape[0], np.concatenate([np.zeros(0), *self.rows()]))
+
+
+def _from_triangle(size: int, triangle: NDArray[np.float64]) -> Symmetric:
+    matrix, last = np.zeros((size, size)), 0
+    for number, row in enumerate(matrix, 1):
+        first, last = last, last + number
+        row[:number] = triangle[first:last]
+    return Symmetric(matrix)
 
 
 State = Mapping[str, NDArray[Any] | Symmetric]
@@ -33,6 +44,9 @@ class TensorError(ValueError):
         super().__init__(text.format(tensor))
         self.text = text
         self.tensor = tensor
+
+    def __reduce__(self) -> tuple[Callable[..., TensorError], tuple[str, int]]:
+        return type(self), (self.text, self.tensor)
 
 
 class TensorOverflowError(TensorError):
