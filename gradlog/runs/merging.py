@@ -163,10 +163,10 @@ def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str
     names, parameters = [t.name for t in read.tensors], [t.parameters for t in read.tensors]
     with adding(names, parameters, int(read.step.size), parts[0].strips) as context:
         accumulators = start_all(measures, context)
-        for part in parts:
-            with part:
-                part.merge_into(accumulators)
         try:
+            for part in parts:
+                with part:
+                    part.merge_into(accumulators)
             return {name: accumulator.result() for name, accumulator in accumulators.items()}
         except TensorError as error:
             told = error.text.format(repr(read.tensors[error.tensor].name))
