@@ -17,6 +17,8 @@ from .scaling import binary_exponent
 
 Doubles = NDArray[np.float64]
 
+TOO_LARGE = "increments exceed the largest float32"
+"""Where sums of increments are not finite."""
 LEAST_SHARE = 1e-12
 """Directions of less than this share of the largest eigenvalue are rounding."""
 
@@ -47,7 +49,7 @@ def cross_fit(sketch: Doubles) -> CrossFit:
     """
     largest = float(np.abs(sketch).max(initial=0.0))
     if not np.isfinite(largest):
-        raise OverflowError("increments exceed the largest float32")
+        raise OverflowError(TOO_LARGE)
     exponent = binary_exponent(largest)
     scaled = np.ldexp(sketch, -exponent)
     rows, dim = scaled.shape

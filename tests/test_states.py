@@ -373,6 +373,19 @@ def without_cost(shown: str) -> str:
     return re.sub(r" MB in [\d.]+ s \([^)]*\)", "", shown)
 
 
+def test_increments_that_overflow_are_told(tmp_path: Path) -> None:
+    """Of a tensor that a part holds a piece of, too: float32 gradients can be too far apart for float32."""
+    values = walk(30, (9000,), 1)
+    values[11:] += np.float32(3e38)
+    values[:11] -= np.float32(3e38)
+    group = zarr.open_group(tmp_path / "run.zarr", mode="w")
+    add_array(group, "w", values, chunks=(30, 900))
+    asked = Settings(rank="sketch", sketch_dim=128)
+    for count in (1, 3):
+        with pytest.raises(gradlog.DataError, match="tensor 'w': increments exceed the largest float32"):
+            gradlog.analyze_part(tmp_path / "run.zarr", gradlog.PartNumber(1, count), asked)
+
+
 def test_command_lines(stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(stores["several"])
     asked = ["--subspace", "2", "--rank", "sketch", "--sketch-dim", "128"]

@@ -183,8 +183,8 @@ def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str
             accumulators, held = merged(parts)
             return HeldState({name: each.state() for name, each in accumulators.items()}, held)
 
-        below = below_the_root(job, add, job.map(lambda part, _: part, parts))
         try:
+            below = below_the_root(job, add, job.map(lambda part, _: part, parts))
             accumulators, _ = merged(job.value(part) for part in below)
             return {name: accumulator.result() for name, accumulator in accumulators.items()}
         except TensorError as error:

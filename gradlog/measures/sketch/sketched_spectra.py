@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.cross_fit import CrossFit, cross_fit
+from ....kernels.cross_fit import TOO_LARGE, CrossFit, cross_fit
 from ....kernels.gram import column_gram, row_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
 from ...engine.block import Block
@@ -162,7 +162,10 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
             found[f"fits/{tensor}"] = np.array([fit.exponent, fit.energy, fit.product])
             found[f"fit_squares/{tensor}"] = fit.squares
             found[f"left/{tensor}"] = np.stack([fit.left, fit.left_quartic, fit.left_cross])
-        found |= {f"sums/{tensor}": self._open[tensor] for tensor in sorted(self._open)}
+        for tensor, sums in sorted(self._open.items()):
+            if not np.isfinite(sums).all():
+                raise OverflowError(f"tensor '{self._context.names[tensor]}': {TOO_LARGE}")
+            found[f"sums/{tensor}"] = sums
         if self._total is not None:
             found["total"] = self._total
         return found
