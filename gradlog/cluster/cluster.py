@@ -51,6 +51,7 @@ class Cluster:
 
         Raises what the work raises in this process, and ClusterError where workers are lost.
         """
+        from ..engine.range_table import Ranges
         from ..engine.splitting import split
         from .part_tasks import PartTask, PassTask, add_parts, finished, seen_of, take_part
 
@@ -62,7 +63,7 @@ class Cluster:
             access=current_access(),
             opening=opening,
             seen=seen_of(work.tensors),
-            plan=replace(plan, ranges=()),
+            plan=replace(plan, ranges=Ranges()),
             strips=plan.strips,
             specs=work.bank.specs,
             keep=work.keep,

@@ -14,7 +14,7 @@ from ..engine.measure import PassContext
 from ..engine.one_pass import Gathered, NonfiniteRow, WorkPool, start_all
 from ..engine.pass_work import PassWork, take_work
 from ..engine.plan import Plan
-from ..engine.ranges import ParameterRange
+from ..engine.range_table import Ranges
 from ..engine.state import State
 from ..errors import DataError
 from ..logs.log import GradientLog, Tensor
@@ -63,7 +63,7 @@ class PartTask:
     """The ranges of a part, and what it has in common with the others."""
 
     common: PassTask
-    ranges: Sequence[ParameterRange]
+    ranges: Ranges
     decoded_bytes: int
 
 
@@ -100,9 +100,7 @@ def _take(task: PartTask, report: Report) -> PartSums:
     threads = max(1, min(common.plan.workers, worker_threads()))
     with reached_by(common.access), codec_pipeline(threads):
         tensors = _tensors(common)
-        plan = replace(
-            common.plan, ranges=tuple(task.ranges), decoded_bytes=task.decoded_bytes, workers=threads
-        )
+        plan = replace(common.plan, ranges=task.ranges, decoded_bytes=task.decoded_bytes, workers=threads)
         bank = HistoryBank.of(parse_predictors(common.specs), plan.count)
         work = PassWork(tensors, plan, bank, common.keep, common.strips)
         gathered = take_work(common.name, work, lambda done, _: report(done))

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from ..logs.log import Tensor
-from .ranges import Box, ParameterRange, alike, chunk_spans
+from .parameter_range import Box
+from .range_table import Ranges
+from .ranges import chunk_spans
 
 STARTUP_SECONDS = 0.35
 CALL_SECONDS = 4e-4
@@ -24,16 +26,14 @@ FUSED_RATE = 5e9
 """Bytes a second that are summed row by row."""
 
 
-def pass_seconds(
-    tensors: Sequence[Tensor], ranges: Sequence[ParameterRange], rows: tuple[int, int], state: int
-) -> float:
+def pass_seconds(tensors: Sequence[Tensor], ranges: Ranges, rows: tuple[int, int], state: int) -> float:
     """Starting, decoding every chunk of the ranges, and the sums of path lengths.
 
     rows : (first, last + 1) stored rows; state : bytes that each column carries from block to block
     """
     count = rows[1] - rows[0]
     seconds = STARTUP_SECONDS
-    for item, times in alike(ranges):
+    for item, times in ranges.alike:
         blocks = len(item.row_blocks)
         each = blocks * (len(item.segments) * CALL_SECONDS + item.tile_count * TASK_SECONDS)
         if blocks > 1:

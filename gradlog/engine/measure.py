@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .block import Block
-from .ranges import ParameterRange
+from .parameter_range import ParameterRange
 from .request import PassShape, Request, Span
 from .state import PartState, State
 from .tile import Tile

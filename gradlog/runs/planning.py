@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 
 from ..engine.costs import FUSED_RATE
+from ..engine.parameter_range import ParameterRange
 from ..engine.plan import AFFORDABLE_SECONDS, Plan
-from ..engine.ranges import ParameterRange
 from ..logs.opening import Run
 from ..measures.incremental.incremental_spectra import BASIS_LEAST, IncrementalRank
 from ..measures.sketch.sketch_limits import SMALL_SHARE
@@ -74,7 +74,7 @@ def describe_plan(
         parameters=sum(tensor.parameters for tensor in ready.tensors),
         tensors=len(ready.tensors),
         ranges=len(plan.ranges),
-        blocks=sum(len(item.row_blocks) for item in plan.ranges),
+        blocks=sum(count * len(item.row_blocks) for item, count in plan.ranges.alike),
         block_bytes=plan.block_bytes,
         buffers=plan.buffers,
         workers=plan.workers,
@@ -182,7 +182,7 @@ def _reading(ready: Preparation) -> str:
     plan = ready.plan
     if not plan.ranges:
         return "there are no parameters to read"
-    widest = max(plan.ranges, key=lambda item: item.width)
+    widest = max((item for item, _ in plan.ranges.alike), key=lambda item: item.width)
     rows = plan.count
     blocks = _row_words(widest, rows)
     if len(plan.ranges) == 1:
