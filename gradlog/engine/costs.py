@@ -10,6 +10,8 @@ from .parameter_range import Box
 from .range_table import Ranges
 from .ranges import chunk_spans
 
+CORES = 2
+"""Of the server whose seconds these are: a core alone takes so many times as long."""
 STARTUP_SECONDS = 0.35
 CALL_SECONDS = 4e-4
 """For each box of a tensor that is read."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .block import Block
+from .costs import CORES
 from .parameter_range import ParameterRange
 from .request import PassShape, Request, Span
 from .state import PartState, State
@@ -49,6 +50,20 @@ class PassContext:
         return replace(self, started=dict(started))
 
 
+@dataclass(frozen=True)
+class CoreSeconds:
+    """Rough seconds of one core, beside reading and the sums of rows.
+
+    products : of what adds over parameters, so that parts share it
+    spectra : of whole tensors, each by itself, wherever it becomes whole
+    at_end : of the whole model, by whoever has all sums
+    """
+
+    products: float = 0.0
+    spectra: float = 0.0
+    at_end: float = 0.0
+
+
 class Measure(ABC):
     """What is asked of a pass. Plans with equal measures and ranges give the same bits: a frozen dataclass.
 
@@ -82,6 +97,14 @@ class Measure(ABC):
     def seconds(self, sizes: Sequence[int], rows: int) -> float:  # noqa: ARG002
         """Rough seconds beside reading and the sums of rows. sizes : parameters of each tensor"""
         return 0.0
+
+    def core_seconds(self, sizes: Sequence[int], rows: int) -> CoreSeconds:
+        """Rough seconds of one core, by who takes them. sizes : parameters of each tensor"""
+        return CoreSeconds(CORES * self.seconds(sizes, rows))
+
+    def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
+        """Bytes of the state of a part, at most. begun : of its tensors, those that others hold pieces of"""
+        return self.kept_bytes(shape)
 
     def stands_apart(self, tensor: Tensor) -> bool:  # noqa: ARG002
         """Whether a tensor shares no range with others."""
