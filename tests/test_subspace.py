@@ -271,8 +271,6 @@ def test_usage(tmp_path: Path) -> None:
     ):
         with pytest.raises(gradlog.UsageError, match=told):
             gradlog.analyze(path, gradlog.Settings(**options))  # type: ignore[arg-type]
-    with pytest.raises(gradlog.UsageError, match="in one run"):
-        gradlog.analyze_part(path, gradlog.PartNumber(1, 2), gradlog.Settings(subspace=2))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +305,6 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--window", "1"], "is no window"),
         (["--subspace", "5", "--window", "4"], "--window 4 is shorter than the 5 directions"),
         (["--subspace", "0"], "0 is not in the range"),
-        (["--subspace", "5", "--part", "1/2", "-o", "x"], "--part goes without --subspace."),
     ]:
         assert main(["analyze", path, *words]) == 2
         assert told in capsys.readouterr().err

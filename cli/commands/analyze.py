@@ -45,7 +45,8 @@ Examples:
 @click.option(
     "--search",
     is_flag=True,
-    help="With --format json or jsonl: the best predictors of each tensor too, as bounds needs them.",
+    help="With --format json or jsonl, or with --part: the best predictors of each tensor too, as bounds "
+    "needs them.",
 )
 @computing.band
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
@@ -82,7 +83,9 @@ def command(
     if part is not None:
         from .partial import write_partial_analysis
 
-        return write_partial_analysis(runs, part, settings, resources, shown, tensor_steps=tensor_steps)
+        return write_partial_analysis(
+            runs, part, settings, resources, shown, tensor_steps=tensor_steps, search=search
+        )
 
     from gradmf import gradlog
 

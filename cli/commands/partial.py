@@ -24,8 +24,6 @@ _ELSEWHERE = {
     "columns": _AT_MERGE,
     "steps": _AT_MERGE,
     "fail_if": _AT_MERGE,
-    "search": "",
-    "subspace": "",
     "scratch": ": --scratch goes with whole runs, whose parts are all cut alike",
 }
 """Options that a part has no use for, and why."""
@@ -39,6 +37,7 @@ def write_partial_analysis(
     shown: Presentation,
     *,
     tensor_steps: bool,
+    search: bool,
 ) -> int:
     """Analyze the part of the one run and write it; the exit code."""
     context = click.get_current_context()
@@ -63,7 +62,7 @@ def write_partial_analysis(
         with bar.of(run) as progress:
             return gradlog.analyze_part(
                 run, number, settings, threads=resources.threads, memory=resources.memory,
-                progress=progress, tensor_steps=tensor_steps,
+                progress=progress, tensor_steps=tensor_steps, search=search,
             )  # fmt: skip
 
     for partial in batch.results(analyze):

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,7 @@ class _DaskJob(Job):
         topic = None if self._progress is None else self._topic
         return [self._submit(_run, function, item, topic, number) for number, item in enumerate(items)]
 
-    def add(self, function: Callable[[Sequence[_V]], _V], held: Sequence[Held]) -> Held:
+    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
         """As of `Job`."""
         return self._submit(function, list(held))
 
@@ -206,7 +206,7 @@ def _local_client(distributed: Any, count: int | None) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # --memory bounds them
-            dashboard_address=":0" if _shows_dashboard() else None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.adding import HeldState, add_states, merge_state
+from ..engine.adding import add_states, adding, results_of
 from ..engine.measure import PassContext
-from ..engine.one_pass import Gathered, NonfiniteRow, WorkPool, start_all
+from ..engine.one_pass import Gathered, NonfiniteRow
 from ..engine.pass_work import PassWork, take_work
 from ..engine.plan import Plan
 from ..engine.range_table import Ranges
-from ..engine.state import State
+from ..engine.state import HeldState
 from ..errors import DataError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Opening, open_log_as
@@ -69,14 +71,10 @@ class PartTask:
 
 @dataclass(frozen=True)
 class PartSums:
-    """What some parts gathered: `states` of each measure, and how many strips of each tensor they hold.
-
-    nonfinite : entries that are not finite, with which there are no states
-    """
+    """What some parts gathered: the states of measures, or entries that are not finite."""
 
     task: PassTask
-    states: Mapping[str, State] = field(default_factory=dict)
-    held: Counter[int] = field(default_factory=Counter)
+    state: HeldState = field(default_factory=lambda: HeldState({}, ()))
     nonfinite: Sequence[NonfiniteRow] = ()
 
 
@@ -104,31 +102,27 @@ def _take(task: PartTask, report: Report) -> PartSums:
         bank = HistoryBank.of(parse_predictors(common.specs), plan.count)
         work = PassWork(tensors, plan, bank, common.keep, common.strips)
         gathered = take_work(common.name, work, lambda done, _: report(done))
-    return PartSums(common, gathered.states, plan.strips, gathered.nonfinite)
+    held = [plan.strips[tensor] for tensor in range(len(tensors))]
+    return PartSums(common, HeldState(gathered.states, held), gathered.nonfinite)
 
 
-def add_parts(parts: Sequence[Taken]) -> Taken:
+def add_parts(parts: Iterable[Taken]) -> Taken:
     """What neighbouring parts amount to together; the first that failed, where one did."""
-    failed = next((part for part in parts if isinstance(part, Failure)), None)
-    if failed is not None:
-        return failed
-    sums = [part for part in parts if isinstance(part, PartSums)]
+    sums: list[PartSums] = []
+    for part in parts:
+        if isinstance(part, Failure):
+            return part
+        sums.append(part)
     task = sums[0].task
     nonfinite = [found for part in sums for found in part.nonfinite]
     if nonfinite:
         return PartSums(task, nonfinite=nonfinite)
-    from ...kernels.gram import one_blas_thread
-
-    threads = worker_threads()
-    with ONE_AT_A_TIME, one_blas_thread(), WorkPool(threads, "gradmf-spectra") as pool:
+    with ONE_AT_A_TIME:
         try:
-            context = context_of(task, _tensors(task), pool, threads)
-            states, held = add_states(
-                task.plan.measures, context, [(part.states, part.held) for part in sums]
-            )
+            with _adding(task, worker_threads()) as context:
+                return PartSums(task, add_states(task.plan.measures, context, [s.state for s in sums]))
         except Exception as error:
             return failure_of(error)
-    return PartSums(task, states, held)
 
 
 def finished(sums: Taken, work: PassWork) -> Gathered:
@@ -140,26 +134,14 @@ def finished(sums: Taken, work: PassWork) -> Gathered:
         raise sums.error()
     if sums.nonfinite:
         return Gathered(nonfinite=sums.nonfinite)
-    from ...kernels.gram import one_blas_thread
-
-    with one_blas_thread(), WorkPool(work.plan.workers, "gradmf-spectra") as pool:
-        context = context_of(sums.task, work.tensors, pool, work.plan.workers)
-        accumulators = start_all(work.plan.measures, context)
-        merge_state(accumulators, HeldState(sums.states, sums.held))
-        return Gathered({name: accumulator.result() for name, accumulator in accumulators.items()})
+    with _adding(sums.task, work.plan.workers) as context:
+        return Gathered(results_of(work.plan.measures, context, [sums.state]))
 
 
-def context_of(task: PassTask, tensors: Sequence[Tensor], pool: WorkPool, workers: int) -> PassContext:
-    """Of accumulators that add parts up."""
-    return PassContext(
-        names=[tensor.name for tensor in tensors],
-        parameters=[tensor.parameters for tensor in tensors],
-        rows=task.rows,
-        strips=task.strips,
-        pool=pool,
-        workers=workers,
-        tensors=tensors,
-    )
+def _adding(task: PassTask, workers: int) -> contextlib.AbstractContextManager[PassContext]:
+    sizes = [math.prod(shape) for _, shape, _ in task.seen.values()]
+    strips = [task.strips[tensor] for tensor in range(len(sizes))]
+    return adding(list(task.seen), sizes, task.rows, strips, workers)
 
 
 def seen_of(tensors: Sequence[Tensor]) -> dict[str, Seen]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -33,8 +33,8 @@ class Job(ABC):
         """Have a function called with each item."""
 
     @abstractmethod
-    def add(self, function: Callable[[Sequence[_V]], _V], held: Sequence[Held]) -> Held:
-        """Have a function called with what is held, all of it at once."""
+    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+        """Have a function called with what is held, in its order."""
 
     @abstractmethod
     def value(self, held: Held) -> Any:
@@ -102,9 +102,9 @@ class _JobHere(Job):
 
         return [call(number, item) for number, item in enumerate(items)]
 
-    def add(self, function: Callable[[Sequence[_V]], _V], held: Sequence[Held]) -> Held:
-        """As of `Job`."""
-        return lambda: function([value() for value in held])
+    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+        """As of `Job`: each value is there once the function asks for it."""
+        return lambda: function(value() for value in held)
 
     def value(self, held: Held) -> Any:
         """As of `Job`."""
@@ -114,9 +114,15 @@ class _JobHere(Job):
         """As of `Job`: nothing was begun."""
 
 
-def added_up(job: Job, function: Callable[[Sequence[_V]], _V], held: Sequence[Held]) -> Held:
-    """What all that is held adds up to, by a tree whose nodes have FAN_IN neighbours."""
-    while len(held) > 1:
+def below_the_root(job: Job, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> list[Held]:
+    """What the root has to add of all that is held, by a tree whose nodes have FAN_IN neighbours."""
+    while len(held) > FAN_IN:
         groups = [held[first : first + FAN_IN] for first in range(0, len(held), FAN_IN)]
         held = [group[0] if len(group) == 1 else job.add(function, group) for group in groups]
-    return held[0]
+    return list(held)
+
+
+def added_up(job: Job, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+    """What all that is held adds up to, at the root of that tree."""
+    below = below_the_root(job, function, held)
+    return below[0] if len(below) == 1 else job.add(function, below)

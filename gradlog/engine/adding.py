@@ -1,79 +1,81 @@
-"""Add up what parts gathered: states of accumulators, held in memory."""
+"""States of parts are added up: all at once, or group by group in a tree, whose root gives the results.
+
+A node takes the states of its group in the order of the parts and hands on one, of all of them together. What
+is added to what follows from the tree alone, and so do the bits.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .measure import Accumulator, Measure, PassContext
-from .one_pass import start_all
-from .state import State, Symmetric
+from .one_pass import WorkPool, start_all
+from .state import HeldState, PartState
 
 
-class HeldState:
-    """States of measures by name: a `PartState` that needs no file. held : strips of each tensor in them"""
+@contextlib.contextmanager
+def adding(
+    names: Sequence[str], parameters: Sequence[int], rows: int, strips: Sequence[int], workers: int = 1
+) -> Iterator[PassContext]:
+    """The context of accumulators that parts are added up in, as long as its threads are there.
 
-    def __init__(self, states: Mapping[str, State], held: Mapping[int, int], measure: str = "") -> None:
-        self._states, self._held, self._measure = states, held, measure
+    strips : how many each tensor is cut into in the whole plan; workers : spectra that are sought at once,
+    each beside the matrices that are added to; otherwise as of `PassContext`
+    """
+    from ...kernels.gram import one_blas_thread  # deferred: BLAS is loaded by what adds only
 
-    @property
-    def _state(self) -> State:
-        return self._states.get(self._measure, {})
-
-    def has(self, name: str) -> bool:
-        """As of `PartState`."""
-        return name in self._state
-
-    def numbers(self, folder: str = "") -> list[int]:
-        """As of `PartState`."""
-        start = f"{folder}/" if folder else ""
-        names = (name.removeprefix(start) for name in self._state if name.startswith(start))
-        return sorted(int(name) for name in names if "/" not in name)
-
-    def strips(self, tensor: int) -> int:
-        """As of `PartState`."""
-        return self._held.get(tensor, 0)
-
-    def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """As of `PartState`."""
-        found = self._state[name]
-        if isinstance(found, Symmetric) or len(found.shape) != len(shape):
-            raise ValueError(f"{name} has another shape")
-        return found
-
-    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:
-        """As of `PartState`."""
-        found = self._state[name]
-        assert isinstance(found, Symmetric)
-        for number, row in enumerate(found.rows(), 1):
-            matrix[number - 1, :number] += row
-        return float(found.matrix.trace())
-
-    def of(self, measure: str) -> HeldState:
-        """As of `PartState`."""
-        return HeldState(self._states, self._held, measure)
+    with (
+        one_blas_thread(),
+        np.errstate(over="ignore", invalid="ignore"),
+        WorkPool(workers, "gradmf-spectra") as pool,
+    ):
+        yield PassContext(
+            names=names,
+            parameters=parameters,
+            rows=rows,
+            strips={tensor: count for tensor, count in enumerate(strips) if count},
+            pool=pool,
+            workers=workers,
+        )
 
 
-def merge_state(accumulators: Mapping[str, Accumulator[Any]], state: HeldState) -> None:
-    """Add a state to accumulators, by the name of their measure."""
+def add_part(accumulators: Mapping[str, Accumulator[Any]], part: PartState) -> None:
+    """Add what a part holds to accumulators, by the name of their measure.
+
+    Raises ValueError where its arrays don't fit each other, or those of the parts before.
+    """
     for name, accumulator in accumulators.items():
-        for piece in accumulator.pieces(state.of(name)):
+        for piece in accumulator.pieces(part.of(name)):
             accumulator.merge(piece)
 
 
-def add_states(
-    measures: Sequence[Measure],
-    context: PassContext,
-    parts: Iterable[tuple[Mapping[str, State], Mapping[int, int]]],
-) -> tuple[dict[str, State], Counter[int]]:
-    """The states of some neighbouring parts as one, and the strips that it holds of each tensor."""
+def add_states(measures: Sequence[Measure], context: PassContext, states: Iterable[HeldState]) -> HeldState:
+    """The state of all these together: of neighbouring parts, in their order.
+
+    measures : of the pass that the states are of, in its order; context : as of `adding`
+
+    Raises ValueError as `add_part` does, and OverflowError where a spectrum's sums don't fit into their type.
+    """
     accumulators = start_all(measures, context)
-    total: Counter[int] = Counter()
-    for states, held in parts:
-        merge_state(accumulators, HeldState(states, held))
-        total.update(held)
-    return {name: accumulator.state() for name, accumulator in accumulators.items()}, total
+    held = np.zeros(len(context.names), dtype=np.int64)
+    for state in states:
+        add_part(accumulators, state)
+        held += state.held
+    return HeldState({name: each.state() for name, each in accumulators.items()}, held.tolist())
+
+
+def results_of(
+    measures: Sequence[Measure], context: PassContext, states: Iterable[PartState]
+) -> dict[str, Any]:
+    """What all parts amount to, by the name of the measure. Arguments and errors as of `add_states`.
+
+    Raises TensorError, too, where a part of a tensor is missing.
+    """
+    accumulators = start_all(measures, context)
+    for state in states:
+        add_part(accumulators, state)
+    return {name: each.result() for name, each in accumulators.items()}

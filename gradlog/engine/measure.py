@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .block import Block
 from .costs import CORES
-from .parameter_range import ParameterRange
+from .range_table import Ranges
 from .request import PassShape, Request, Span
 from .state import PartState, State
 from .tile import Tile
@@ -30,7 +31,7 @@ class PassContext:
 
     names, parameters : of each tensor; rows : that are taken, N
     strips : how many strips each tensor is cut into: it is complete when all of them are in
-    ranges, tensors : that are read; empty where parts are added up
+    ranges, tensors : that are read, of a part its own ranges; empty where parts are added up
     pool : for work beside the tiles, of which `workers` are in work at once
     started : accumulators of measures that come before this one, by name
     """
@@ -41,9 +42,14 @@ class PassContext:
     strips: Mapping[int, int]
     pool: ThreadPoolExecutor
     workers: int
-    ranges: Sequence[ParameterRange] = ()
+    ranges: Ranges = field(default_factory=Ranges)
     tensors: Sequence[Tensor] = ()
     started: Mapping[str, Accumulator[Any]] = field(default_factory=dict)
+
+    @property
+    def in_one_range(self) -> bool:
+        """Whether all parameters are read side by side, in the only range of the whole plan."""
+        return len(self.ranges) == 1 and self.ranges.strips == Counter(self.strips)
 
     def with_started(self, started: Mapping[str, Accumulator[Any]]) -> PassContext:
         """The same, for the next measure."""
@@ -127,12 +133,14 @@ class Measure(ABC):
 
 
 class Accumulator(ABC, Generic[_Piece]):
-    """Takes in the tiles of a pass: a monoid, whose pieces over disjoint parameters add up.
+    """Takes in the tiles of a pass, or states: a monoid, whose pieces over disjoint parameters add up.
 
     For each tile, in any thread and in the order of time for tiles of the same columns, `gradients`,
     `row_sums` and `increments` are called, each where a subclass has it; what they return, a piece each, is
     handed to `merge` in the calling thread, in the order of the plan whichever thread was first. So is what
-    `pieces` finds in the state of a part. Nothing is merged once an entry that is not finite was met.
+    `pieces` finds in the state of a part, or of several that were added: then `state` is that of all of them
+    together, whether they were added at once or group by group. Nothing is merged once an entry that is not
+    finite was met.
 
     wants_first : `Tile.first_gradients` is wanted
     """
@@ -179,11 +187,14 @@ class Accumulator(ABC, Generic[_Piece]):
         """The pass is over, whatever became of it."""
 
     def state(self) -> State:
-        """What was gathered, as plain arrays: what a part file holds."""
+        """What was gathered, as plain arrays, which stay as they are: what a part file holds.
+
+        After it nothing is merged any more.
+        """
         raise NotImplementedError
 
     def pieces(self, state: PartState) -> Iterator[_Piece]:
-        """Pieces that make up the state of a part.
+        """Pieces that make up the state of a part; merging them leaves the state's arrays as they are.
 
         Raises ValueError, in words, where its arrays don't fit each other or those of other measures.
         """

@@ -7,9 +7,10 @@ and the matrices within their share of memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ...kernels.matrix_spectrum import spectra_of_rows
 from ..engine.block import Block
 from ..engine.measure import Accumulator, Measure, PassContext
 from ..engine.request import PassShape
+from ..engine.state import PartState, State
 from ..logs.log import Tensor
 from ..results.samples import MatrixSpectra, matrix_shape
 
@@ -34,6 +36,7 @@ MEMORY_SHARE = 8
 """Sampled matrices may take this part of the memory."""
 TOO_MUCH_WORK = "its spectra cost too much beside the pass: give --samples K"
 TOO_LARGE = "its matrices take too much memory: give more --memory"
+REASONS = (TOO_MUCH_WORK, TOO_LARGE)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class GradientMatrices(Measure):
     def start(self, context: PassContext) -> MatrixSamples:
         """As of `Measure`."""
         room = reserved_bytes(context.tensors, context.rows, self.memory, self.asked)
-        whole = len(context.ranges) == 1
+        whole = context.in_one_range
         sizes = sample_sizes(context.tensors, context.rows, whole_rows=whole, room=room, asked=self.asked)
-        return MatrixSamples(sizes, context)
+        here = {segment.tensor for item in context.ranges for segment in item.segments}
+        return MatrixSamples({tensor: size for tensor, size in sizes.items() if tensor in here}, context)
 
 
 def reserved_bytes(tensors: Sequence[Tensor], rows: int, memory: int, asked: int | None) -> int:
@@ -112,14 +116,39 @@ def _operations(shape: tuple[int, int]) -> float:
     return 2 * small**2 * large + 30 * small**3
 
 
-class MatrixSamples(Accumulator[None]):
-    """Copies sampled rows. sizes : as of `sample_sizes`"""
+Spans = tuple[tuple[int, int], ...]
+"""(first, last + 1) along each axis of a tensor: a box of its entries."""
+
+
+@dataclass(frozen=True)
+class SampledTensor:
+    """Rows of a tensor that was sampled, or what came of them.
+
+    shape : of the tensor
+    boxes, values : those of its entries that are here, (k, entries) of all boxes one after another
+    spectra : as of `spectra_of_rows`, where all of it was here
+    reason : why there are none, "" where there are
+    """
+
+    tensor: int
+    shape: tuple[int, ...] = ()
+    boxes: Sequence[Spans] = ()
+    values: NDArray[Any] | None = None
+    spectra: tuple[Doubles, Doubles] | None = None
+    reason: str = ""
+
+
+class MatrixSamples(Accumulator[SampledTensor]):
+    """Copies sampled rows of the tensors of a pass. sizes : as of `sample_sizes`"""
 
     def __init__(self, sizes: Mapping[int, int | str], context: PassContext) -> None:
         self._sizes = sizes
         self._context = context
+        self._reasons = {tensor: size for tensor, size in sizes.items() if isinstance(size, str)}
+        self._shapes: dict[int, tuple[int, ...]] = {}
         self._open: dict[int, _Matrices] = {}
         self._pending: dict[int, Future[tuple[Doubles, Doubles]]] = {}
+        self._known: dict[int, tuple[Doubles, Doubles]] = {}  # of states that were taken in
 
     def begin_block(self, block: Block) -> None:
         """As of `Accumulator`: spectra start as soon as a tensor's matrices are whole."""
@@ -133,50 +162,139 @@ class MatrixSamples(Accumulator[None]):
             if not inside.size:
                 continue
             tensor = self._context.tensors[segment.tensor]
-            if segment.tensor not in self._open:
-                values = np.empty((size, *tensor.shape), tensor.compute_dtype)
-                self._open[segment.tensor] = _Matrices(values, values.size)
-            held = self._open[segment.tensor]
+            held = self._matrices(segment.tensor, size, tensor.shape, tensor.compute_dtype)
             for at in inside:
                 row = block.values[wanted[at] - block.start, first:last]
                 held.values[at][segment.box] = row.reshape(segment.shape)
-            held.missing -= inside.size * segment.width
-            if not held.missing:
-                del self._open[segment.tensor]
-                self._start(segment.tensor, held.values)
+            held.boxes[tuple((part.start, part.stop) for part in segment.box)] = None
+            self._taken(segment.tensor, inside.size * segment.width)
 
-    def _start(self, tensor: int, values: NDArray[Any]) -> None:
+    def _matrices(self, tensor: int, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Matrices:
+        """Room for the sampled rows of a tensor."""
+        if tensor not in self._open:
+            values = np.empty((size, *shape), dtype)
+            self._open[tensor] = _Matrices(values, values.size)
+            self._shapes[tensor] = shape
+        return self._open[tensor]
+
+    def _taken(self, tensor: int, entries: int) -> None:
+        """Count entries as there, and start where all are."""
+        held = self._open[tensor]
+        held.missing -= entries
+        if held.missing:
+            return
+        del self._open[tensor]
         waiting = [future for future in self._pending.values() if not future.done()]
         if len(waiting) >= 2:
             waiting[0].result()
-        matrices = values.reshape(values.shape[0], *self._shape(tensor))
+        matrices = held.values.reshape(held.values.shape[0], *self._shape(tensor))
         self._pending[tensor] = self._context.pool.submit(spectra_of_rows, matrices)
 
     def _shape(self, tensor: int) -> tuple[int, int]:
-        shape = matrix_shape(self._context.tensors[tensor].shape)
+        shape = matrix_shape(self._shapes[tensor])
         assert shape is not None
         return shape
 
-    def merge(self, piece: None) -> None:
-        """There are none: rows are taken from blocks."""
+    def merge(self, piece: SampledTensor) -> None:
+        """As of `Accumulator`: of states alone, for rows are taken from blocks."""
+        tensor = piece.tensor
+        if piece.reason:
+            self._reasons[tensor] = piece.reason
+        elif piece.spectra is not None:
+            self._shapes[tensor], self._known[tensor] = piece.shape, piece.spectra
+        elif piece.values is not None:
+            held = self._matrices(tensor, piece.values.shape[0], piece.shape, piece.values.dtype)
+            last = 0
+            for span in piece.boxes:
+                first, last = last, last + _entries(span)
+                part = piece.values[:, first:last].reshape(-1, *(stop - start for start, stop in span))
+                held.values[_all_rows(span)] = part
+                held.boxes[span] = None
+            self._taken(tensor, piece.values.size)
+
+    def _spectra(self) -> dict[int, tuple[Doubles, Doubles]]:
+        """As of `spectra_of_rows`, by tensor."""
+        found = self._known | {tensor: future.result() for tensor, future in self._pending.items()}
+        return dict(sorted(found.items()))
+
+    def state(self) -> State:
+        """squares/T, held/T : of tensors that are whole here, as of `spectra_of_rows`
+
+        boxes/T, values/T : (n, 2 axes) and (k, entries) of others; shapes/T : of either
+        reasons/T : (1,) place in REASONS, of those that are not sampled
+        """
+        found: dict[str, NDArray[Any]] = {}
+        for tensor, (squares, held) in self._spectra().items():
+            found |= {f"squares/{tensor}": squares, f"held/{tensor}": held}
+        for tensor, each in sorted(self._open.items()):
+            parts = [each.values[_all_rows(span)].reshape(len(each.values), -1) for span in each.boxes]
+            found[f"boxes/{tensor}"] = np.array(list(each.boxes), dtype=np.float64).reshape(len(parts), -1)
+            found[f"values/{tensor}"] = np.concatenate(parts, axis=1, dtype=np.float64)
+        for tensor, shape in sorted(self._shapes.items()):
+            found[f"shapes/{tensor}"] = np.array(shape, dtype=np.float64)
+        for tensor, why in sorted(self._reasons.items()):
+            found[f"reasons/{tensor}"] = np.array([REASONS.index(why)], dtype=np.float64)
+        return found
+
+    def pieces(self, state: PartState) -> Iterator[SampledTensor]:
+        """As of `Accumulator`."""
+        for tensor in state.numbers("reasons"):
+            place = int(state.array(f"reasons/{tensor}", (1,))[0])
+            if place not in range(len(REASONS)):
+                raise ValueError(f"{NAME}/reasons/{tensor}.npy is no reason")
+            yield SampledTensor(tensor, reason=REASONS[place])
+        for tensor in state.numbers("squares"):
+            shape = self._sound_shape(state, tensor)
+            squares = state.array(f"squares/{tensor}", (-1, min(matrix_shape(shape) or (0,))))
+            held = state.array(f"held/{tensor}", (max(0, len(squares) - 1), squares.shape[1]))
+            yield SampledTensor(tensor, shape, spectra=(squares, held))
+        for tensor in state.numbers("values"):
+            shape = self._sound_shape(state, tensor)
+            values = state.array(f"values/{tensor}", (-1, -1))
+            corners = state.array(f"boxes/{tensor}", (-1, 2 * len(shape))).astype(np.int64)
+            boxes = [tuple(zip(row[::2], row[1::2], strict=True)) for row in corners.tolist()]
+            inside = all(
+                0 <= a < b <= extent for span in boxes for (a, b), extent in zip(span, shape, strict=True)
+            )
+            if not inside or values.shape[1] != sum(map(_entries, boxes)):
+                raise ValueError(f"{NAME}/boxes/{tensor}.npy does not fit its values")
+            yield SampledTensor(tensor, shape, boxes, values)
+
+    def _sound_shape(self, state: PartState, tensor: int) -> tuple[int, ...]:
+        shape = tuple(map(int, state.array(f"shapes/{tensor}", (-1,)).tolist()))
+        if math.prod(shape) != self._context.parameters[tensor] or matrix_shape(shape) is None:
+            raise ValueError(f"{NAME}/shapes/{tensor}.npy is of another tensor")
+        return shape
 
     def result(self) -> SampledMatrices:
         """As of `Accumulator`."""
         names, found = self._context.names, {}
-        for at, future in self._pending.items():
-            squares, held = future.result()
+        for at, (squares, held) in self._spectra().items():
             rows = sampled_rows(self._context.rows, squares.shape[0])
             found[names[at]] = MatrixSpectra(self._shape(at), rows, squares, held)
-        reasons = {names[at]: why for at, why in self._sizes.items() if isinstance(why, str)}
+        reasons = {names[at]: why for at, why in sorted(self._reasons.items())}
         return SampledMatrices(found, reasons)
 
 
 @dataclass
 class _Matrices:
-    """(k, *shape) of a tensor that is still being read. missing : entries that are not there yet"""
+    """(k, *shape) of a tensor that is still being read. missing : entries that are not there yet
+
+    boxes : of those that are
+    """
 
     values: NDArray[Any]
     missing: int
+    boxes: dict[Spans, None] = field(default_factory=dict)
+
+
+def _entries(span: Spans) -> int:
+    return math.prod(stop - start for start, stop in span)
+
+
+def _all_rows(span: Spans) -> tuple[slice, ...]:
+    """Of (k, *shape) the entries of a box, in all of the k rows."""
+    return (slice(None), *(slice(start, stop) for start, stop in span))
 
 
 def sampled_rows(rows: int, size: int) -> NDArray[np.int64]:

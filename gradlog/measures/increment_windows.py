@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...kernels.gram import squared_singular_values
 from ..engine.measure import Accumulator, Measure, PassContext
+from ..engine.state import PartState, State
 from ..results.samples import STRIDE, WINDOW
 from .spectra.exact_spectrum import RowGramSums
 from .spectra.spectrum import NAME as SPECTRUM
@@ -30,8 +32,8 @@ class IncrementWindows(Measure):
         return WindowSquares(context)
 
 
-class WindowSquares(Accumulator[None]):
-    """Takes the finished Gram matrix."""
+class WindowSquares(Accumulator[Doubles]):
+    """Takes the finished Gram matrix. A piece is what came of it: (n, WINDOW) sigma_i^2."""
 
     of_every_tensor = False
 
@@ -51,8 +53,21 @@ class WindowSquares(Accumulator[None]):
         """As of `GramListener`."""
         self._squares = window_squares(of_increments)
 
-    def merge(self, piece: None) -> None:
-        """There are none."""
+    def merge(self, piece: Doubles) -> None:
+        """As of `Accumulator`: of the only tensor, where it is whole in a part."""
+        self._squares = piece
+
+    def state(self) -> State:
+        """squares : (n, WINDOW), where the whole model is here"""
+        return {} if self._squares is None else {"squares": self._squares}
+
+    def pieces(self, state: PartState) -> Iterator[Doubles]:
+        """As of `Accumulator`."""
+        if state.has("squares"):
+            squares = state.array("squares", (-1, WINDOW))
+            if not np.isfinite(squares).all() or (np.diff(squares, axis=1) > 0).any():
+                raise ValueError(f"{NAME}/squares.npy is no table of spectra")
+            yield squares
 
     def result(self) -> Doubles | None:
         """(n, WINDOW) sigma_i^2 of each window, descending; None without an exact spectrum over rows."""

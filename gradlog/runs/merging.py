@@ -5,31 +5,33 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.measure import Measure, PassContext
-from ..engine.one_pass import WorkPool, start_all
-from ..engine.state import TensorError
+from ..cluster.workers import ThisProcess, below_the_root
+from ..engine.adding import add_part, adding
+from ..engine.measure import Accumulator, Measure
+from ..engine.one_pass import start_all
+from ..engine.request import Span
+from ..engine.state import HeldState, TensorError
 from ..errors import DataError, UsageError
-from ..measures.spectra.exact_spectrum import exact_spectrum
-from ..predictors import parse_predictors
+from ..predictors import HistoryBank, parse_predictors
 from ..results.result import Analysis, Cost
 from ..version import __version__
 from .assembly import assemble
-from .group_figures import spectra_of_groups
 from .part_file import PartFile
-from .wanted import measures_of_sums, windows_of_spectra
+from .wanted import Asked, Wanted, band_width
 
 
 def merge_parts(paths: Sequence[str | os.PathLike[str]]) -> Analysis:
     """The analysis that the parts in the files at `paths` make up: what `analyze` of the whole run gives.
 
     The numbers are those of one run up to the rounding of sums, and the same to the last bit for any order of
-    the files. Parts are taken in one at a time: memory holds up to four matrices of N x N.
+    the files. They are added up by the tree of a cluster: memory holds up to four matrices of N x N, and as
+    many more for each further eight, 64, 512, ... of them.
 
     Raises
     ------
@@ -103,8 +105,10 @@ def _difference(part: PartFile, first: PartFile) -> str:
         return "made when the run had other training steps or attributes"
     if not _same_series(mine.series, other.series):
         return "made when the run had other losses or rates"
-    if (part.plan, part.method, part.span, part.strips) != (
-        first.plan, first.method, first.span, first.strips,
+    if part.search != first.search:
+        return f"made {'with' if part.search else 'without'} --search, unlike the first"
+    if (part.plan, part.method, part.span, part.strips, part.band, part.sketch_dim) != (
+        first.plan, first.method, first.span, first.strips, first.band, first.sketch_dim,
     ):  # fmt: skip
         return "split by another plan: give all parts the same --memory"
     return ""
@@ -129,8 +133,7 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
         sum(part.cost.bytes_decoded for part in parts),
         "+".join(sorted({name for part in parts for name in part.cost.reader.split("+") if name})),
     )
-    with np.errstate(over="ignore", invalid="ignore"):
-        results = _results(parts, _measures(first))
+    results = _results(parts, _measures(first))
     try:
         return assemble(read, settings, results, tuple(warnings), cost)
     except RuntimeError as error:
@@ -139,39 +142,53 @@ def _merged(parts: Sequence[PartFile]) -> Analysis:
 
 
 def _measures(part: PartFile) -> list[Measure]:
+    """Those of the pass that the parts are of."""
     read, settings = part.selection, part.settings
-    specs = [predictor.spec for predictor in parse_predictors(settings.predictors)]
-    measures = measures_of_sums(settings, specs, tensor_steps=part.tensor_steps)
-    if part.method == "none":
-        return measures
-    spectrum = exact_spectrum(settings.epsilons, read.parameters, read.step.size, in_parts=True)
-    if spectrum.span.name != part.span:
-        raise part.damaged(f"it was not read as {spectrum.span.value}")
-    names = [tensor.name for tensor in read.tensors]
-    groups = spectra_of_groups(settings, names, in_parts=True)
-    return [*measures, spectrum, *windows_of_spectra(settings), *groups]
+    rows = int(read.step.size)
+    bank = HistoryBank.of(parse_predictors(settings.predictors), rows)
+    wanted = Wanted(part.tensor_steps, part.search)
+    asked = Asked(
+        settings, wanted, bank, read.tensors, rows, part.sketch_dim, settings.seed, in_parts=True
+    )  # fmt: skip
+    ways = [way for way in asked.ways() if band_width(way.measures) == part.band]
+    if not ways:
+        raise part.damaged(f"predictors were not searched in a band of {part.band}")
+    measures = [*asked.measures(), *ways[0].measures]
+    spans = {measure.span for measure in measures} - {Span.ANY}
+    if spans and part.span not in {span.name for span in spans}:
+        raise part.damaged(f"it was not read as {min(span.value for span in spans)}")
+    return measures
 
 
 def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:
-    from ...kernels.gram import one_blas_thread
-
     read = parts[0].selection
-    # One spectrum at a time is sought beside the matrices that are added to.
-    with one_blas_thread(), WorkPool(1, "gradmf-spectra") as pool:
-        context = PassContext(
-            names=[tensor.name for tensor in read.tensors],
-            parameters=[tensor.parameters for tensor in read.tensors],
-            rows=int(read.step.size),
-            strips={tensor: count for tensor, count in enumerate(parts[0].strips) if count},
-            pool=pool,
-            workers=1,
-        )
-        accumulators = start_all(measures, context)
-        for part in parts:
-            with part:
-                part.merge_into(accumulators)
+    names, parameters = [t.name for t in read.tensors], [t.parameters for t in read.tensors]
+    with (
+        adding(names, parameters, int(read.step.size), parts[0].strips) as context,
+        ThisProcess().job() as job,
+    ):
+
+        def merged(parts: Iterable[PartFile | HeldState]) -> tuple[dict[str, Accumulator[Any]], list[int]]:
+            accumulators, held = start_all(measures, context), np.zeros(len(names), np.int64)
+            for part in parts:
+                if isinstance(part, HeldState):
+                    add_part(accumulators, part)
+                else:
+                    with part:
+                        part.merge_into(accumulators)
+                held += part.held
+            return accumulators, held.tolist()
+
+        def add(parts: Iterable[PartFile | HeldState]) -> PartFile | HeldState:
+            accumulators, held = merged(parts)
+            return HeldState({name: each.state() for name, each in accumulators.items()}, held)
+
+        below = below_the_root(job, add, job.map(lambda part, _: part, parts))
         try:
+            accumulators, _ = merged(job.value(part) for part in below)
             return {name: accumulator.result() for name, accumulator in accumulators.items()}
         except TensorError as error:
             told = error.text.format(repr(read.tensors[error.tensor].name))
             raise DataError(f"{read.path}: {told}: make all parts anew") from error
+        except OverflowError as error:
+            raise DataError(f"{read.path}: {error}; --rank none gives the path lengths") from error

@@ -29,6 +29,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.adding import add_part
 from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
 from ..engine.state import Symmetric, TensorError, TensorOverflowError
@@ -36,6 +37,7 @@ from ..errors import DataError, StoreNotFoundError, first_line
 from ..logs.places.finding import place_of
 from ..logs.places.remote_url import is_url
 from ..logs.root_keys import PART_HEADER, is_zarr_node
+from ..results.projection import check_dimension
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from ..results.typed_fields import Fields, check_fields
@@ -43,11 +45,13 @@ from .partial import PartialAnalysis
 from .preparation import check_settings
 
 FORMAT = "gradmf.part"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 GRAM_ERROR = 1e-3
 """Relative: products of tiles may be of single precision."""
 SQUARES_ERROR = 1e-12
 """Relative: BLAS of another machine may add up in another order."""
+METHODS = {"auto": "exact", "exact": "exact", "sketch": "sketch", "none": "none"}
+"""That ranks are found by in parts, by what the settings ask for."""
 STEP = "step"
 SERIES = "series"
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -99,6 +103,9 @@ def _header(partial: PartialAnalysis) -> dict[str, Any]:
         "strips": list(partial.strips),
         "held": list(partial.held),
         "tensor_steps": partial.tensor_steps,
+        "search": partial.search,
+        "band": partial.band,
+        "sketch_dim": partial.sketch_dim,
         "warnings": [dataclasses.asdict(warning) for warning in partial.warnings],
         "cost": dataclasses.asdict(partial.cost),
     }
@@ -181,13 +188,20 @@ class PartFile:
         check_fields(self.settings, "settings.")
         check_settings(self.settings)
         self.method = header.text("method")
-        if self.method != ("none" if self.settings.rank == "none" else "exact"):
+        if self.method != METHODS.get(self.settings.rank):
             raise ValueError(
                 f"it is of the method {self.method!r}, and its settings of {self.settings.rank!r}"
             )
         self.span = header.text("span")
         self.plan = header.text("plan")
         self.tensor_steps = header.flag("tensor_steps")
+        self.search = header.flag("search")
+        self.band = header.count("band") if header.has("band") else None
+        self.sketch_dim = header.count("sketch_dim") if header.has("sketch_dim") else None
+        if (self.sketch_dim is None) != (self.method != "sketch"):
+            raise ValueError(f"it is of the method {self.method!r}, and its sketch_dim {self.sketch_dim}")
+        if self.sketch_dim is not None:
+            check_dimension(self.sketch_dim)
         self.warnings = tuple(
             LogWarning(warning.text("code"), warning.text("message")) for warning in header.inners("warnings")
         )
@@ -210,9 +224,7 @@ class PartFile:
         Raises DataError where its arrays don't fit each other, or those of the parts before.
         """
         try:
-            for name, accumulator in accumulators.items():
-                for piece in accumulator.pieces(MeasureArrays(self, name)):
-                    accumulator.merge(piece)
+            add_part(accumulators, MeasureArrays(self, ""))
             strange = sorted(set(self._names) - self._used)
             if strange:
                 raise ValueError(f"it holds other members than a part: {strange[0]}.npy")
@@ -249,8 +261,8 @@ class PartFile:
         with self._blaming():
             return self._array(name, shape, "<f8").astype(np.float64, copy=False)
 
-    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:
-        """Add the Gram matrix `name` to the lower triangle of `matrix`; returns its trace.
+    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add the Gram matrix `name` to the lower triangle of `matrix`; returns its diagonal.
 
         Raises DataError where it is none: products are larger than their diagonal allows.
         """
@@ -273,7 +285,7 @@ class PartFile:
             if not (squares == expected or abs(squares - expected) <= SQUARES_ERROR * expected):
                 raise ValueError(f"{name} does not add up to its sum of squares")
             _at_end(member)
-        return float(diagonal.sum())
+        return diagonal
 
     def damaged(self, reason: str) -> DataError:
         """The error that says so, to be raised."""
@@ -367,7 +379,7 @@ class MeasureArrays:
         """As of `PartState`."""
         return self._file.array(f"{self._measure}/{name}", shape)
 
-    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> float:
+    def add_symmetric(self, name: str, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """As of `PartState`."""
         return self._file.add_symmetric(f"{self._measure}/{name}", matrix)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..engine.request import Span
 from ..engine.splitting import PartNumber
-from ..engine.state import State
-from ..errors import DataError, UsageError
+from ..engine.state import HeldState, State
+from ..errors import DataError
 from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..progress import Progress
@@ -16,18 +16,21 @@ from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Selection
 from ..sizes import DEFAULT_MEMORY
 from ..version import __version__
-from .preparation import prepare
+from .preparation import Preparation, prepare
 from .prepared_pass import nonfinite_text, take_pass, with_series
-from .wanted import Wanted
+from .wanted import Wanted, band_width, sketch_dimension
 
 
 @dataclass(frozen=True)
 class PartialAnalysis:
     """What a pass over one part of the parameters gathered.
 
-    selection, settings, method, span, plan, strips, tensor_steps : of the whole analysis, the same in all of
-    its parts; `plan` is a digest of how the parameters are read and split, `strips` how many each tensor is
-    cut into
+    selection, settings, method, span, plan, strips, tensor_steps, search : of the whole analysis, the same in
+    all of its parts; `plan` is a digest of how the parameters are read and split, `strips` how many each
+    tensor is cut into
+    band, sketch_dim : those that memory allows for, where predictors are searched in a band of rows, and
+    where ranks are a sketch's; the same in all parts too
+    held : strips of each tensor that are in this part
     states : of each measure, by name: plain arrays, as of `Accumulator.state`
     """
 
@@ -41,9 +44,17 @@ class PartialAnalysis:
     strips: Sequence[int]
     held: Sequence[int]
     tensor_steps: bool
+    search: bool
+    band: int | None
+    sketch_dim: int | None
     states: Mapping[str, State]
     warnings: tuple[LogWarning, ...]
     cost: Cost
+
+    @property
+    def state(self) -> HeldState:
+        """What it gathered, to be added to that of other parts: see `engine.adding`."""
+        return HeldState(self.states, self.held)
 
 
 def analyze_part(
@@ -55,6 +66,7 @@ def analyze_part(
     memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
     tensor_steps: bool = False,
+    search: bool = False,
 ) -> PartialAnalysis:
     """What `analyze` would gather, of one part of the parameters only; arguments and errors as there.
 
@@ -63,9 +75,12 @@ def analyze_part(
     `nonfinite="drop"` too: the other parts would not know of them.
     """
     settings = settings or Settings()
-    if settings.subspace is not None:
-        raise UsageError(f"part {part}: subspaces are followed over all parameters together, in one run")
-    ready = prepare(run, settings, threads, memory, part, Wanted(tensor_steps=tensor_steps))
+    ready = prepare(run, settings, threads, memory, part, Wanted(tensor_steps, search))
+    return take_part(ready, part, progress)
+
+
+def take_part(ready: Preparation, part: PartNumber, progress: Progress | None = None) -> PartialAnalysis:
+    """The pass over a part that was prepared. Errors as of `analyze_part`."""
     assert ready.part is not None
     with codec_pipeline(ready.workers):
         gathered = take_pass(ready, ready.keep, progress)
@@ -82,13 +97,16 @@ def analyze_part(
         version=__version__,
         part=part,
         selection=selection,
-        settings=settings,
+        settings=ready.settings,
         method=ready.plan.method,
         span=ready.plan.span,
         plan=ready.part.digest,
         strips=[strips[tensor] for tensor in tensors],
         held=[held[tensor] for tensor in tensors],
-        tensor_steps=tensor_steps,
+        tensor_steps=ready.wanted.tensor_steps,
+        search=ready.wanted.search,
+        band=band_width(ready.plan.measures),
+        sketch_dim=sketch_dimension(ready.plan.measures),
         states=gathered.states,
         warnings=(*ready.warnings, *told),
         cost=ready.cost(),

@@ -14,6 +14,7 @@ from ..measures.noise.energies import Energies
 from ..measures.path_lengths.path_lengths import PathLengths
 from ..measures.path_lengths.tensor_steps import StepsOfTensors
 from ..measures.registry import registered_measure
+from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
@@ -23,6 +24,7 @@ from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
 from ..results.projection import KIND
 from ..results.result import Settings
+from ..results.selection import Scope
 from .group_figures import spectra_of_groups
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
@@ -49,13 +51,14 @@ class Wanted:
 class Asked:
     """Everything that a pass over so many rows of these tensors may gather.
 
+    tensors : of a log, or of what was selected of it
     dim, seed, stored, kind : as of `SketchChoice`; in_parts : the pass takes a part only
     """
 
     settings: Settings
     wanted: Wanted
     bank: HistoryBank
-    tensors: Sequence[Tensor]
+    tensors: Sequence[Tensor | Scope]
     rows: int
     dim: int | None
     seed: int
@@ -67,7 +70,7 @@ class Asked:
         """What is gathered whichever way ranks are found."""
         return (
             *measures_of_sums(self.settings, self.bank.specs, tensor_steps=self.wanted.tensor_steps),
-            *subspaces(self.settings),
+            *subspaces(self.settings, in_parts=self.in_parts),
             *self.wanted.beside,
         )
 
@@ -77,10 +80,10 @@ class Asked:
         if self.stored and rank == "auto":
             rank = "sketch"
         if self.in_parts:
-            if rank in ("incremental", "sketch"):
+            if rank == "incremental":
                 raise UsageError(
-                    f"--rank {rank} looks at all parameters together and has no parts: give --rank exact, "
-                    "or --rank none for path lengths alone"
+                    f"--rank {rank} looks at all parameters together and has no parts: give --rank exact or "
+                    "sketch, or --rank none for path lengths alone"
                 )
             rank = "exact" if rank == "auto" else rank
         following = (*windows_of_spectra(self.settings), *self.wanted.following)
@@ -90,7 +93,8 @@ class Asked:
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
         )
-        sketched = SketchedRank(epsilons, SketchChoice(self.dim, self.seed, self.stored, self.kind))
+        choice = SketchChoice(self.dim, self.seed, self.stored, self.kind)
+        sketched = SketchedRank(epsilons, choice, self.in_parts)
         known: dict[str, tuple[Measure | None, str]] = {
             "exact": (exact, ""),
             "incremental": (IncrementalRank(epsilons), "incrementally"),
@@ -131,7 +135,7 @@ class Asked:
 
 
 def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: bool) -> list[Measure]:
-    """Those that parts have too. specs : of the predictors"""
+    """Sums over parameters. specs : of the predictors"""
     found: list[Measure] = [PathLengths(tuple(specs)), Energies(spread=settings.rank != "none")]
     if tensor_steps:
         found.append(StepsOfTensors(tuple(specs)))
@@ -140,11 +144,27 @@ def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: 
     return [*found, *map(registered_measure, settings.measures)]
 
 
+def band_width(measures: Sequence[Measure]) -> int | None:
+    """Lags of the band that predictors are searched in; None where they are not."""
+    if not any(measure.name == SEARCH for measure in measures):
+        return None
+    from ..measures.search.band_sums import BandSearch  # deferred: few passes search
+
+    return next((measure.layout.width for measure in measures if isinstance(measure, BandSearch)), None)
+
+
+def sketch_dimension(measures: Sequence[Measure]) -> int | None:
+    """M of the projection, where ranks are a sketch's; None where they are not."""
+    return next((m.choice.known_dim for m in measures if isinstance(m, SketchedRank)), None)
+
+
 def windows_of_spectra(settings: Settings) -> list[Measure]:
     """Ranks of windows of training, where windows were asked for: they follow a spectrum."""
     return [] if settings.windows is None else [WindowSpectra(settings.windows)]
 
 
-def subspaces(settings: Settings) -> list[Measure]:
+def subspaces(settings: Settings, *, in_parts: bool) -> list[Measure]:
     """Of windows of training, where they were asked for."""
-    return [] if settings.subspace is None else [Subspaces(settings.subspace, settings.window_rows)]
+    if settings.subspace is None:
+        return []
+    return [Subspaces(settings.subspace, settings.window_rows, in_parts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,13 +125,12 @@ def _check(series: Doubles, totals: Doubles) -> None:
         raise ValueError("it counts gradients that are not finite")
     if not add_up(series.sum(axis=0), totals.sum(axis=0), np.abs(series).sum(axis=0)):
         raise ValueError("series.npy and totals.npy don't add up to the same")
-    if not _rows_follow(series):
+    if not rows_follow(series[:, ENERGY], series[:, LAG_PRODUCT], series[:, INCREMENT]):
         raise ValueError("the rows of series.npy don't follow each other")
 
 
-def _rows_follow(series: Doubles) -> bool:
+def rows_follow(energy: Doubles, product: Doubles, increment: Doubles) -> bool:
     """Whether ||g_t - g_{t-1}||^2 = ||g_t||^2 + ||g_{t-1}||^2 - 2 <g_t, g_{t-1}>, where nothing overflows."""
-    energy, product, increment = (series[:, column] for column in (ENERGY, LAG_PRODUCT, INCREMENT))
     both = energy[1:] + energy[:-1]
     apart = np.abs(both - 2 * product[1:] - increment[1:])
     sound = (apart <= ROWS * both + NOTHING) | ~np.isfinite(apart)
@@ -154,3 +153,20 @@ def check_complete(totals: Doubles, held: Container[int], what: str) -> None:
     for tensor in np.flatnonzero(totals[:, ENERGY]).tolist():
         if tensor not in held:
             raise TensorError(f"it holds no {what} of tensor {{}}", tensor)
+
+
+def check_strips(
+    state: PartState, strips: Mapping[int, int], whole: Iterable[int], cut: Iterable[int], what: str
+) -> None:
+    """Raise TensorError where a part does not hold all strips of a tensor of `whole`, or all of one of `cut`.
+
+    strips : of each tensor in the whole plan
+    """
+    for tensor in whole:
+        if state.strips(tensor) != strips.get(tensor, 0):
+            raise TensorError(f"it holds {what} of tensor {{}} whole, and another part a piece of it", tensor)
+    for tensor in cut:
+        if not 0 < state.strips(tensor) < strips.get(tensor, 0):
+            raise TensorError(
+                f"it holds {what} of a piece of tensor {{}}, and no other part the rest", tensor
+            )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.lagged_products import LaggedProducts
-from ....kernels.pass_layout import INCREMENT
+from ....kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
 from ...engine.block import Block
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
+from ...engine.state import PartState, State
 from ...engine.tile import Tile
 from ...results.search_result import PredictorSearch, ScopeSearch
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
-from ..path_lengths.path_lengths import PathLengthSums
-from ..spectra.exact_spectrum import is_large
+from ..path_lengths.path_lengths import PathLengthSums, add_up, check_complete, part_totals
+from ..spectra.exact_spectrum import adds_up, is_large
 from . import NAME
 from .band_search import search_band, steps_of
-from .candidates import CONFIDENCE
+from .candidates import CONFIDENCE, NO_PARAMETERS
 from .gram_search import STEP_SUMS
 from .held_out import BLOCKS
 from .history_band import MODEL_BINS, STEPS, TENSOR_BINS, BandLayout, BinnedBand
@@ -58,7 +59,18 @@ class LaggedRows:
     strips: Sequence[tuple[int, Doubles, Doubles]]
 
 
-class BandSums(Accumulator[LaggedRows]):
+@dataclass(frozen=True)
+class BandOfPart:
+    """What a part adds. lagged : (N, columns) over all its parameters, None for none
+
+    tensors : of each its number, and what `HistoryTables` has of it: `side_by_side`, `products`
+    """
+
+    lagged: Doubles | None
+    tensors: Sequence[tuple[int, Doubles, Doubles]]
+
+
+class BandSums(Accumulator[LaggedRows | BandOfPart]):
     """Adds the products of tiles up, and searches when all are in."""
 
     wants_first = True
@@ -91,12 +103,16 @@ class BandSums(Accumulator[LaggedRows]):
             found.append((strip.tensor, products, sums[:, STEP_SUMS]))
         return LaggedRows(tile.start, found)
 
-    def merge(self, piece: LaggedRows) -> None:
+    def merge(self, piece: LaggedRows | BandOfPart) -> None:
         """As of `Accumulator`: blocks of the same columns follow one another in time."""
+        if isinstance(piece, BandOfPart):
+            if piece.lagged is not None:
+                self._model[:, STEPS:] += piece.lagged
+            for tensor, side_by_side, products in piece.tensors:
+                self._band(tensor).sums.add(side_by_side, products)
+            return
         for tensor, lagged, sums in piece.strips:
             self._model[piece.start : piece.start + lagged.shape[0], STEPS:] += lagged
-            if tensor not in self._tensors:
-                self._tensors[tensor] = BinnedBand(self._layout, TENSOR_BINS)
             if self._alone:
                 continue
             rows = np.concatenate([sums, lagged], axis=1)
@@ -105,14 +121,58 @@ class BandSums(Accumulator[LaggedRows]):
             else:
                 self._block[tensor] = rows
 
+    def _band(self, tensor: int) -> BinnedBand:
+        if tensor not in self._tensors:
+            self._tensors[tensor] = BinnedBand(self._layout, TENSOR_BINS)
+        return self._tensors[tensor]
+
     def end_block(self, block: Block, sums: Sequence[Doubles]) -> None:  # noqa: ARG002
         """As of `Accumulator`."""
         for tensor, rows in self._block.items():
-            self._tensors[tensor].take(rows)
+            self._band(tensor).take(rows)
         self._block = {}
         if block.last:
             for tensor in {segment.tensor for segment in block.range.segments} & self._tensors.keys():
                 self._tensors[tensor].end()
+
+    def state(self) -> State:
+        """lagged : (N, columns) of all parameters here; bins/T, products/T : `HistoryTables` of tensors
+
+        The only tensor has no tables: they follow from the former.
+        """
+        lagged = self._model[:, STEPS:]
+        found = {"lagged": lagged} if lagged.any() else {}
+        for tensor, band in sorted(self._tensors.items()):
+            found[f"bins/{tensor}"] = band.sums.side_by_side()
+            found[f"products/{tensor}"] = band.sums.products()
+        return found
+
+    def pieces(self, state: PartState) -> Iterator[BandOfPart]:
+        """As of `Accumulator`: what doesn't add up to the part's energies is refused."""
+        totals = part_totals(state, len(self._context.names))
+        shape = self._layout.rows, self._layout.columns
+        lagged = state.array("lagged", shape) if state.has("lagged") else None
+        energy = 0.0 if lagged is None else float(lagged[:, 0].sum())
+        sound = lagged is None or (bool(np.isfinite(lagged).all()) and not lagged[0].any())
+        if not sound or not adds_up(energy, float(totals[:, INCREMENT].sum())):
+            raise ValueError(f"{NAME}/lagged.npy does not fit totals.npy")
+        yield BandOfPart(lagged, ())
+        if self._alone:
+            return
+        held = state.numbers("bins")
+        check_complete(totals, held, "products of rows")
+        empty = BinnedBand(self._layout, TENSOR_BINS).sums
+        for tensor in held:
+            tables = state.array(f"bins/{tensor}", empty.side_by_side().shape)
+            products = state.array(f"products/{tensor}", empty.products().shape)
+            energies, expected = tables[:, :1].sum(axis=0), totals[tensor, ENERGY : ENERGY + 1]
+            if not np.isfinite(tables).all() or not add_up(energies, expected, expected):
+                raise ValueError(f"{NAME}/bins/{tensor}.npy does not add up to totals.npy")
+            # Of the average of decay 0, which is the gradient before.
+            before = float(products[0, self._layout.decays.index(0.0)] + totals[tensor, LAG_PRODUCT])
+            if not np.isfinite(products).all() or not adds_up(before, float(expected[0])):
+                raise ValueError(f"{NAME}/products/{tensor}.npy does not fit totals.npy")
+            yield BandOfPart(None, [(tensor, tables, products)])
 
     def result(self) -> PredictorSearch:
         """All that was found."""
@@ -127,8 +187,8 @@ class BandSums(Accumulator[LaggedRows]):
 
         def search(tensor: int) -> ScopeSearch:
             name = names[tensor]
-            if tensor not in self._tensors:
-                return ScopeSearch(name, (), "no parameters")
+            if not self._context.parameters[tensor]:
+                return ScopeSearch(name, (), NO_PARAMETERS)
             if self._alone:
                 return replace(total, name=name)
             return search_band(name, layout, self._tensors[tensor].sums)

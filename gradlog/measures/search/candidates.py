@@ -17,6 +17,8 @@ Doubles = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 """Of the intervals of a scope's families, all together."""
+NO_PARAMETERS = "no parameters"
+"""Why nothing is found for such a tensor."""
 ROUNDING = 1e-12
 """A mixture that leaves less by no more than this share is not better."""
 

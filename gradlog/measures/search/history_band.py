@@ -138,6 +138,29 @@ class HistoryTables:
             np.zeros((1, decays)), np.zeros((1, means)),
         )  # fmt: skip
 
+    @property
+    def tables(self) -> tuple[Doubles, ...]:
+        """Those that have a place for each row or bin."""
+        return self.energy, self.averages, self.joint, self.means, self.lags
+
+    def side_by_side(self) -> Doubles:
+        """(n, columns): `tables`, of each row or bin all numbers in one row."""
+        return np.concatenate([table.reshape(len(table), -1) for table in self.tables], axis=1)
+
+    def products(self) -> Doubles:
+        """(n, E + K): of averages and means; of bins (1, E + K)."""
+        return np.concatenate([self.average_products, self.mean_products], axis=1)
+
+    def add(self, side_by_side: Doubles, products: Doubles) -> None:
+        """Add what the two above gave of disjoint parameters."""
+        last = 0
+        for table in self.tables:
+            first, last = last, last + table.size // len(table)
+            table += side_by_side[:, first:last].reshape(table.shape)
+        averages = self.average_products.shape[1]
+        self.average_products[...] += products[:, :averages]
+        self.mean_products[...] += products[:, averages:]
+
 
 class HistoryBand:
     """Takes the rows of some parameters in, in the order of time, and hands their tables on.

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SketchedRank(Measure):
-    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own."""
+    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own.
+
+    in_parts : a tensor that the part before began stays apart until the end
+    """
 
     name = NAME
     narrow_tiles = True
     epsilons: tuple[float, ...]
     choice: SketchChoice
+    in_parts: bool = False
 
     def stands_apart(self, tensor: Tensor) -> bool:
         """As of `Measure`."""
@@ -40,20 +44,23 @@ class SketchedRank(Measure):
         small = [tensor.parameters for tensor in shape.tensors if not self.choice.is_wide(tensor)]
         alone = sum(tensor.parameters > 0 for tensor in shape.tensors) == 1
         # Two units at work, one whose spectrum is sought, with a copy, and the total.
-        arrays = 2 if alone else 5
+        arrays = (2 if alone else 5) + self.in_parts
         grams = min(sum(small), 2 * TILE_WIDTH) * max(small, default=0)
         side = min(shape.rows, dim)
         return 8 * (arrays * shape.rows * dim + grams + 8 * side * side)
 
     def sized(self, request: Request, beside: int) -> SketchedRank:
-        """With the largest M that leaves half of the memory to blocks, where none was asked for."""
+        """With the largest M that leaves half of the memory to blocks, where none was asked for.
+
+        In parts, too, it is the M of the whole.
+        """
         if self.choice.dim is not None:
             return self
         for dim in CHOSEN_DIMENSIONS:
-            chosen = replace(self, choice=replace(self.choice, dim=dim))
+            chosen = replace(self, choice=replace(self.choice, dim=dim), in_parts=False)
             if beside + chosen.kept_bytes(request.shape(self.span, request.threads)) <= request.memory // 2:
                 break
-        return chosen
+        return replace(chosen, in_parts=self.in_parts)
 
     def seconds(self, sizes: Sequence[int], rows: int) -> float:
         """As of `Measure`."""

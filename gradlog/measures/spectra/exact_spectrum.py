@@ -157,14 +157,18 @@ class GramListener(Protocol):
 
 
 class _PartGram:
-    """A matrix of a part file that is added a row at a time. energy : that its diagonal has to add up to"""
+    """A matrix of a part that is added a row at a time.
 
-    def __init__(self, state: PartState, name: str, energy: float) -> None:
-        self._state, self._name, self._energy = state, name, energy
+    energy : that its diagonal has to add up to, behind the first gradients `in_front`, 0 or 1
+    """
+
+    def __init__(self, state: PartState, name: str, energy: float, in_front: int = 0) -> None:
+        self._state, self._name, self._energy, self._in_front = state, name, energy, in_front
 
     def add_to(self, matrix: Doubles) -> None:
         """Raises ValueError where it does not fit."""
-        if not adds_up(self._state.add_symmetric(self._name, matrix), self._energy):
+        energies = self._state.add_symmetric(self._name, matrix)[self._in_front :]
+        if not adds_up(float(energies.sum()), self._energy):
             raise ValueError(f"{self._name}.npy does not fit totals.npy")
 
 
@@ -214,7 +218,7 @@ class RowGramSums(Accumulator[RowGrams]):
         self._open: dict[int, Doubles] = {}
         self._missing = dict(context.strips)
         self._squares: dict[int, Future[Doubles]] = {}
-        self._known: dict[int, Doubles] = {}
+        self._known: dict[int, Doubles] = {}  # of states that were taken in
         self._pending: list[Future[Doubles]] = []
         self._left_out: list[Future[Doubles]] = []
         self._left_out_known: Sequence[Doubles] = ()
@@ -310,21 +314,27 @@ class RowGramSums(Accumulator[RowGrams]):
         pool = self._context.pool
         self._left_out = [pool.submit(squares_without, gram, *each) for each in stretches(self._increments)]
 
+    def _complete_squares(self) -> dict[int, Doubles]:
+        """sigma_i^2 of the tensors that are complete, by number."""
+        return self._known | {tensor: future.result() for tensor, future in self._squares.items()}
+
+    def _squares_left_out(self) -> Sequence[Doubles]:
+        return [future.result() for future in self._left_out] or self._left_out_known
+
     def state(self) -> State:
         """squares/T : sigma_i^2 of tensors that are whole here; gram/T : matrices of others.
 
         total : the sum of the matrices of those that are whole; left_out : (B, n) of the only tensor, where
         it is whole, sigma_i^2 without each stretch of increments, zeros behind
         """
-        whole = self._known | {tensor: future.result() for tensor, future in self._squares.items()}
         found: dict[str, NDArray[Any] | Symmetric] = {
-            f"squares/{tensor}": whole[tensor] for tensor in sorted(whole)
+            f"squares/{tensor}": squares for tensor, squares in sorted(self._complete_squares().items())
         }
         if found and not self._alone:
             found["total"] = Symmetric(self._total)
         found.update({f"gram/{tensor}": Symmetric(self._open[tensor]) for tensor in sorted(self._open)})
-        if self._left_out:
-            spectra = [future.result() for future in self._left_out]
+        spectra = self._squares_left_out()
+        if spectra:
             table = np.zeros((len(spectra), max(map(len, spectra))))
             for row, squares in zip(table, spectra, strict=True):
                 row[: squares.size] = squares
@@ -349,10 +359,11 @@ class RowGramSums(Accumulator[RowGrams]):
         squares = [(tensor, self._sound_squares(state, tensor, energies)) for tensor in whole]
         yield RowGrams(squares=squares, left_out=self._sound_left_out(state))
         for tensor in cut:
-            gram = _PartGram(state, f"gram/{tensor}", float(energies[tensor]))
+            gram = _PartGram(state, f"gram/{tensor}", float(energies[tensor]), 1 - self._skip)
             yield RowGrams(grams=[(tensor, state.strips(tensor), gram)])
         if holds_total:
-            yield RowGrams(total=_PartGram(state, "total", float(energies[whole].sum())))
+            energy = float(energies[whole].sum())
+            yield RowGrams(total=_PartGram(state, "total", energy, 1 - self._skip))
 
     def _sound_squares(self, state: PartState, tensor: int, energies: Doubles) -> Doubles:
         name = f"squares/{tensor}"
@@ -381,7 +392,7 @@ class RowGramSums(Accumulator[RowGrams]):
         for tensor, width in enumerate(self._context.parameters):
             if width and tensor not in self._squares and tensor not in self._known:
                 raise TensorError("no part holds the spectrum of tensor {}", tensor)
-        found = self._known | {tensor: future.result() for tensor, future in self._squares.items()}
+        found = self._complete_squares()
         if self._alone:
             (total,) = found.values()
         else:
@@ -389,9 +400,8 @@ class RowGramSums(Accumulator[RowGrams]):
             self._leave_out(self._of_increments(self._total))
             total = squared_singular_values(self._of_increments(self._total))
         parameters = self._context.parameters
-        left_out = [future.result() for future in self._left_out] or self._left_out_known
         return Spectra(
-            self._finished(total, sum(parameters), left_out),
+            self._finished(total, sum(parameters), self._squares_left_out()),
             [self._finished(found.get(t, np.zeros(0)), width) for t, width in enumerate(parameters)],
         )
 

@@ -65,13 +65,14 @@ class GroupSpectra(Measure):
 
 
 class _PartGram:
-    """A matrix of a part file. energy : that its diagonal has to add up to"""
+    """A matrix of a part. energy : that its diagonal has to add up to"""
 
     def __init__(self, state: PartState, name: str, energy: float) -> None:
         self._state, self._name, self._energy = state, name, energy
 
     def add_to(self, matrix: Doubles) -> None:
-        if not adds_up(self._state.add_symmetric(self._name, matrix), self._energy):
+        energies = self._state.add_symmetric(self._name, matrix)
+        if not adds_up(float(energies.sum()), self._energy):
             raise ValueError(f"{NAME}/{self._name}.npy does not fit totals.npy")
 
 

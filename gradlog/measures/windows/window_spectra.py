@@ -103,6 +103,8 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         for tensor, future in self._sought.items():
             self.tensors[tensor] = future.result()
         self._sought = {}
+        if len(self._context.strips) == 1 and self.tensors:
+            (self.total,) = self.tensors.values()  # one tensor is the whole model
 
     def state(self) -> State:
         """T : (W, most) of each tensor that is whole here, by number: sigma_i^2, -1 where there is none"""
