@@ -51,10 +51,14 @@ def pass_seconds(tensors: Sequence[Tensor], ranges: Ranges, rows: tuple[int, int
 
 def reading_seconds(tensor: Tensor, rows: tuple[int, int], box: Box) -> float:
     """Reading a box of a tensor, each of its chunks once. rows : (first, last + 1) stored rows"""
-    tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
-    wide = math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
     size = float((rows[1] - rows[0]) * math.prod(part.stop - part.start for part in box)) * tensor.entry_bytes
-    return tall * wide * tensor.chunk_seconds + size / reading_rate(tensor)
+    return chunk_reads(tensor, rows, box) * tensor.chunk_seconds + size / reading_rate(tensor)
+
+
+def chunk_reads(tensor: Tensor, rows: tuple[int, int], box: Box) -> int:
+    """How many chunks a box of a tensor lies in. rows : (first, last + 1) stored rows"""
+    tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
+    return tall * math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
 
 
 def reading_rate(tensor: Tensor) -> float:

@@ -46,7 +46,7 @@ class PathLengths(Measure):
         return 8 * sum_columns(len(self.specs)) * 2 * shape.rows
 
     def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
-        """As of `Measure`: of every row, and of every tensor of the log."""
+        """As of `Measure`: of every row, and of every tensor."""
         return 8 * sum_columns(len(self.specs)) * (shape.rows + len(shape.tensors))
 
     def start(self, context: PassContext) -> PathLengthSums:

@@ -78,9 +78,9 @@ class ExactOverRows(Measure):
         return exact_core_seconds(sizes, rows, len(stretches(rows - 1)))
 
     def state_bytes(self, shape: PassShape, begun: int) -> int:
-        """As of `Measure`: a matrix of each tensor that is begun, one of those that are whole."""
+        """As of `Measure`: half a matrix of each tensor that is begun, one of those that are whole."""
         whole = len(shape.tensors) > begun
-        return 8 * max(0, shape.rows - 1) ** 2 * (begun + whole) + 8 * shape.rows * len(shape.tensors)
+        return 4 * max(0, shape.rows - 1) ** 2 * (begun + whole) + 8 * shape.rows * len(shape.tensors)
 
     def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
         """As of `Measure`."""
@@ -118,8 +118,8 @@ class ExactOverColumns(Measure):
         return CoreSeconds(found.products, at_end=found.spectra + found.at_end)
 
     def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
-        """As of `Measure`: the matrix of all columns."""
-        return 8 * shape.parameters**2
+        """As of `Measure`: half the matrix of all columns."""
+        return 4 * shape.parameters**2
 
     def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
         """As of `Measure`."""
