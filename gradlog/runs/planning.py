@@ -31,7 +31,8 @@ BOTTLENECKS = {
     "more workers shorten them than there are tensors",
     "adding": "adding what parts hand on, which grows with the square of the number of rows: no number of "
     "workers shortens it",
-    "at_end": "the spectrum of the whole model, which the client finds alone: no number of workers shortens it",
+    "at_end": "the spectrum of the whole model, which the client finds alone: no number of workers "
+    "shortens it",
 }
 """Stages as of `Stages`, and what shortens them."""
 
@@ -108,10 +109,7 @@ def describe_plan(
         decodes=plan.decodes,
         memory=plan.memory + beside,
         seconds=plan.seconds + beside / FUSED_RATE,
-        words=(
-            *_words(ready, settings, memory, beside),
-            *([] if cluster is None else cluster_words(cluster)),
-        ),
+        words=tuple([*_words(ready, settings, memory, beside), *_cluster_words(cluster)]),
         warnings=tuple(ready.warnings),
         cluster=cluster,
     )
@@ -149,15 +147,15 @@ def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> 
     ]
 
 
-def cluster_words(cluster: ClusterEstimate) -> list[str]:
+def _cluster_words(cluster: ClusterEstimate | None) -> list[str]:
     """What is thought of workers, and which stage keeps them longest."""
-    each = -(-cluster.parts // cluster.workers)
-    idle = max(0, cluster.workers - cluster.parts)
-    told = (
-        f"each worker takes {each:,} of {cluster.parts:,} parts" if each > 1 else "each worker takes a part"
-    )
-    if idle:
-        told = f"{cluster.parts:,} workers take a part each, {idle:,} find none"
+    if cluster is None:
+        return []
+    each, idle = -(-cluster.parts // cluster.workers), cluster.workers - cluster.parts
+    if idle > 0:
+        told = f"{cluster.parts:,} workers take a part each and {idle:,} none"
+    else:
+        told = f"a worker takes up to {each:,} of {cluster.parts:,} parts"
     return [
         f"{told}, one at a time with one thread, and gets {8 * NETWORK_RATE / 1e9:g} Gb/s of the network",
         f"the bottleneck is {BOTTLENECKS[cluster.bottleneck]}",
