@@ -68,14 +68,12 @@ class Cluster:
             specs=work.bank.specs,
             keep=work.keep,
         )
-        tasks = [
-            PartTask(common, each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)
-        ]
+        tasks = [PartTask(each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)]
         with self.workers.job(progress, plan.decoded_bytes) as job:
-            sums = job.value(added_up(job, add_parts, job.map(take_part, tasks)))
+            sums = job.value(added_up(job, add_parts, job.map(take_part, tasks, common), common))
         if progress is not None:
             progress(plan.decoded_bytes, plan.decoded_bytes)
-        return finished(sums, work)
+        return finished(sums, work, common)
 
 
 def parts_of_size(decoded_bytes: int, rows: int) -> int:

@@ -109,7 +109,7 @@ def describe_plan(
         decodes=plan.decodes,
         memory=plan.memory + beside,
         seconds=plan.seconds + beside / FUSED_RATE,
-        words=tuple([*_words(ready, settings, memory, beside), *_cluster_words(cluster)]),
+        words=(*_words(ready, settings, memory, beside), *_cluster_words(cluster)),
         warnings=tuple(ready.warnings),
         cluster=cluster,
     )
