@@ -1,6 +1,7 @@
 from .advice import QUANTITIES, Advice, Decision, Figure, Schedule, advise
 from .chance import share_by_chance
 from .cluster.cluster import Cluster, on_cluster
+from .cluster.estimate import ClusterEstimate
 from .comparisons.comparable_run import analyze_for_comparison
 from .comparisons.comparison import Change, Comparison, ScopeComparison, check_comparison, compare
 from .comparisons.comparison_gates import comparison_vocabulary, judge_comparison
@@ -29,6 +30,7 @@ from .guarantees.bounding import analyze_for_bounds, bounds, check_bounds
 from .guarantees.guarantee import Anytime, Bounds, Guarantee, MeetingRank, ResidualCurve
 from .importing.import_plan import ImportedStep, ImportedTensor, ImportPlan, ImportSettings, plan_import
 from .importing.log_import import ImportSummary, import_log
+from .logs.declared_log import declared_log
 from .logs.description import LogDescription, TensorDescription, describe
 from .logs.inventory import ChunkInventory
 from .logs.log import GradientLog, Tensor
@@ -99,6 +101,7 @@ __all__ = [
     "ChunkInventory",
     "Cluster",
     "ClusterError",
+    "ClusterEstimate",
     "Comparison",
     "CopiedTensor",
     "Cost",
@@ -196,6 +199,7 @@ __all__ = [
     "comparison_document",
     "comparison_vocabulary",
     "create_log",
+    "declared_log",
     "describe",
     "describe_plan",
     "description_document",

@@ -59,9 +59,7 @@ def run(text: str, folder: Path) -> list[list[str]]:
         for port, used in ports.items():
             told = told.replace(f":{used}", f":{port}")
         outputs = told.split(f"{_MARK}\n")[: len(block)]
-        printed.append(
-            ["".join(f"{line.rstrip()}\n" for line in output.splitlines()) for output in outputs]
-        )
+        printed.append(["".join(f"{line.rstrip()}\n" for line in output.splitlines()) for output in outputs])
     return printed
 
 

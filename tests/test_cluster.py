@@ -137,9 +137,9 @@ def test_every_part_has_something_to_do(wide: Path) -> None:
     with gradlog.on_cluster(parts=8) as cluster:
         taken = take_part
 
-        def watched(task: Any, report: Any) -> Any:
+        def watched(task: Any, report: Any, common: Any) -> Any:
             done.append(sum(item.width for item in task.ranges))
-            return taken(task, report)
+            return taken(task, report, common)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gradmf.gradlog.cluster.part_tasks.take_part", watched)
@@ -183,16 +183,16 @@ def test_errors_are_values_and_the_first_is_told() -> None:
     assert isinstance(failure_of(ZeroDivisionError("by zero")).error(), gradlog.ClusterError)
     assert "ZeroDivisionError: by zero" in failure_of(ZeroDivisionError("by zero")).text
     task: Any = None
-    assert add_parts([PartSums(task), failed, Failure("DataError", "later")]) is failed
+    assert add_parts([PartSums(), failed, Failure("DataError", "later")], task) is failed
 
 
 def test_a_log_that_changed_is_refused(tmp_path: Path) -> None:
     path = foreign_store(tmp_path / "run.zarr", network())
     with gradlog.on_cluster(parts=2), pytest.MonkeyPatch.context() as patch:
 
-        def changed(task: Any, report: Any) -> Any:
-            seen = {name: (dtype, (9, 9), chunks) for name, (dtype, _, chunks) in task.common.seen.items()}
-            return take_part(replace(task, common=replace(task.common, seen=seen)), report)
+        def changed(task: Any, report: Any, common: Any) -> Any:
+            seen = {name: (dtype, (9, 9), chunks) for name, (dtype, _, chunks) in common.seen.items()}
+            return take_part(task, report, replace(common, seen=seen))
 
         patch.setattr("gradmf.gradlog.cluster.part_tasks.take_part", changed)
         with pytest.raises(gradlog.DataError, match=r"run.zarr: tensor '.*was float32 \(23, 9, 9\) when"):

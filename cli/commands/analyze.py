@@ -28,7 +28,7 @@ Examples:
   gradmf analyze run.zarr --predictor one-step --predictor ema:0.9
   ls -d runs/*.zarr | gradmf analyze - --format csv -o kappa.csv""",
 )
-@computing.runs
+@computing.runs_or_like
 @computing.settings
 @computing.resources
 @showing.fail_if
@@ -50,6 +50,8 @@ Examples:
 )
 @computing.band
 @click.option("--plan", is_flag=True, help="Show what would be done, with its cost, and stop.")
+@computing.like
+@computing.workers
 @computing.windows
 @computing.groups
 @computing.part
@@ -66,8 +68,16 @@ def command(
     tensor_steps: bool,
     search: bool,
     plan: bool,
+    like: str | None,
+    workers: int | None,
     part: tuple[int, int] | None,
 ) -> int:
+    if like is None and not runs:
+        raise click.UsageError("Missing argument 'RUN...'.")
+    if like is not None and (runs or not plan):
+        raise click.UsageError("--like goes with --plan, in place of RUN.")
+    if workers is not None and (not plan or resources.scratch is not None):
+        raise click.UsageError("--workers goes with --plan, and without --scratch.")
     showing.check_steps(steps, shown)
     for option, asked in (("--tensor-steps", tensor_steps), ("--search", search)):
         if part is None and asked and shown.takes != "documents":
@@ -93,14 +103,15 @@ def command(
     from .runner import Runner
 
     if plan:
-        plans: Runner[PlanDescription] = Runner(runs, shown, views_of_plans(settings))
+        plans: Runner[PlanDescription] = Runner(runs or (like or "",), shown, views_of_plans(settings))
         return plans.show_runs(
             lambda run: gradlog.describe_plan(
-                run,
+                run if like is None else gradlog.declared_log(run),
                 settings,
                 threads=resources.threads,
                 memory=resources.memory,
                 scratch=resources.scratch,
+                workers=workers,
             )
         )
     views = views_of_analyses(settings, quiet=shown.quiet, steps=steps, top=top, thresholds=thresholds)

@@ -53,6 +53,23 @@ class Resources:
 
 runs = click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=paths("runs"))
 
+runs_or_like = click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=paths("runs"))
+"""Where --like may stand in their place."""
+
+like = click.option(
+    "--like",
+    metavar="FILE",
+    shell_complete=paths("file"),
+    help="With --plan, in place of RUN: a log that nobody has recorded, as a JSON file declares its tensors.",
+)
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="With --plan: what K workers of one thread would take, from metadata alone.",
+)
+
 memory = click.option(
     "--memory",
     type=memory_size,

@@ -51,6 +51,7 @@ class Cluster:
 
         Raises what the work raises in this process, and ClusterError where workers are lost.
         """
+        from ..engine.range_table import Ranges
         from ..engine.splitting import split
         from .part_tasks import PartTask, PassTask, add_parts, finished, seen_of, take_part
 
@@ -62,19 +63,17 @@ class Cluster:
             access=current_access(),
             opening=opening,
             seen=seen_of(work.tensors),
-            plan=replace(plan, ranges=()),
+            plan=replace(plan, ranges=Ranges()),
             strips=plan.strips,
             specs=work.bank.specs,
             keep=work.keep,
         )
-        tasks = [
-            PartTask(common, each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)
-        ]
+        tasks = [PartTask(each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)]
         with self.workers.job(progress, plan.decoded_bytes) as job:
-            sums = job.value(added_up(job, add_parts, job.map(take_part, tasks)))
+            sums = job.value(added_up(job, add_parts, job.map(take_part, tasks, common), common))
         if progress is not None:
             progress(plan.decoded_bytes, plan.decoded_bytes)
-        return finished(sums, work)
+        return finished(sums, work, common)
 
 
 def parts_of_size(decoded_bytes: int, rows: int) -> int:

@@ -7,14 +7,14 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ClusterError, UsageError, first_line
 from ..libraries import load_library
 from ..progress import Progress
-from .workers import Held, Job, Report, Workers
+from .workers import Held, Job, Workers
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -65,20 +65,30 @@ class _DaskJob(Job):
         self._progress, self._total = progress, total
         self._futures: list[Any] = []
         self._done: dict[int, int] = {}
+        self._shared: dict[int, tuple[Any, Any]] = {}
         self._topic = f"gradmf-{uuid.uuid4().hex}"
         self._given_up = False
         workers.jobs.add(self)
         if progress is not None:
             self._client.subscribe_topic(self._topic, self._take_report)
 
-    def map(self, function: Callable[[_T, Report], _V], items: Sequence[_T]) -> list[Held]:
+    def map(self, function: Callable[..., _V], items: Sequence[_T], *shared: Any) -> list[Held]:
         """As of `Job`."""
         topic = None if self._progress is None else self._topic
-        return [self._submit(_run, function, item, topic, number) for number, item in enumerate(items)]
+        return [
+            self._submit(_run, function, topic, number, item, *map(self._share, shared))
+            for number, item in enumerate(items)
+        ]
 
-    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+    def add(self, function: Callable[..., _V], held: Sequence[Held], *shared: Any) -> Held:
         """As of `Job`."""
-        return self._submit(function, list(held))
+        return self._submit(function, list(held), *map(self._share, shared))
+
+    def _share(self, value: Any) -> Any:
+        """What a task gives: workers have it from each other, and make it anew where it was lost."""
+        if id(value) not in self._shared:
+            self._shared[id(value)] = value, self._submit(_itself, value)
+        return self._shared[id(value)][1]
 
     def _submit(self, *task: Any) -> Any:
         # A worker that dies takes its tasks along: Dask gives them to others by itself.
@@ -150,9 +160,14 @@ class _DaskJob(Job):
             if self._progress is not None:
                 self._client.unsubscribe_topic(self._topic)
         self._futures = []
+        self._shared = {}
 
 
-def _run(function: Callable[[_T, Report], _V], item: _T, topic: str | None, number: int) -> _V:
+def _itself(value: _T) -> _T:
+    return value
+
+
+def _run(function: Callable[..., _V], topic: str | None, number: int, item: Any, *shared: Any) -> _V:
     """A task as a worker runs it: it tells the client now and then how far it has come."""
     from distributed import get_worker
 
@@ -165,7 +180,7 @@ def _run(function: Callable[[_T, Report], _V], item: _T, topic: str | None, numb
             told = now
             worker.log_event(topic, (number, done))
 
-    return function(item, report)
+    return function(item, report, *shared)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ..engine.measure import PassContext
 from ..engine.one_pass import Gathered, NonfiniteRow
 from ..engine.pass_work import PassWork, take_work
 from ..engine.plan import Plan
-from ..engine.ranges import ParameterRange
+from ..engine.range_table import Ranges
 from ..engine.state import HeldState
 from ..errors import DataError
 from ..logs.log import GradientLog, Tensor
@@ -62,10 +62,9 @@ class PassTask:
 
 @dataclass(frozen=True)
 class PartTask:
-    """The ranges of a part, and what it has in common with the others."""
+    """What a part has of its own."""
 
-    common: PassTask
-    ranges: Sequence[ParameterRange]
+    ranges: Ranges
     decoded_bytes: int
 
 
@@ -73,7 +72,6 @@ class PartTask:
 class PartSums:
     """What some parts gathered: the states of measures, or entries that are not finite."""
 
-    task: PassTask
     state: HeldState = field(default_factory=lambda: HeldState({}, ()))
     nonfinite: Sequence[NonfiniteRow] = ()
 
@@ -84,50 +82,46 @@ _opened: dict[str, GradientLog] = {}
 """By the number of the pass."""
 
 
-def take_part(task: PartTask, report: Report) -> Taken:
+def take_part(task: PartTask, report: Report, common: PassTask) -> Taken:
     """Read the ranges of a part; errors are values, which no cluster tries again or unfolds."""
     with ONE_AT_A_TIME:
         try:
-            return _take(task, report)
+            return _take(task, report, common)
         except Exception as error:
             return failure_of(error)
 
 
-def _take(task: PartTask, report: Report) -> PartSums:
-    common = task.common
+def _take(task: PartTask, report: Report, common: PassTask) -> PartSums:
     threads = max(1, min(common.plan.workers, worker_threads()))
     with reached_by(common.access), codec_pipeline(threads):
         tensors = _tensors(common)
-        plan = replace(
-            common.plan, ranges=tuple(task.ranges), decoded_bytes=task.decoded_bytes, workers=threads
-        )
+        plan = replace(common.plan, ranges=task.ranges, decoded_bytes=task.decoded_bytes, workers=threads)
         bank = HistoryBank.of(parse_predictors(common.specs), plan.count)
         work = PassWork(tensors, plan, bank, common.keep, common.strips)
         gathered = take_work(common.name, work, lambda done, _: report(done))
     held = [plan.strips[tensor] for tensor in range(len(tensors))]
-    return PartSums(common, HeldState(gathered.states, held), gathered.nonfinite)
+    return PartSums(HeldState(gathered.states, held), gathered.nonfinite)
 
 
-def add_parts(parts: Iterable[Taken]) -> Taken:
+def add_parts(parts: Iterable[Taken], task: PassTask) -> Taken:
     """What neighbouring parts amount to together; the first that failed, where one did."""
     sums: list[PartSums] = []
     for part in parts:
         if isinstance(part, Failure):
             return part
         sums.append(part)
-    task = sums[0].task
     nonfinite = [found for part in sums for found in part.nonfinite]
     if nonfinite:
-        return PartSums(task, nonfinite=nonfinite)
+        return PartSums(nonfinite=nonfinite)
     with ONE_AT_A_TIME:
         try:
             with _adding(task, worker_threads()) as context:
-                return PartSums(task, add_states(task.plan.measures, context, [s.state for s in sums]))
+                return PartSums(add_states(task.plan.measures, context, [s.state for s in sums]))
         except Exception as error:
             return failure_of(error)
 
 
-def finished(sums: Taken, work: PassWork) -> Gathered:
+def finished(sums: Taken, work: PassWork, task: PassTask) -> Gathered:
     """The results of a pass, from what all of its parts amount to.
 
     Raises what went wrong in a part.
@@ -136,7 +130,7 @@ def finished(sums: Taken, work: PassWork) -> Gathered:
         raise sums.error()
     if sums.nonfinite:
         return Gathered(nonfinite=sums.nonfinite)
-    with _adding(sums.task, work.plan.workers) as context:
+    with _adding(task, work.plan.workers) as context:
         return Gathered(results_of(work.plan.measures, context, [sums.state]))
 
 

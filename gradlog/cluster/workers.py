@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,12 +29,12 @@ class Job(ABC):
     """
 
     @abstractmethod
-    def map(self, function: Callable[[_T, Report], _V], items: Sequence[_T]) -> list[Held]:
-        """Have a function called with each item."""
+    def map(self, function: Callable[..., _V], items: Sequence[_T], *shared: Any) -> list[Held]:
+        """Have a function called with each item, a `Report`, and what is shared by all, sent once."""
 
     @abstractmethod
-    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
-        """Have a function called with what is held, in its order."""
+    def add(self, function: Callable[..., _V], held: Sequence[Held], *shared: Any) -> Held:
+        """Have a function called with what is held, in its order, and what is shared."""
 
     @abstractmethod
     def value(self, held: Held) -> Any:
@@ -89,7 +89,7 @@ class _JobHere(Job):
         self._progress, self._total = progress, total
         self._done: dict[int, int] = {}
 
-    def map(self, function: Callable[[_T, Report], _V], items: Sequence[_T]) -> list[Held]:
+    def map(self, function: Callable[..., _V], items: Sequence[_T], *shared: Any) -> list[Held]:
         """As of `Job`."""
 
         def call(number: int, item: _T) -> Callable[[], _V]:
@@ -98,13 +98,13 @@ class _JobHere(Job):
                 if self._progress is not None:
                     self._progress(sum(self._done.values()), self._total)
 
-            return lambda: function(item, report)
+            return lambda: function(item, report, *shared)
 
         return [call(number, item) for number, item in enumerate(items)]
 
-    def add(self, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+    def add(self, function: Callable[..., _V], held: Sequence[Held], *shared: Any) -> Held:
         """As of `Job`: each value is there once the function asks for it."""
-        return lambda: function(value() for value in held)
+        return lambda: function((value() for value in held), *shared)
 
     def value(self, held: Held) -> Any:
         """As of `Job`."""
@@ -114,15 +114,15 @@ class _JobHere(Job):
         """As of `Job`: nothing was begun."""
 
 
-def below_the_root(job: Job, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> list[Held]:
+def below_the_root(job: Job, function: Callable[..., _V], held: Sequence[Held], *shared: Any) -> list[Held]:
     """What the root has to add of all that is held, by a tree whose nodes have FAN_IN neighbours."""
     while len(held) > FAN_IN:
         groups = [held[first : first + FAN_IN] for first in range(0, len(held), FAN_IN)]
-        held = [group[0] if len(group) == 1 else job.add(function, group) for group in groups]
+        held = [group[0] if len(group) == 1 else job.add(function, group, *shared) for group in groups]
     return list(held)
 
 
-def added_up(job: Job, function: Callable[[Iterable[_V]], _V], held: Sequence[Held]) -> Held:
+def added_up(job: Job, function: Callable[..., _V], held: Sequence[Held], *shared: Any) -> Held:
     """What all that is held adds up to, at the root of that tree."""
-    below = below_the_root(job, function, held)
-    return below[0] if len(below) == 1 else job.add(function, below)
+    below = below_the_root(job, function, held, *shared)
+    return below[0] if len(below) == 1 else job.add(function, below, *shared)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .ranges import ParameterRange
+from .parameter_range import ParameterRange
 
 
 @dataclass

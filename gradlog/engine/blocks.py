@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..logs.log import Tensor
 from .block import Block
+from .parameter_range import ParameterRange, Segment
 from .plan import Plan
-from .ranges import ParameterRange, Segment
 
 WAITING_TOGETHER = 16
 """Small tensors whose chunks are waited for together."""

@@ -6,8 +6,12 @@ import math
 from collections.abc import Sequence
 
 from ..logs.log import Tensor
-from .ranges import Box, ParameterRange, alike, chunk_spans
+from .parameter_range import Box
+from .range_table import Ranges
+from .ranges import chunk_spans
 
+CORES = 2
+"""Of the server whose seconds these are: a core alone takes so many times as long."""
 STARTUP_SECONDS = 0.35
 CALL_SECONDS = 4e-4
 """For each box of a tensor that is read."""
@@ -24,16 +28,14 @@ FUSED_RATE = 5e9
 """Bytes a second that are summed row by row."""
 
 
-def pass_seconds(
-    tensors: Sequence[Tensor], ranges: Sequence[ParameterRange], rows: tuple[int, int], state: int
-) -> float:
+def pass_seconds(tensors: Sequence[Tensor], ranges: Ranges, rows: tuple[int, int], state: int) -> float:
     """Starting, decoding every chunk of the ranges, and the sums of path lengths.
 
     rows : (first, last + 1) stored rows; state : bytes that each column carries from block to block
     """
     count = rows[1] - rows[0]
     seconds = STARTUP_SECONDS
-    for item, times in alike(ranges):
+    for item, times in ranges.alike:
         blocks = len(item.row_blocks)
         each = blocks * (len(item.segments) * CALL_SECONDS + item.tile_count * TASK_SECONDS)
         if blocks > 1:
@@ -49,10 +51,14 @@ def pass_seconds(
 
 def reading_seconds(tensor: Tensor, rows: tuple[int, int], box: Box) -> float:
     """Reading a box of a tensor, each of its chunks once. rows : (first, last + 1) stored rows"""
-    tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
-    wide = math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
     size = float((rows[1] - rows[0]) * math.prod(part.stop - part.start for part in box)) * tensor.entry_bytes
-    return tall * wide * tensor.chunk_seconds + size / reading_rate(tensor)
+    return chunk_reads(tensor, rows, box) * tensor.chunk_seconds + size / reading_rate(tensor)
+
+
+def chunk_reads(tensor: Tensor, rows: tuple[int, int], box: Box) -> int:
+    """How many chunks a box of a tensor lies in. rows : (first, last + 1) stored rows"""
+    tall = -(-rows[1] // tensor.chunks[0]) - rows[0] // tensor.chunks[0]
+    return tall * math.prod(map(len, chunk_spans(box, tensor.chunks[1:])))
 
 
 def reading_rate(tensor: Tensor) -> float:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .block import Block
-from .ranges import ParameterRange, strips_of_tensors
+from .costs import CORES
+from .range_table import Ranges
 from .request import PassShape, Request, Span
 from .state import PartState, State
 from .tile import Tile
@@ -41,18 +42,32 @@ class PassContext:
     strips: Mapping[int, int]
     pool: ThreadPoolExecutor
     workers: int
-    ranges: Sequence[ParameterRange] = ()
+    ranges: Ranges = field(default_factory=Ranges)
     tensors: Sequence[Tensor] = ()
     started: Mapping[str, Accumulator[Any]] = field(default_factory=dict)
 
     @property
     def in_one_range(self) -> bool:
         """Whether all parameters are read side by side, in the only range of the whole plan."""
-        return len(self.ranges) == 1 and strips_of_tensors(self.ranges) == Counter(self.strips)
+        return len(self.ranges) == 1 and self.ranges.strips == Counter(self.strips)
 
     def with_started(self, started: Mapping[str, Accumulator[Any]]) -> PassContext:
         """The same, for the next measure."""
         return replace(self, started=dict(started))
+
+
+@dataclass(frozen=True)
+class CoreSeconds:
+    """Rough seconds of one core, beside reading and the sums of rows.
+
+    products : of what adds over parameters, so that parts share it
+    spectra : of whole tensors, each by itself, wherever it becomes whole
+    at_end : of the whole model, by whoever has all sums
+    """
+
+    products: float = 0.0
+    spectra: float = 0.0
+    at_end: float = 0.0
 
 
 class Measure(ABC):
@@ -88,6 +103,14 @@ class Measure(ABC):
     def seconds(self, sizes: Sequence[int], rows: int) -> float:  # noqa: ARG002
         """Rough seconds beside reading and the sums of rows. sizes : parameters of each tensor"""
         return 0.0
+
+    def core_seconds(self, sizes: Sequence[int], rows: int) -> CoreSeconds:
+        """Rough seconds of one core, by who takes them. sizes : parameters of each tensor"""
+        return CoreSeconds(CORES * self.seconds(sizes, rows))
+
+    def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
+        """Bytes of the state of a part, at most. begun : of its tensors, those that others hold pieces of"""
+        return self.kept_bytes(shape)
 
     def stands_apart(self, tensor: Tensor) -> bool:  # noqa: ARG002
         """Whether a tensor shares no range with others."""

@@ -11,17 +11,8 @@ from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .costs import pass_seconds
 from .measure import Measure
-from .ranges import (
-    Limits,
-    ParameterRange,
-    alike,
-    block_bytes,
-    column_ranges,
-    decoded_row_bytes,
-    model_range,
-    reading_bytes,
-    strips_of_tensors,
-)
+from .range_table import Ranges
+from .ranges import Limits, block_bytes, column_ranges, model_range, reading_bytes
 from .request import Request, Span
 
 AFFORDABLE_SECONDS = 5.0
@@ -64,7 +55,7 @@ class Plan:
     """
 
     rows: tuple[int, int]
-    ranges: tuple[ParameterRange, ...]
+    ranges: Ranges
     measures: tuple[Measure, ...]
     span: Span
     block_bytes: int
@@ -94,7 +85,7 @@ class Plan:
     @property
     def strips(self) -> Counter[int]:
         """How many strips each tensor is cut into."""
-        return strips_of_tensors(self.ranges)
+        return self.ranges.strips
 
     @property
     def order(self) -> object:
@@ -104,7 +95,7 @@ class Plan:
     @property
     def decodes(self) -> int:
         """How often the chunk that is decoded most often is decoded."""
-        return max((r.decodes for r in self.ranges), default=1)
+        return max((item.decodes for item, _ in self.ranges.alike), default=1)
 
     def is_affordable(self, other: Plan) -> bool:
         """Whether it is followed where one that is less certain may be cheaper."""
@@ -189,7 +180,7 @@ def _cheapest(request: Request, measures: tuple[Measure, ...]) -> Plan:
         return _laid_out(request, measures, spans.pop())
     by_rows = _laid_out(request, measures, Span.ANY)
     narrow = any(measure.narrow_tiles for measure in measures)
-    if narrow or all(len(r.row_blocks) == 1 for r in by_rows.ranges):
+    if narrow or all(len(item.row_blocks) == 1 for item, _ in by_rows.ranges.alike):
         return by_rows
     # Blocks of rows carry their history along: whole columns, where they fit, may be cheaper.
     try:
@@ -234,7 +225,7 @@ def _laid_out(request: Request, measures: tuple[Measure, ...], span: Span) -> Pl
         workers=workers,
         memory=memory + request.decoding_bytes,
         decoding_bytes=request.decoding_bytes + max(0, request.room - memory),
-        decoded_bytes=request.count * decoded_row_bytes(request.tensors, ranges),
+        decoded_bytes=request.count * ranges.decoded_row_bytes(request.tensors),
         seconds=seconds + sum(measure.seconds(sizes, request.count) for measure in grown),
     )
 
@@ -262,15 +253,11 @@ def _sized(request: Request, asked: tuple[Measure, ...], span: Span) -> tuple[tu
     return measures, workers, fixed
 
 
-def _ranges(
-    tensors: Sequence[Tensor], measures: Sequence[Measure], span: Span, limits: Limits
-) -> tuple[ParameterRange, ...]:
+def _ranges(tensors: Sequence[Tensor], measures: Sequence[Measure], span: Span, limits: Limits) -> Ranges:
     if span is Span.ROWS:
         only = model_range(tensors, limits, not any(measure.one_tile for measure in measures))
-        return () if only is None else (only,)
-    return tuple(
-        column_ranges(tensors, limits, lambda t: any(measure.stands_apart(t) for measure in measures))
-    )
+        return Ranges() if only is None else Ranges([only])
+    return column_ranges(tensors, limits, lambda t: any(measure.stands_apart(t) for measure in measures))
 
 
 @dataclass(frozen=True)
@@ -281,8 +268,8 @@ class _BlockMemory:
     beside: int
 
 
-def _block_memory(request: Request, ranges: Sequence[ParameterRange], limits: Limits) -> _BlockMemory:
-    tensors, kinds = request.tensors, [item for item, _ in alike(ranges)]
+def _block_memory(request: Request, ranges: Ranges, limits: Limits) -> _BlockMemory:
+    tensors, kinds = request.tensors, [item for item, _ in ranges.alike]
     return _BlockMemory(
         max((block_bytes(tensors, item) for item in kinds), default=0),
         max((item.width * limits.state + reading_bytes(tensors, item) for item in kinds), default=0),

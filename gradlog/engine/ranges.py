@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..sizes import format_size
+from .parameter_range import Box, ParameterRange, Segment
+from .range_table import RangeForm, Ranges, Run, Shape, TensorRanges
 
 TILE_WIDTH = 4096
 """Columns of one unit of work, where rows are many. It follows from the number of rows alone, so that sums
@@ -30,111 +32,6 @@ BLOCK_ROWS = 1 << 13
 
 WEIGHT_BYTES = 32 << 20
 """Size of a table of predictor weights to stay below, where a block may have fewer rows."""
-
-Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A box of one tensor's parameters: the tensor's number in the plan, and slices of its axes."""
-
-    tensor: int
-    box: Box
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the box along each axis."""
-        return tuple(part.stop - part.start for part in self.box)
-
-    @property
-    def width(self) -> int:
-        """Number of parameters."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Columns first .. last - 1 of a range, all of one tensor. group : of a stored sketch, where it is one"""
-
-    tensor: int
-    first: int
-    last: int
-    group: int | None = None
-
-
-Strips = tuple[Strip, ...]
-"""Neighbouring columns of a range that are one unit of work."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterRange:
-    """Parameters read together, side by side as the columns of a block.
-
-    row_blocks : (first, last + 1) stored rows of each block, in order; tile : columns of a tile, None where
-    all are one; decodes : how often each of its chunks is decoded in the whole pass, 1 unless memory forces a
-    chunk to be taken in pieces; cut : the tiles, where they don't follow from `tile`
-    """
-
-    segments: tuple[Segment, ...]
-    row_blocks: tuple[tuple[int, int], ...]
-    tile: int | None = None
-    decodes: int = 1
-    cut: tuple[Strips, ...] | None = None
-
-    def of(self, numbers: Sequence[int]) -> ParameterRange:
-        """The same range where tensor i has the number numbers[i]."""
-        segments = tuple(replace(s, tensor=numbers[s.tensor]) for s in self.segments)
-        if self.cut is None:
-            return replace(self, segments=segments)
-        cut = tuple(tuple(replace(s, tensor=numbers[s.tensor]) for s in tile) for tile in self.cut)
-        return replace(self, segments=segments, cut=cut)
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return sum(segment.width for segment in self.segments)
-
-    @property
-    def tiles(self) -> tuple[Strips, ...]:
-        """Units of work, each of neighbouring columns. Made when asked for: a large model has millions."""
-        if self.cut is not None:
-            return self.cut
-        return one_tile(self.segments) if self.tile is None else even_tiles(self.segments, self.tile)
-
-    @property
-    def tile_count(self) -> int:
-        """Number of tiles."""
-        if self.cut is not None:
-            return len(self.cut)
-        if self.tile is None:
-            return 1
-        if len(self.segments) == 1:
-            return strips_of_width(self.segments[0].width, self.tile)
-        return len(self.tiles)
-
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """(tensor, number of its strips) of each stretch of columns, in order."""
-        if self.cut is not None:
-            yield from ((strip.tensor, 1) for tile in self.cut for strip in tile)
-            return
-        for segment in self.segments:
-            yield segment.tensor, 1 if self.tile is None else strips_of_width(segment.width, self.tile)
-
-    def columns(self) -> Iterator[tuple[Segment, int, int]]:
-        """Each segment with its first column and last + 1."""
-        last = 0
-        for segment in self.segments:
-            first, last = last, last + segment.width
-            yield segment, first, last
-
-    def segment_of(self, strip: Strip) -> tuple[Segment, int]:
-        """The segment that a strip lies in, and its first column."""
-        return next((item, first) for item, first, last in self.columns() if first <= strip.first < last)
-
-    @property
-    def block_rows(self) -> int:
-        """Rows of the largest block."""
-        return max(last - first for first, last in self.row_blocks)
 
 
 @dataclass(frozen=True)
@@ -173,74 +70,14 @@ class Limits:
         return self.rows[1] - self.rows[0]
 
 
-def decoded_row_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange]) -> int:
-    """Bytes that one row takes in the store, each chunk as often as it is decoded."""
-    return sum(
-        item.decodes * segment.width * tensors[segment.tensor].entry_bytes
-        for item in ranges
-        for segment in item.segments
-    )
-
-
-def alike(ranges: Sequence[ParameterRange]) -> list[tuple[ParameterRange, int]]:
-    """One range of each extent, and how many there are: a large model has hundreds of thousands of a few."""
-    found: dict[tuple[object, ...], list[Any]] = {}
-    for item in ranges:
-        shapes = tuple((segment.tensor, segment.shape) for segment in item.segments)
-        held = found.setdefault((shapes, item.row_blocks, item.decodes, item.tile, item.cut), [item, 0])
-        held[1] += 1
-    return [(item, count) for item, count in found.values()]
-
-
-def strips_of_tensors(ranges: Sequence[ParameterRange]) -> Counter[int]:
-    """How many strips each tensor is cut into: it is complete when all of them are in."""
-    found: Counter[int] = Counter()
-    for item in ranges:
-        for tensor, count in item.strips():
-            found[tensor] += count
-    return found
-
-
 def most_block_rows(weight_columns: int) -> int:
     """Rows of a block at most, given the float64 weights of predictors for each row."""
     return min(BLOCK_ROWS, max(16, WEIGHT_BYTES // (8 * max(1, weight_columns))))
 
 
-def one_tile(segments: Sequence[Segment]) -> tuple[Strips, ...]:
-    """All columns as a single tile."""
-    stops = itertools.accumulate(segment.width for segment in segments)
-    strips = (Strip(s.tensor, stop - s.width, stop) for s, stop in zip(segments, stops, strict=True))
-    return (tuple(strips),)
-
-
 def tile_width(rows: int) -> int:
     """Columns of a tile of so many rows."""
     return TILE_WIDTH * max(1, min(WIDEST_TILE, TILE_ROWS // max(1, rows)))
-
-
-def strips_of_width(width: int, tile: int) -> int:
-    """How many strips `even_tiles` cuts a segment of `width` columns into."""
-    return -(-width // tile) if width > tile // 2 else 1
-
-
-def even_tiles(segments: Sequence[Segment], tile: int) -> tuple[Strips, ...]:
-    """Tiles of `tile` columns of one tensor; neighbouring segments up to that width together."""
-    tiles: list[Strips] = []
-    group: list[Strip] = []
-    (strips,) = one_tile(segments)
-    for strip in strips:
-        if strip.last - strip.first > tile // 2:
-            tiles += [tuple(group)] * bool(group)
-            group = []
-            for first in range(strip.first, strip.last, tile):
-                tiles.append((Strip(strip.tensor, first, min(first + tile, strip.last)),))
-        else:
-            if group and strip.last - group[0].first > tile:
-                tiles.append(tuple(group))
-                group = []
-            group.append(strip)
-    tiles += [tuple(group)] * bool(group)
-    return tuple(tiles)
 
 
 def entry_bytes(tensor: Tensor) -> int:
@@ -273,11 +110,17 @@ def chunk_spans(box: Box, chunks: Sequence[int]) -> list[range]:
 
 def column_ranges(
     tensors: Sequence[Tensor], limits: Limits, apart: Callable[[Tensor], bool] | None = None
-) -> Iterator[ParameterRange]:
+) -> Ranges:
     """Ranges in the order of the tensors, neighbouring small tensors grouped.
 
     apart : of tensors that share no range with others
     """
+    return Ranges(_column_runs(tensors, limits, apart))
+
+
+def _column_runs(
+    tensors: Sequence[Tensor], limits: Limits, apart: Callable[[Tensor], bool] | None
+) -> Iterator[Run]:
     group: list[int] = []
 
     def grouped() -> Iterator[ParameterRange]:
@@ -294,7 +137,7 @@ def column_ranges(
             continue
         if not _is_small(tensor, limits) or (apart is not None and apart(tensor)):
             yield from grouped()
-            yield from _tensor_ranges(index, tensor, limits)
+            yield _tensor_ranges(index, tensor, limits)
             continue
         if group:
             first = tensors[group[0]]
@@ -314,7 +157,7 @@ def _is_small(tensor: Tensor, limits: Limits) -> bool:
     return not limits.whole_columns or tensor.parameters < limits.count - 1
 
 
-def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[ParameterRange]:
+def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Run:
     """Ranges of one tensor, along its chunk grid where memory allows."""
     entry = entry_bytes(tensor)
     height = min(tensor.chunks[0], limits.count)
@@ -334,14 +177,23 @@ def _tensor_ranges(index: int, tensor: Tensor, limits: Limits) -> Iterator[Param
             f"tensor '{tensor.name}': one parameter over {limits.count} rows takes "
             f"{format_size(per_column)}: give --memory {format_size(per_column * 2)}"
         )
-    for box in _grid_boxes(whole_box(tensor), tensor.chunks[1:], max(1, wanted)):
-        # A chunk that is stored as it is can be read a piece at a time, at no cost beyond its bytes.
-        free = tensor.read_in_part
-        pieces = list(_pieces(box, max(1, min(most, wanted)) if free else most, limits.tile_width))
-        for piece in pieces:
-            segment = Segment(index, piece)
-            blocks = _row_blocks(tensor.chunks[0], segment.width, segment.width * entry, limits)
-            yield ParameterRange((segment,), blocks, limits.tile_width, 1 if free else len(pieces))
+    # A chunk that is stored as it is can be read a piece at a time, at no cost beyond its bytes.
+    free = tensor.read_in_part
+    finest = max(1, min(most, wanted)) if free else most
+
+    def form(shape: Shape, decodes: int) -> RangeForm:
+        width = math.prod(shape)
+        blocks = _row_blocks(tensor.chunks[0], width, width * entry, limits)
+        return RangeForm(shape, blocks, limits.tile_width, decodes)
+
+    if tensor.parameters <= min(max(1, wanted), finest):
+        return form(tensor.shape, 1).at(index, [0] * len(tensor.shape))
+    grid = _grid_boxes(tensor.shape, tensor.chunks[1:], max(1, wanted))
+    boxes, pieces = grid.each_cut(lambda shape: _pieces(shape, finest, limits.tile_width))
+    keys = boxes.kinds * (pieces.max() + 1) + (1 if free else pieces)
+    _, first, kinds = np.unique(keys, return_index=True, return_inverse=True)
+    forms = [form(boxes.shapes[boxes.kinds[at]], 1 if free else int(pieces[at])) for at in first.tolist()]
+    return TensorRanges(index, boxes.starts, kinds, forms)
 
 
 def model_range(tensors: Sequence[Tensor], limits: Limits, divided: bool) -> ParameterRange | None:
@@ -367,27 +219,64 @@ def whole_box(tensor: Tensor) -> Box:
     return tuple(slice(0, extent) for extent in tensor.shape)
 
 
-def _grid_boxes(box: Box, chunks: Sequence[int], wanted: int) -> Iterator[Box]:
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes that a larger one is cut into, in order: (n, axes) starts, and the number of each one's shape."""
+
+    starts: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    shapes: tuple[Shape, ...]
+
+    @classmethod
+    def whole(cls, shape: Shape) -> _Boxes:
+        """The box itself."""
+        return cls(np.zeros((1, len(shape)), dtype=np.int64), np.zeros(1, dtype=np.int64), (shape,))
+
+    def each_cut(self, cut: Callable[[Shape], _Boxes]) -> tuple[_Boxes, NDArray[np.int64]]:
+        """Every box cut further, and of each of these boxes the number of those that its own is cut into."""
+        cuts = [cut(shape) for shape in self.shapes]
+        shapes = {
+            shape: number for number, shape in enumerate(dict.fromkeys(s for c in cuts for s in c.shapes))
+        }
+        lengths = np.array([c.kinds.size for c in cuts])
+        times = lengths[self.kinds]
+        # The place of each in the cuts of one box of every shape, all in a row.
+        within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+        places = np.repeat((np.cumsum(lengths) - lengths)[self.kinds], times) + within
+        starts = np.concatenate([c.starts for c in cuts])[places]
+        starts += np.repeat(self.starts, times, axis=0)
+        kinds = np.concatenate([np.array([shapes[s] for s in c.shapes])[c.kinds] for c in cuts])[places]
+        return _Boxes(starts, kinds, tuple(shapes)), np.repeat(times, times)
+
+
+def _cut_along(shape: Shape, axis: int, step: int, cut: Callable[[Shape], _Boxes]) -> _Boxes:
+    """Boxes of `step` along an axis, and what is left at its end, each cut further."""
+    count, rest = divmod(shape[axis], step)
+    extents = [step] * bool(count) + [rest] * bool(rest)
+    shapes = tuple((*shape[:axis], extent, *shape[axis + 1 :]) for extent in extents)
+    starts = np.zeros((count + bool(rest), len(shape)), dtype=np.int64)
+    starts[:, axis] = step * np.arange(starts.shape[0])
+    kinds = np.zeros(starts.shape[0], dtype=np.int64)
+    kinds[count:] = len(shapes) - 1
+    return _Boxes(starts, kinds, shapes).each_cut(cut)[0]
+
+
+def _grid_boxes(shape: Shape, chunks: Sequence[int], wanted: int) -> _Boxes:
     """Cut a box along chunk borders into boxes of at most `wanted` parameters, or of one chunk."""
-    width = math.prod(part.stop - part.start for part in box)
+    width = math.prod(shape)
     if width > wanted:
-        for axis, (part, size) in enumerate(zip(box, chunks, strict=True)):
-            extent = part.stop - part.start
+        for axis, (extent, size) in enumerate(zip(shape, chunks, strict=True)):
             if extent > size:
                 step = size * max(1, wanted // (size * (width // extent)))
-                for start in range(part.start, part.stop, step):
-                    cut = slice(start, min(start + step, part.stop))
-                    yield from _grid_boxes((*box[:axis], cut, *box[axis + 1 :]), chunks, wanted)
-                return
-    yield box
+                return _cut_along(shape, axis, step, lambda part: _grid_boxes(part, chunks, wanted))
+    return _Boxes.whole(shape)
 
 
-def _pieces(box: Box, most: int, width_of_tile: int) -> Iterator[Box]:
+def _pieces(shape: Shape, most: int, width_of_tile: int) -> _Boxes:
     """Cut a box into boxes of at most `most` parameters, across chunks if need be."""
-    width = math.prod(part.stop - part.start for part in box)
+    width = math.prod(shape)
     if width > most:
-        for axis, part in enumerate(box):
-            extent = part.stop - part.start
+        for axis, extent in enumerate(shape):
             if extent > 1:
                 rest = width // extent
                 parts = -(-extent // max(1, most // rest))
@@ -396,11 +285,8 @@ def _pieces(box: Box, most: int, width_of_tile: int) -> Iterator[Box]:
                 tile = max(1, width_of_tile // rest)
                 if step % tile and (rounded := -(-step // tile) * tile) * rest <= most:
                     step = rounded
-                for start in range(part.start, part.stop, step):
-                    cut = slice(start, min(start + step, part.stop))
-                    yield from _pieces((*box[:axis], cut, *box[axis + 1 :]), most, width_of_tile)
-                return
-    yield box
+                return _cut_along(shape, axis, step, lambda part: _pieces(part, most, width_of_tile))
+    return _Boxes.whole(shape)
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import UsageError
 from ..logs.log import Tensor
 from .measure import Measure
+from .parameter_range import ParameterRange
 from .plan import Plan, Way, make_plan
-from .ranges import ParameterRange, decoded_row_bytes
 from .request import Request
 
 
@@ -62,12 +65,11 @@ def split(plan: Plan, tensors: Sequence[Tensor], count: int) -> list[Plan]:
 
     Only a plan that was made for so many parts has ranges as narrow as that takes.
     """
-    mine: list[list[ParameterRange]] = [[] for _ in range(count)]
-    sizes = [_bytes(tensors, item) for item in plan.ranges]
-    for item, owner in zip(plan.ranges, _owners(sizes, count), strict=True):
-        mine[owner].append(item)
+    # Owners follow each other: each has the ranges between two borders.
+    borders = np.searchsorted(_owners(plan.ranges.row_bytes(tensors), count), np.arange(count + 1)).tolist()
+    mine = (plan.ranges[first:last] for first, last in itertools.pairwise(borders))
     return [
-        replace(plan, ranges=tuple(ranges), decoded_bytes=plan.count * decoded_row_bytes(tensors, ranges))
+        replace(plan, ranges=ranges, decoded_bytes=plan.count * ranges.decoded_row_bytes(tensors))
         for ranges in mine
     ]
 
@@ -76,29 +78,19 @@ def _digest(plan: Plan) -> str:
     """Of how the parameters are read, in numbers: there may be hundreds of thousands of ranges."""
     import hashlib  # deferred: it loads OpenSSL, which few commands need
 
-    blocks: dict[object, int] = {}
-    numbers = array("q")
-    for item in plan.ranges:
-        rows = blocks.setdefault((item.row_blocks, item.cut), len(blocks))
-        numbers.extend((rows, item.tile or 0, item.decodes, len(item.segments)))
-        for segment in item.segments:
-            numbers.append(segment.tensor)
-            for part in segment.box:
-                numbers.extend((part.start, part.stop))
-    found = hashlib.sha256(repr((plan.rows, plan.method, plan.span.name, list(blocks))).encode())
-    found.update(numbers.tobytes())
+    found = hashlib.sha256(repr((plan.rows, plan.method, plan.span.name)).encode())
+    for run in plan.ranges.runs:
+        if isinstance(run, ParameterRange):
+            found.update(repr(run).encode())
+        else:
+            found.update(repr((run.tensor, run.forms)).encode())
+            found.update(run.starts.tobytes())
+            found.update(run.kinds.tobytes())
     return found.hexdigest()
 
 
-def _bytes(tensors: Sequence[Tensor], item: ParameterRange) -> int:
-    """Bytes that one row of the range's gradients takes in the store."""
-    return sum(segment.width * tensors[segment.tensor].entry_bytes for segment in item.segments)
-
-
-def _owners(sizes: Sequence[int], count: int) -> list[int]:
+def _owners(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The part, from 0, that each of the items in a row belongs to: the one that its middle lies in."""
-    total, begun, owners = sum(sizes), 0, []
-    for size in sizes:
-        owners.append((2 * begun + size) * count // (2 * total))
-        begun += size
+    ends = np.cumsum(sizes)
+    owners: NDArray[np.int64] = (2 * ends - sizes) * count // (2 * sizes.sum())
     return owners

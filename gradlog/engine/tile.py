@@ -14,7 +14,7 @@ from ...kernels.fused_pass import fused_pass
 from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_rows, sum_columns
 from ..predictors import HistoryBank
 from .block import Block
-from .ranges import Strip, Strips
+from .parameter_range import Strip, Strips
 
 Doubles = NDArray[np.float64]
 

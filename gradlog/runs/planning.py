@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from ..cluster.cluster import Cluster, taken_by
+from ..cluster.estimate import NETWORK_RATE, ClusterEstimate, estimate_cluster
+from ..cluster.workers import ThisProcess
 from ..engine.costs import FUSED_RATE
+from ..engine.parameter_range import ParameterRange
 from ..engine.plan import AFFORDABLE_SECONDS, Plan
-from ..engine.ranges import ParameterRange
+from ..errors import UsageError
 from ..logs.opening import Run
 from ..measures.incremental.incremental_spectra import BASIS_LEAST, IncrementalRank
 from ..measures.sketch.sketch_limits import SMALL_SHARE
@@ -18,12 +22,27 @@ from ..results.result import LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY, format_size
 from .preparation import Preparation, check_settings, prepare
 
+BOTTLENECKS = {
+    "network": "reading over the network: more workers shorten it, and so does every k-th step",
+    "reading": "decoding and sums: more workers shorten them",
+    "products": "the products of all pairs of rows, which grow with the square of their number: more workers "
+    "shorten them, every k-th step does twice, and --rank none goes without",
+    "spectra": "the spectra of tensors, which grow with the cube of the number of rows, each on one core: no "
+    "more workers shorten them than there are tensors",
+    "adding": "adding what parts hand on, which grows with the square of the number of rows: no number of "
+    "workers shortens it",
+    "at_end": "the spectrum of the whole model, which the client finds alone: no number of workers "
+    "shortens it",
+}
+"""Stages as of `Stages`, and what shortens them."""
+
 
 @dataclass(frozen=True)
 class PlanDescription:
     """A plan for people. seconds : a rough estimate; memory : above the interpreter and its libraries
 
     decodes : how often the chunk that is decoded most often is decoded; words : the plan in sentences
+    cluster : what it takes of workers, where there are to be any; memory is then one of them's
     """
 
     path: str
@@ -43,6 +62,7 @@ class PlanDescription:
     seconds: float
     words: tuple[str, ...]
     warnings: tuple[LogWarning, ...]
+    cluster: ClusterEstimate | None = None
 
 
 def describe_plan(
@@ -52,14 +72,20 @@ def describe_plan(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
     scratch: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
 ) -> PlanDescription:
     """The plan that `analyze` would follow with the same arguments.
+
+    workers : of one thread each, that are to take the log in parts; then its metadata alone is read, and its
+    chunks are not looked for
 
     Raises what `analyze` raises before it reads gradients.
     """
     settings = settings or Settings()
-    beside = 0
-    if settings.project is not None:
+    beside, cluster = 0, None
+    if workers is not None:
+        ready, cluster = _for_workers(run, settings, threads, memory, workers)
+    elif settings.project is not None:
         from .sketch_writer import prepare_projected
 
         check_settings(settings)
@@ -74,7 +100,7 @@ def describe_plan(
         parameters=sum(tensor.parameters for tensor in ready.tensors),
         tensors=len(ready.tensors),
         ranges=len(plan.ranges),
-        blocks=sum(len(item.row_blocks) for item in plan.ranges),
+        blocks=sum(count * len(item.row_blocks) for item, count in plan.ranges.alike),
         block_bytes=plan.block_bytes,
         buffers=plan.buffers,
         workers=plan.workers,
@@ -83,9 +109,23 @@ def describe_plan(
         decodes=plan.decodes,
         memory=plan.memory + beside,
         seconds=plan.seconds + beside / FUSED_RATE,
-        words=tuple(_words(ready, settings, memory, beside)),
+        words=(*_words(ready, settings, memory, beside), *_cluster_words(cluster)),
         warnings=tuple(ready.warnings),
+        cluster=cluster,
     )
+
+
+def _for_workers(
+    run: Run, settings: Settings, threads: int | None, memory: int, workers: int
+) -> tuple[Preparation, ClusterEstimate]:
+    if workers < 1:
+        raise UsageError(f"workers {workers}: must be at least 1")
+    if settings.project is not None:
+        raise UsageError("--workers: --project reads a log once, in one process")
+    with taken_by(Cluster(ThisProcess())):
+        ready = prepare(run, settings, threads or 1, memory, listed=False)
+    assert ready.cluster is not None
+    return ready, estimate_cluster(ready.plan, ready.tensors, ready.cluster.parts, workers)
 
 
 def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> list[str]:
@@ -104,6 +144,21 @@ def _words(ready: Preparation, settings: Settings, memory: int, beside: int) -> 
         _reading(ready),
         _decoding(ready),
         _memory(plan, memory, beside),
+    ]
+
+
+def _cluster_words(cluster: ClusterEstimate | None) -> list[str]:
+    """What is thought of workers, and which stage keeps them longest."""
+    if cluster is None:
+        return []
+    each, idle = -(-cluster.parts // cluster.workers), cluster.workers - cluster.parts
+    if idle > 0:
+        told = f"{cluster.parts:,} workers take a part each and {idle:,} none"
+    else:
+        told = f"a worker takes up to {each:,} of {cluster.parts:,} parts"
+    return [
+        f"{told}, one at a time with one thread, and gets {8 * NETWORK_RATE / 1e9:g} Gb/s of the network",
+        f"the bottleneck is {BOTTLENECKS[cluster.bottleneck]}",
     ]
 
 
@@ -182,7 +237,7 @@ def _reading(ready: Preparation) -> str:
     plan = ready.plan
     if not plan.ranges:
         return "there are no parameters to read"
-    widest = max(plan.ranges, key=lambda item: item.width)
+    widest = max((item for item, _ in plan.ranges.alike), key=lambda item: item.width)
     rows = plan.count
     blocks = _row_words(widest, rows)
     if len(plan.ranges) == 1:

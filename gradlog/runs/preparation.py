@@ -121,10 +121,13 @@ def prepare(
     part: PartNumber | None = None,
     wanted: Wanted = Wanted(),  # noqa: B008
     scratch: str | os.PathLike[str] | None = None,
+    *,
+    listed: bool = True,
 ) -> Preparation:
     """Open and check the log, choose tensors and rows, and plan the pass, or the pass over a part of it.
 
     Arguments as of `analyze`. wanted : beside what the settings say; a part has no `scratch`
+    listed : chunks are looked for, to tell of those that are absent
     """
     began = time.perf_counter()
     check_settings(settings)
@@ -140,10 +143,11 @@ def prepare(
         tensors, unmatched = select_tensors(log, settings)
         rows = select_rows(log, settings)
         keep = kept_rows(log.path, log.step[slice(*rows)], settings.repeated, rows[0])
-        absent = absent_chunk_warnings(
-            log, tensors, rows, strict=settings.strict, nonfinite=settings.nonfinite
-        )
-        warnings = [*_log_warnings(log, rows, keep), *unmatched, *absent]
+        warnings = [*_log_warnings(log, rows, keep), *unmatched]
+        if listed:
+            warnings += absent_chunk_warnings(
+                log, tensors, rows, strict=settings.strict, nonfinite=settings.nonfinite
+            )
     sketched = Sketched.of(log, tensors)
     dim, seed, kind = settings.sketch_dim, settings.seed, KIND
     if sketched is not None:

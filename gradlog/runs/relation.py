@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..engine.block import Block
 from ..engine.blocks import BlockReader
+from ..engine.parameter_range import Strips
 from ..engine.plan import Plan
-from ..engine.ranges import Strips, strips_of_tensors
 from ..errors import UsageError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Run
@@ -229,7 +229,7 @@ def _pass(
         mask[found - plan.rows[0]] = True
         masks.append(None if mask.all() else mask)
     scopes = [_Pair(rows, dimensions) for _ in range(len(chosen[0]) + 1)]
-    missing = strips_of_tensors(plans[0].ranges)
+    missing = plans[0].strips
     waiting: collections.deque[_Waiting] = collections.deque()
     pool = ThreadPoolExecutor(plans[0].workers, thread_name_prefix="gradmf-compute")
     done, total = 0, sum(plan.decoded_bytes for plan in plans)

@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..engine.plan import PLANNED_THREADS, Plan
-from ..engine.ranges import (
-    Limits,
-    ParameterRange,
-    block_bytes,
-    chunk_spans,
-    column_ranges,
-    decoded_row_bytes,
-    entry_bytes,
-    reading_bytes,
-)
+from ..engine.range_table import Ranges
+from ..engine.ranges import Limits, block_bytes, chunk_spans, column_ranges, entry_bytes, reading_bytes
 from ..engine.request import Request, Span
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
@@ -55,7 +47,7 @@ def plan_side_by_side(
     columns = _columns(tensors, limits)
     plans = []
     for own, span in zip(tensors, spans, strict=True):
-        ranges = tuple(replace(item, row_blocks=(span,)) for item in columns)
+        ranges = Ranges(replace(item, row_blocks=(span,)) for item in columns)
         block = max((block_bytes(own, item) for item in ranges), default=0)
         beside = max((reading_bytes(own, item) for item in ranges), default=0)
         # Blocks larger than aimed at have work for all threads while they are read, and then again while they
@@ -72,14 +64,14 @@ def plan_side_by_side(
                 workers=min(request.threads, planned),
                 memory=fixed // len(tensors) + buffers * block + beside,
                 decoding_bytes=request.decoding_bytes,
-                decoded_bytes=(span[1] - span[0]) * decoded_row_bytes(own, ranges),
+                decoded_bytes=(span[1] - span[0]) * ranges.decoded_row_bytes(own),
             )
         )
     buffers = min((plan.buffers for plan in plans), default=1)
     return [replace(plan, buffers=buffers) for plan in plans]
 
 
-def _columns(tensors: Sequence[Sequence[Tensor]], limits: Limits) -> tuple[ParameterRange, ...]:
+def _columns(tensors: Sequence[Sequence[Tensor]], limits: Limits) -> Ranges:
     """Ranges along the chunk grid of the log by which least is decoded in all, narrow enough for each."""
     found = []
     for own in tensors:
@@ -88,11 +80,11 @@ def _columns(tensors: Sequence[Sequence[Tensor]], limits: Limits) -> tuple[Param
             for side in tensors
             for tensor, chosen in zip(side, own, strict=True)
         )
-        found.append(tuple(column_ranges(own, replace(limits, room=int(limits.room / widest)))))
+        found.append(column_ranges(own, replace(limits, room=int(limits.room / widest))))
     return min(found, key=lambda ranges: sum(_whole_chunk_bytes(own, ranges) for own in tensors))
 
 
-def _whole_chunk_bytes(tensors: Sequence[Tensor], ranges: Sequence[ParameterRange]) -> int:
+def _whole_chunk_bytes(tensors: Sequence[Tensor], ranges: Ranges) -> int:
     """Bytes of one row that are decoded where ranges may lie across chunks, each chunk whole."""
     decoded = 0
     for segment in (segment for item in ranges for segment in item.segments):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.plan import Plan
+from ..engine.range_table import Ranges
 from ..errors import DataError, UsageError
 from ..logs.log import GradientLog, Tensor, sketch_of
 from ..measures.sketch.sketch_groups import by_groups
@@ -58,5 +59,5 @@ class Sketched:
 
     def cut(self, plan: Plan, tensors: Sequence[Tensor]) -> Plan:
         """The plan with a strip for each group of sums."""
-        ranges = tuple(by_groups(item, tensors, self.parameters, self.projection) for item in plan.ranges)
+        ranges = Ranges(by_groups(item, tensors, self.parameters, self.projection) for item in plan.ranges)
         return replace(plan, ranges=ranges)

@@ -19,7 +19,7 @@ from ....kernels.gram import column_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
 from ...engine.block import Block
 from ...engine.measure import Accumulator, Measure, PassContext
-from ...engine.ranges import Strips
+from ...engine.parameter_range import Strips
 from ...engine.request import PassShape, Request, Span
 from ...errors import MemoryLimitError
 from ...sizes import format_size

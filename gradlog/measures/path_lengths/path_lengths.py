@@ -45,6 +45,10 @@ class PathLengths(Measure):
         """Of the whole model's sums of every row, and a copy."""
         return 8 * sum_columns(len(self.specs)) * 2 * shape.rows
 
+    def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
+        """As of `Measure`: of every row, and of every tensor."""
+        return 8 * sum_columns(len(self.specs)) * (shape.rows + len(shape.tensors))
+
     def start(self, context: PassContext) -> PathLengthSums:
         """As of `Measure`."""
         return PathLengthSums(self.specs, len(context.names), context.rows)

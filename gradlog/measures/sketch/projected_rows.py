@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.ranges import Box
+from ...engine.parameter_range import Box
 
 
 @dataclass(frozen=True)

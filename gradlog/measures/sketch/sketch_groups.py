@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ...engine.ranges import ParameterRange, Strip
+from ...engine.parameter_range import ParameterRange, Strip
 from ...logs.log import Tensor
 from ...results.projection import Projection
 from .projected_rows import pieces

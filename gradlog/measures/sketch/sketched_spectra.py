@@ -15,7 +15,6 @@ from ....kernels.gram import column_gram, row_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
 from ...engine.block import Block
 from ...engine.measure import Accumulator, PassContext
-from ...engine.ranges import strips_of_tensors
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
 from ..path_lengths.path_lengths import check_complete, check_strips, part_totals
@@ -55,7 +54,7 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
         self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
         self._increments = max(0, context.rows - 1)
         self._missing = dict(context.strips)
-        self._strips = strips_of_tensors(context.ranges)
+        self._strips = context.ranges.strips
         self._open: dict[int, Doubles] = {}
         self._fits: dict[int, Future[CrossFit]] = {}
         self._known: dict[int, CrossFit] = {}  # of states that were taken in

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ....kernels.projection import compile_projection
 from ...engine.block import Block
-from ...engine.ranges import ParameterRange, Strip, Strips
+from ...engine.parameter_range import ParameterRange, Strip, Strips
 from ...logs.log import Tensor
 from ...results.projection import Projection
 from .projected_rows import Piece, pieces, project_rows

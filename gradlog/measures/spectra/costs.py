@@ -4,26 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...engine.costs import CORES
+from ...engine.measure import CoreSeconds
+
 PROJECT_RATE = 6e9
 """Bytes a second."""
 PRODUCT_RATE = 2e11
 COLUMN_PRODUCT_RATE = 5e10
 """Pairs of entries a second, of Gram matrices over rows in float32 and over columns in float64."""
 EIGEN_RATE = 1.5e10
-"""Cubes of a matrix's size a second, for its eigenvalues; with vectors ten times as long."""
+"""Cubes of a matrix's size a second, by one core, for its eigenvalues; with vectors ten times as long."""
+LEFT_OUT_FACTOR = 2.6
+"""Times the eigenvalues of a matrix, those without each stretch of increments."""
 TYPICAL_BASIS = 64
 """Directions that the incremental method begins with, and that most logs do with."""
 
 
 def exact_seconds(parameters: Sequence[int], rows: int) -> float:
     """Gram matrices and eigenvalues of every tensor, of so many parameters each, and of the whole model."""
+    return _product_seconds(parameters, rows) + sum(_eigen_seconds(n, rows) for n in _scopes(parameters))
+
+
+def exact_core_seconds(parameters: Sequence[int], rows: int, left_out: int) -> CoreSeconds:
+    """The same by who takes it. left_out : stretches of increments that the whole model is taken without"""
+    of_tensors = [] if len(_scopes(parameters)) == 1 else parameters
+    return CoreSeconds(
+        products=CORES * _product_seconds(parameters, rows),
+        spectra=sum(_eigen_seconds(size, rows) for size in of_tensors),
+        at_end=_eigen_seconds(sum(parameters), rows) * (1 + LEFT_OUT_FACTOR * bool(left_out)),
+    )
+
+
+def _product_seconds(parameters: Sequence[int], rows: int) -> float:
     total = float(sum(parameters))
     if total < rows - 1:
-        return rows * total**2 / COLUMN_PRODUCT_RATE + sum(
-            float(size) ** 3 / EIGEN_RATE for size in _scopes(parameters)
-        )
-    sizes = (min(size, rows) for size in _scopes(parameters))
-    return rows**2 * total / PRODUCT_RATE + sum(float(size) ** 3 / EIGEN_RATE for size in sizes)
+        return rows * total**2 / COLUMN_PRODUCT_RATE
+    return rows**2 * total / PRODUCT_RATE
+
+
+def _eigen_seconds(parameters: int, rows: int) -> float:
+    return float(min(parameters, rows)) ** 3 / EIGEN_RATE
 
 
 def incremental_seconds(parameters: Sequence[int], rows: int) -> float:

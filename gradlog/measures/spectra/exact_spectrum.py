@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ....kernels.gram import column_gram, few_rows_gram, row_gram, squared_singular_values, squares_without
 from ....kernels.pass_layout import ENERGY, INCREMENT
 from ....kernels.short_gram import MOST_ROWS
-from ...engine.measure import Accumulator, Measure, PassContext
+from ...engine.measure import Accumulator, CoreSeconds, Measure, PassContext
 from ...engine.request import PassShape, Request, Span
 from ...engine.state import PartState, State, Symmetric, TensorError
 from ...engine.tile import Tile
@@ -21,7 +21,7 @@ from ...errors import MemoryLimitError
 from ...sizes import format_size
 from ...statistics.spectrum_errors import stretches
 from ..path_lengths.path_lengths import NOTHING, check_complete, part_totals
-from .costs import exact_seconds
+from .costs import exact_core_seconds, exact_seconds
 from .spectrum import NAME, ExactEigenvalues, Spectra, Spectrum
 
 Doubles = NDArray[np.float64]
@@ -73,6 +73,15 @@ class ExactOverRows(Measure):
         """As of `Measure`."""
         return exact_seconds(sizes, rows)
 
+    def core_seconds(self, sizes: Sequence[int], rows: int) -> CoreSeconds:
+        """As of `Measure`."""
+        return exact_core_seconds(sizes, rows, len(stretches(rows - 1)))
+
+    def state_bytes(self, shape: PassShape, begun: int) -> int:
+        """As of `Measure`: half a matrix of each tensor that is begun, one of those that are whole."""
+        whole = len(shape.tensors) > begun
+        return 4 * max(0, shape.rows - 1) ** 2 * (begun + whole) + 8 * shape.rows * len(shape.tensors)
+
     def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
         """As of `Measure`."""
         copies = self._copies(len(request.tensors), 1)
@@ -102,6 +111,15 @@ class ExactOverColumns(Measure):
     def seconds(self, sizes: Sequence[int], rows: int) -> float:
         """As of `Measure`."""
         return exact_seconds(sizes, rows)
+
+    def core_seconds(self, sizes: Sequence[int], rows: int) -> CoreSeconds:
+        """As of `Measure`: a tensor's matrix is a block of the whole model's, known in the end."""
+        found = exact_core_seconds(sizes, rows, 0)
+        return CoreSeconds(found.products, at_end=found.spectra + found.at_end)
+
+    def state_bytes(self, shape: PassShape, begun: int) -> int:  # noqa: ARG002
+        """As of `Measure`: half the matrix of all columns."""
+        return 4 * shape.parameters**2
 
     def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
         """As of `Measure`."""
