@@ -12,7 +12,8 @@ from ..statistics.block_bootstrap import (
     RESAMPLES,
     block_lengths,
     content_seed,
-    draw_weights,
+    draw_starts,
+    drawn_sums,
     interval_ends,
 )
 from ..statistics.long_run_variance import LEAST_BINS
@@ -39,8 +40,7 @@ class RunBootstrap:
     """Resamples the rows of one run. norms : (N,), gradient norms, which the draws follow from."""
 
     norms: Doubles
-    _draws: dict[tuple[int, int], NDArray[np.uint16]] = field(default_factory=dict)
-    _last: tuple[tuple[int, int], Doubles] = field(default_factory=lambda: ((0, 0), np.zeros(0)))
+    _draws: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
     def interval(
         self,
@@ -70,7 +70,8 @@ class RunBootstrap:
             influence = bins @ _slopes(total, formula)
             influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
             (length,) = block_lengths(influence[None], np.array([memory / width]))
-            values = formula(first + self._weights(bins.shape[0], int(length)) @ bins)
+            drawn = drawn_sums(self._starts(bins.shape[0], int(length)), int(length), bins)
+            values = formula(first + drawn)
             if not np.isfinite(values).all():
                 return Interval(value)
             blocks = np.array([[bins.shape[0] / int(length)]])
@@ -80,15 +81,11 @@ class RunBootstrap:
             return Interval(value)
         return Interval(value, *(float(end[0]) for end in ends))
 
-    def _weights(self, bins: int, length: int) -> Doubles:
+    def _starts(self, bins: int, length: int) -> NDArray[np.int64]:
         key = bins, length
-        if key == self._last[0]:  # figures of one kind ask for the same ones again and again
-            return self._last[1]
         if key not in self._draws:
-            seed = content_seed(self.norms)
-            self._draws[key] = draw_weights(seed, bins, length, RESAMPLES).astype(np.uint16)
-        self._last = key, self._draws[key].astype(np.float64)
-        return self._last[1]
+            self._draws[key] = draw_starts(content_seed(self.norms), bins, length, RESAMPLES)
+        return self._draws[key]
 
 
 def _slopes(total: Doubles, formula: Formula) -> Doubles:

@@ -93,10 +93,10 @@ def _nearest(analysis: Analysis) -> str:
 
 
 def _ranks(
-    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float
+    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float | None
 ) -> Iterator[LevelSeries]:
     """r* of windows apart from each other."""
-    if epsilon not in held.rank or scope.energy == 0:
+    if epsilon is None or epsilon not in held.rank or scope.energy == 0:
         return
     apart, last = [], 0
     for number, (begin, end) in enumerate(windows.rows.tolist()):

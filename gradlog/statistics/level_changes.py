@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .change_point import chance, self_normalized
@@ -81,14 +82,14 @@ def level_changes(values: Doubles, level: float, least: float) -> list[LevelChan
     """
     if values.size < LEAST_VALUES:
         return []
-    intervals = list(_intervals(values.size))
+    lengths = list(_intervals(values.size))
+    count = sum(starts.size for _, starts in lengths)
     found: dict[int, float] = {}
-    for first, last in intervals:
-        if any(first < at < last for at in found):
-            continue
-        one = _change(values, first, last, level / len(intervals), least)
-        if one is not None:
-            found[one[0]] = min(1.0, one[1] * len(intervals))
+    for length, starts in lengths:
+        for first, at, by_chance in _unlikely(values, length, starts, level / count, least):
+            inside = any(first < other < first + length for other in found)
+            if not inside and _is_change(values, first, at, first + length, least):
+                found[at] = min(1.0, by_chance * count)
     edges = [0, *sorted(found), values.size]
     told = []
     for start, at, stop in zip(edges, edges[1:], edges[2:], strict=False):
@@ -99,40 +100,47 @@ def level_changes(values: Doubles, level: float, least: float) -> list[LevelChan
     return [change for change in told if abs(change.size) >= least]
 
 
-def _intervals(count: int) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of the values of each, the shortest first."""
+def _intervals(count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Length, and first values, of the intervals of each length, the shortest first."""
     lengths = [count]
     while lengths[-1] > SHORTEST:
         lengths.append(max(SHORTEST, -(-lengths[-1] // 2)))
     for length in reversed(lengths):
         number = 1 + math.ceil(2 * (count - length) / length)
-        for start in np.unique(np.linspace(0, count - length, number).round().astype(np.int64)).tolist():
-            yield start, start + length
+        yield length, np.unique(np.linspace(0, count - length, number).round().astype(np.int64))
 
 
-def _change(values: Doubles, first: int, last: int, level: float, least: float) -> tuple[int, float] | None:
-    """Where an interval changes its level, and the chance of one in it."""
-    held = values[first:last]
-    count = held.size
-    side = min(LEAST_SIDE, count // 4)
-    places = np.arange(side, count - side + 1)
-    sums = np.cumsum(held)
-    means = (sums[-1] - sums[places - 1]) / (count - places) - sums[places - 1] / places
-    if np.abs(means).max() < least:
-        return None
-    ranks = _ranks(held)
-    excess = np.cumsum(ranks - ranks.mean())[places - 1]
-    at = int(places[np.argmax(np.abs(excess) / np.sqrt(places * (count - places)))])
+def _unlikely(
+    values: Doubles, length: int, starts: NDArray[np.int64], level: float, least: float
+) -> Iterator[tuple[int, int, float]]:
+    """Intervals with a place where means differ by enough, which chance gives with `level` at most.
+
+    Of each its first value, the place, and the chance of one in it. All of a length are looked at at once:
+    most hold nothing.
+    """
+    held = sliding_window_view(values, length)[starts]
+    side = min(LEAST_SIDE, length // 4)
+    places = np.arange(side, length - side + 1)
+    sums = np.cumsum(held, axis=1)
+    before = sums[:, places - 1]
+    means = (sums[:, -1:] - before) / (length - places) - before / places
+    apart = np.abs(means).max(axis=1) >= least
+    ranks, starts = _ranks(held[apart]), starts[apart]
+    excess = np.cumsum(ranks - (length + 1) / 2, axis=1)[:, places - 1]
+    at = places[np.argmax(np.abs(excess) / np.sqrt(places * (length - places)), axis=1)]
     by_chance = chance(self_normalized(ranks, at))
-    if by_chance > level:
-        return None
-    before, after = held[:at], held[at:]
+    for number in np.flatnonzero(by_chance <= level).tolist():
+        yield int(starts[number]), int(starts[number] + at[number]), float(by_chance[number])
+
+
+def _is_change(values: Doubles, first: int, at: int, last: int, least: float) -> bool:
+    """Whether an interval changes its level at a place for certain, suddenly, and as nowhere else."""
+    before, after = values[first:at], values[at:last]
     size = float(np.median(after) - np.median(before))
-    if abs(size) < least or not _is_evident(before, after) or not _is_sudden(held, at, size):
-        return None
-    if not _stands_out(values, first + at, min(at, count - at), size):
-        return None
-    return first + at, by_chance
+    if abs(size) < least or not _is_evident(before, after):
+        return False
+    sudden = _is_sudden(values[first:last], at - first, size)
+    return sudden and _stands_out(values, at, min(at - first, last - at), size)
 
 
 def _is_evident(before: Doubles, after: Doubles) -> bool:
@@ -189,7 +197,17 @@ def _line(values: Doubles, at: NDArray[np.floating] | NDArray[np.integer]) -> Do
     return np.asarray(values.mean() + slope * (at - middle))
 
 
-def _ranks(values: Doubles) -> Doubles:
-    """(n,) ranks, the mean of theirs where values are equal."""
-    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[at])
+def _ranks(rows: Doubles) -> Doubles:
+    """(m, n) ranks within rows, from 1 on, the mean of theirs where values are equal."""
+    order = np.argsort(rows, axis=1)
+    ordered = np.take_along_axis(rows, order, axis=1)
+    new = np.ones(rows.shape, dtype=np.bool_)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    ends = np.ones_like(new)
+    ends[:, :-1] = new[:, 1:]
+    at = np.arange(rows.shape[1])
+    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, at, at.size)[:, ::-1], axis=1)[:, ::-1]
+    found = np.empty_like(rows)
+    np.put_along_axis(found, order, 1 + (first + last) / 2, axis=1)
+    return found
