@@ -17,14 +17,7 @@ from stores import walk
 from conftest import write_store
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, Change, Comparison, TensorResult, TensorSteps
-from gradmf.gradlog.statistics.block_bootstrap import (
-    block_lengths,
-    content_seed,
-    draw_starts,
-    draw_weights,
-    drawn_sums,
-    student,
-)
+from gradmf.gradlog.statistics.block_bootstrap import block_lengths, content_seed, draw_weights, student
 from gradmf.gradlog.statistics.long_run_variance import flat_top_variance, long_run_variance
 from gradmf.gradlog.statistics.multiple_testing import benjamini_hochberg, holm, student_p
 from gradmf.gradlog.statistics.retiming import retiming
@@ -528,13 +521,6 @@ def test_weights_are_whole_blocks_in_a_circle() -> None:
     assert (weights != draw_weights(8, bins, length, 400)).any()
     one_block = draw_weights(1, 10, 10, 50)
     assert (one_block == 1).all()
-
-
-@pytest.mark.parametrize(("bins", "length"), [(23, 5), (25, 5), (24, 1), (10, 10)])
-def test_sums_over_blocks_are_those_of_their_weights(bins: int, length: int) -> None:
-    values = np.random.default_rng(bins).lognormal(0, 9, (bins, 3))
-    sums = drawn_sums(draw_starts(3, bins, length, 50), length, values)
-    np.testing.assert_allclose(sums, draw_weights(3, bins, length, 50) @ values, rtol=1e-12)
 
 
 def test_block_lengths_follow_the_correlation() -> None:

@@ -56,10 +56,11 @@ def changed_levels(analysis: Analysis, chance: float, least: float) -> list[Chan
     least : of the difference of two levels, as logarithms
     """
     every = [series for series in _series(analysis) if series.values.size]
+    found = level_changes([series.values for series in every], chance / max(1, len(every)), least)
     return [
         ChangedLevel(series, int(series.rows[change.at]), change, min(1.0, change.chance * len(every)))
-        for series in every
-        for change in level_changes(series.values, chance / len(every), least)
+        for series, changes in zip(every, found, strict=True)
+        for change in changes
     ]
 
 

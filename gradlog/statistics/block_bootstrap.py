@@ -13,7 +13,6 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .long_run_variance import autocovariances, lags_looked_at, last_correlated_lag
@@ -55,34 +54,14 @@ def block_lengths(influence: Doubles, memory: Doubles) -> NDArray[np.int64]:
     return np.asarray(rounded, dtype=np.int64)
 
 
-def draw_starts(seed: int, bins: int, length: int, resamples: int) -> NDArray[np.int64]:
-    """(resamples, blocks) first bin of each block that is drawn; the last block is as long as is left.
+def draw_weights(seed: int, bins: int, length: int, resamples: int) -> Doubles:
+    """(resamples, bins) float64: how often each bin is drawn. Each row adds up to `bins`.
 
     The draws depend on `seed`, `bins` and `length` alone.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, bins, length])))
-    return rng.integers(0, bins, size=(resamples, -(-bins // length)))
-
-
-def drawn_sums(starts: NDArray[np.int64], length: int, values: Doubles) -> Doubles:
-    """(resamples, columns) sums of (bins, columns) values over the blocks of that length from `starts` on.
-
-    As `draw_weights` @ values, where blocks are fewer than bins.
-    """
-    last = values.shape[0] - length * (starts.shape[1] - 1)
-    circle = np.concatenate([values, values[:length]])
-    found = np.empty((starts.shape[0], values.shape[1]))
-    whole, ends = np.ascontiguousarray(starts[:, :-1]), starts[:, -1]
-    for number, column in enumerate(np.ascontiguousarray(circle.T)):
-        blocks, rest = (sliding_window_view(column, size).sum(axis=1) for size in (length, last))
-        found[:, number] = blocks[whole].sum(axis=1) + rest[ends]
-    return found
-
-
-def draw_weights(seed: int, bins: int, length: int, resamples: int) -> Doubles:
-    """(resamples, bins) float64: how often each bin is drawn, as of `draw_starts`. Rows add up to `bins`."""
-    starts = draw_starts(seed, bins, length, resamples)
-    blocks = starts.shape[1]
+    blocks = -(-bins // length)
+    starts = rng.integers(0, bins, size=(resamples, blocks))
     last = bins - length * (blocks - 1)
     # +1 where a block starts and -1 behind its end, on a line that is as long as the circle and a block.
     width = bins + length + 1

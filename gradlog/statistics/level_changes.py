@@ -21,7 +21,7 @@ Intervals that hold a change that was found are looked at no more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ from .long_run_variance import flat_top_variance
 
 Doubles = NDArray[np.float64]
 
+TOGETHER = 1 << 15
+"""Values of series that are looked at at once."""
 SHORTEST = 40
 """Values of an interval, or all of a shorter series."""
 LEAST_VALUES = 16
@@ -73,23 +75,45 @@ class LevelChange:
         return self.after - self.before
 
 
-def level_changes(values: Doubles, level: float, least: float) -> list[LevelChange]:
-    """The changes of level of a series, in its order. See the module.
+def level_changes(series: Sequence[Doubles], level: float, least: float) -> list[list[LevelChange]]:
+    """The changes of level of each series, in its order. See the module.
 
-    values : (n,) float64, finite, such as logarithms of norms
+    series : (n,) float64 each, finite, such as logarithms of norms; those of one n are looked at together
     level : the probability with which a series that keeps its level may show any
     least : difference of levels, in the values' unit, that counts
     """
-    if values.size < LEAST_VALUES:
-        return []
-    lengths = list(_intervals(values.size))
+    told: list[list[LevelChange]] = [[] for _ in series]
+    of_size: dict[int, list[int]] = {}
+    for number, values in enumerate(series):
+        # Means differ by no more than values do: most series hold nothing.
+        if values.size >= LEAST_VALUES and values.max() - values.min() >= least:
+            of_size.setdefault(values.size, []).append(number)
+    for size, numbers in of_size.items():
+        many = max(1, TOGETHER // size)
+        for at in range(0, len(numbers), many):
+            lot = numbers[at : at + many]
+            for number, found in zip(
+                lot, _places(np.stack([series[n] for n in lot]), level, least), strict=True
+            ):
+                told[number] = _told(series[number], found, least)
+    return told
+
+
+def _places(series: Doubles, level: float, least: float) -> list[dict[int, float]]:
+    """Where each of (m, n) series changes its level, and the chance of that."""
+    lengths = list(_intervals(series.shape[1]))
     count = sum(starts.size for _, starts in lengths)
-    found: dict[int, float] = {}
+    found: list[dict[int, float]] = [{} for _ in series]
     for length, starts in lengths:
-        for first, at, by_chance in _unlikely(values, length, starts, level / count, least):
-            inside = any(first < other < first + length for other in found)
-            if not inside and _is_change(values, first, at, first + length, least):
-                found[at] = min(1.0, by_chance * count)
+        for number, first, at, by_chance in _unlikely(series, length, starts, level / count, least):
+            inside = any(first < other < first + length for other in found[number])
+            if not inside and _is_change(series[number], first, at, first + length, least):
+                found[number][at] = min(1.0, by_chance * count)
+    return found
+
+
+def _told(values: Doubles, found: Mapping[int, float], least: float) -> list[LevelChange]:
+    """The changes that are found, between the levels on both sides."""
     edges = [0, *sorted(found), values.size]
     told = []
     for start, at, stop in zip(edges, edges[1:], edges[2:], strict=False):
@@ -111,26 +135,29 @@ def _intervals(count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
 
 
 def _unlikely(
-    values: Doubles, length: int, starts: NDArray[np.int64], level: float, least: float
-) -> Iterator[tuple[int, int, float]]:
+    series: Doubles, length: int, starts: NDArray[np.int64], level: float, least: float
+) -> Iterator[tuple[int, int, int, float]]:
     """Intervals with a place where means differ by enough, which chance gives with `level` at most.
 
-    Of each its first value, the place, and the chance of one in it. All of a length are looked at at once:
-    most hold nothing.
+    Of each the number of its series, its first value, the place, and the chance of one in it.
     """
-    held = sliding_window_view(values, length)[starts]
+    held = sliding_window_view(series, length, axis=1)[:, starts].reshape(-1, length)
     side = min(LEAST_SIDE, length // 4)
     places = np.arange(side, length - side + 1)
     sums = np.cumsum(held, axis=1)
-    before = sums[:, places - 1]
+    before = sums[:, side - 1 : length - side]
     means = (sums[:, -1:] - before) / (length - places) - before / places
-    apart = np.abs(means).max(axis=1) >= least
-    ranks, starts = _ranks(held[apart]), starts[apart]
+    apart = np.flatnonzero(np.abs(means).max(axis=1) >= least)
+    if not apart.size:
+        return
+    ranks = _ranks(held[apart])
     excess = np.cumsum(ranks - (length + 1) / 2, axis=1)[:, places - 1]
     at = places[np.argmax(np.abs(excess) / np.sqrt(places * (length - places)), axis=1)]
     by_chance = chance(self_normalized(ranks, at))
-    for number in np.flatnonzero(by_chance <= level).tolist():
-        yield int(starts[number]), int(starts[number] + at[number]), float(by_chance[number])
+    for index in np.flatnonzero(by_chance <= level).tolist():
+        number, interval = divmod(int(apart[index]), starts.size)
+        first = int(starts[interval])
+        yield number, first, first + int(at[index]), float(by_chance[index])
 
 
 def _is_change(values: Doubles, first: int, at: int, last: int, least: float) -> bool:
