@@ -39,7 +39,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p build/typed/gradmf && cd build/typed/gradmf && ln -sfn ../../../cli cli && \
-		ln -sfn ../../../gradlog gradlog && ln -sfn ../../../kernels kernels
+		ln -sfn ../../../gradlog gradlog && ln -sfn ../../../kernels kernels && \
+		ln -sfn ../../../gradmf/__main__.py __main__.py
 	MYPYPATH=build/typed $(BIN)/mypy
 
 # The report and the figure that the documents show, of the sample logs.

@@ -22,9 +22,10 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of one command."""
+    """One run of one command. seconds : by the clock; busy : of processors, of all threads"""
 
     seconds: float
+    busy: float
     peak_bytes: int
     output: str
     failure: str | None = None
@@ -56,7 +57,8 @@ def run_once(command: Sequence[str], environment: Mapping[str, str], limit: floa
             elif child.returncode == -signal.SIGKILL:
                 failure = "killed, probably out of memory"
         output.seek(0)
-        return Sample(seconds, peak, output.read().decode(errors="replace"), failure)
+        busy = usage.ru_utime + usage.ru_stime
+        return Sample(seconds, busy, peak, output.read().decode(errors="replace"), failure)
 
 
 def median_ratio(samples: Sequence[Sample], reference: Sequence[Sample]) -> float | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from measure import Sample, run_once
 from report import Measured, page
-from stores import STORES, Store, is_made, known_truth, named
+from stores import STORES, Store, known_truth, make, named
 from ways import Way, environment, ways_for
 
 DEFAULT_STORES = ("wide-zstd", "wide-raw", "tall-chunks", "many-small", "small")
@@ -28,7 +27,7 @@ def main() -> None:
     measured = []
     for text in options.store:
         store = named(text, options.size)
-        _make(store, folder)
+        make(store, folder)
         measured.append(_measure(store, folder, options))
     out: Path | None = options.markdown
     report = page(measured, out.read_text() if out is not None and out.exists() else "")
@@ -83,14 +82,6 @@ def _options() -> argparse.Namespace:
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     return options
-
-
-def _make(store: Store, folder: Path) -> None:
-    if is_made(store, folder):
-        return
-    _say(f"{store.label}: making it")
-    script = Path(__file__).with_name("make_store.py")
-    subprocess.run([sys.executable, script, store.name, str(store.size), folder], check=True)
 
 
 def _measure(store: Store, folder: Path, options: argparse.Namespace) -> Measured:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -162,6 +164,15 @@ STORES = {
         ),
         replace(
             _WIDE,
+            name="many-long",
+            shows="900 MB, N = 2,000, 150 tensors of 768, 64 rows a chunk, zstd",
+            rows=2_000,
+            tensors=_alike(150, (768,)),
+            chunk_width=768,
+            scales="tensors",
+        ),
+        replace(
+            _WIDE,
             name="small",
             shows="3 MB, N = 200, 12 tensors, uncompressed with checksums",
             rows=200,
@@ -230,6 +241,15 @@ def is_made(store: Store, folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return bool(notes["recipe"] == recipe_of(store) and store.path(folder).is_dir())
+
+
+def make(store: Store, folder: Path) -> None:
+    """Make the store in the folder, unless it stands there."""
+    if is_made(store, folder):
+        return
+    print(f"{store.label}: making it", file=sys.stderr, flush=True)
+    script = Path(__file__).with_name("make_store.py")
+    subprocess.run([sys.executable, script, store.name, str(store.size), folder], check=True)
 
 
 def known_truth(store: Store, folder: Path) -> dict[str, list[int]]:

@@ -24,7 +24,7 @@ from gradmf.gradlog.advice import spikes
 from gradmf.gradlog.advice.decision import CERTAIN, CLEAR, KEEP, Figure
 from gradmf.gradlog.advice.edge import noise_squares, open_spans, spectral_gaps
 from gradmf.gradlog.advice.growth import level_ratios
-from gradmf.gradlog.advice.intervals import RunBootstrap
+from gradmf.gradlog.advice.intervals import Asked, RunBootstrap
 from gradmf.gradlog.measures.gradient_matrices import TOO_LARGE, TOO_MUCH_WORK, sample_sizes, sampled_rows
 from gradmf.kernels.matrix_spectrum import spectra_of_rows
 
@@ -577,11 +577,33 @@ def test_quantities_have_formula_source_and_range() -> None:
         assert re.search(r"\bin [\[(1]|at least|at most|from 0", text), name
 
 
+def test_intervals_asked_for_together_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(4)
+    sums = [
+        rng.lognormal(0, 1, (200, 2)).cumsum(axis=0) if at % 2 else rng.lognormal(0, 1, (200, 2))
+        for at in range(6)
+    ]
+    sums.append(np.zeros((200, 2)))
+    asked = [Asked(held, _ratio, 1.0 + 5 * at, fixed=at % 2) for at, held in enumerate(sums)]
+    bootstrap = RunBootstrap(sums[0][:, 0])
+    together = bootstrap.intervals(asked)
+    for one, other in zip(together, asked, strict=True):
+        (alone,) = bootstrap.intervals([other])
+        held, expected = (np.array(list(vars(each).values()), dtype=float) for each in (one, alone))
+        np.testing.assert_allclose(held, expected, rtol=1e-12)
+    assert together[0].lower < together[0].value < together[0].upper  # type: ignore[operator]
+    assert together[-1].value is None
+
+
+def _ratio(sums: Array) -> Array:
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
 def test_long_runs_are_resampled_by_bins_in_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     sums = rng.exponential(size=(60_000, 2))
     tracemalloc.start()
-    found = RunBootstrap(sums[:, 0]).interval(sums, lambda s: s[..., 0] / s[..., 1])
+    (found,) = RunBootstrap(sums[:, 0]).intervals([Asked(sums, lambda s: s[..., 0] / s[..., 1])])
     lr.running_median(sums[:, 0], 0.1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

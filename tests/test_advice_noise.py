@@ -19,7 +19,7 @@ from gradmf import gradlog
 from gradmf.gradlog.advice import slow
 from gradmf.gradlog.advice.averages import weights_of
 from gradmf.gradlog.advice.evidence import ScopeSteps
-from gradmf.gradlog.advice.intervals import RunBootstrap
+from gradmf.gradlog.advice.intervals import Asked, RunBootstrap
 from gradmf.gradlog.advice.momentum import angle, from_angle
 from gradmf.gradlog.advice.schedule import courseless
 from gradmf.gradlog.advice.tail import standing_off
@@ -125,7 +125,8 @@ def test_the_slow_share_is_unbiased_and_its_intervals_hold(rows: int, share: flo
         norms = np.exp(spread * np.random.default_rng(seed).standard_normal(rows))
         steps = sums_of(with_mean(share, rows, 100, seed, norms), 0.99)
         sums, memory = slow.drawn_apart(steps, "ema:0.99"), steps.memory_bins("ema:0.99")
-        interval = RunBootstrap(steps.level).interval(sums, slow.share, memory, fixed=0)
+        asked = Asked(sums, slow.share, memory, fixed=0)
+        (interval,) = RunBootstrap(steps.level).intervals([asked])
         found.append((interval.value, interval.lower, interval.upper))
     value, lower, upper = np.array(found, dtype=np.float64).T
     assert abs(value.mean() - share) < 0.01

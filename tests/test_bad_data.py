@@ -1048,7 +1048,7 @@ def _shaped(size: tuple[int, int]) -> tuple[int, tuple[int]]:
 
 def run_cli(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gradmf.cli", *map(str, arguments)],
+        [sys.executable, "-m", "gradmf", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "NO_COLOR": "1", **environment},

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 from conftest import write_store
 
-GRADMF = [sys.executable, "-m", "gradmf.cli"]
+GRADMF = [sys.executable, "-m", "gradmf"]
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_columns_are_of_csv(run: Run) -> None:
 def test_a_new_file_has_the_rights_that_the_umask_leaves(log: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     subprocess.run(
-        ["sh", "-c", f"umask 027; exec '{sys.executable}' -m gradmf.cli info '{log}' -o '{out}'"], check=True
+        ["sh", "-c", f"umask 027; exec '{sys.executable}' -m gradmf info '{log}' -o '{out}'"], check=True
     )
     assert out.stat().st_mode & 0o777 == 0o640
 

@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(folder / "gradients" / f"step-{step}.npz", **weights)
         write_safetensors(folder / "checkpoints" / f"checkpoint-{step}" / "model.safetensors", weights)
     for part in (1, 2):
-        gradmf = [sys.executable, "-m", "gradmf.cli", "analyze", "run.zarr", "--part", f"{part}/2"]
+        gradmf = [sys.executable, "-m", "gradmf", "analyze", "run.zarr", "--part", f"{part}/2"]
         subprocess.run([*gradmf, "-o", f"parts/run.{part}"], cwd=folder, check=True)
     return folder
 

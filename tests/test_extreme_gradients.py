@@ -18,7 +18,7 @@ from uses_of_results import use
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, GradmfError, Settings
 from gradmf.gradlog.advice.evidence import Evidence
-from gradmf.gradlog.advice.intervals import RunBootstrap
+from gradmf.gradlog.advice.intervals import Asked, RunBootstrap
 from gradmf.gradlog.advice.schedule import APART, bound, schedule_of
 from gradmf.gradlog.guarantees.bounding import BEYOND
 
@@ -136,6 +136,7 @@ def test_a_schedule_of_norms_that_lie_far_apart() -> None:
 def test_an_interval_beyond_float64_is_none() -> None:
     rng = np.random.default_rng(0)
     sums = np.stack([np.ones(60), 1e155 * rng.standard_normal(60)], axis=1)
-    found = RunBootstrap(np.ones(60)).interval(sums, lambda total: np.asarray(total[..., 1] / total[..., 0]))
+    asked = Asked(sums, lambda total: np.asarray(total[..., 1] / total[..., 0]))
+    (found,) = RunBootstrap(np.ones(60)).intervals([asked])
     assert found.value is not None
     assert (found.lower, found.upper) == (None, None)

@@ -153,6 +153,6 @@ def test_changes_of_level_anywhere_in_short_series(count: int) -> None:
     for at in range(4, count - 3):
         values = 0.01 * rng.standard_normal(count)
         values[at:] += 1.0
-        for change in level_changes(values, level=0.5, least=0.1):
+        for change in level_changes([values], level=0.5, least=0.1)[0]:
             assert change.size == pytest.approx(1.0, abs=0.05)
             assert abs(change.at - at) <= 3

@@ -441,7 +441,7 @@ def test_figures_show_which_side_of_the_limit_they_are_on(
 
 
 def test_a_closed_pipe_does_not_open_the_gate(log: str) -> None:
-    command = [sys.executable, "-m", "gradmf.cli", "analyze", log, log]
+    command = [sys.executable, "-m", "gradmf", "analyze", log, log]
     for rule, code in (("energy > 0", 3), ("energy < 0", 0)):
         process = subprocess.Popen(
             [*command, "--fail-if", rule], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -34,7 +34,7 @@ def test_help_says_the_same() -> None:
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_commands_do_the_same(flag: str) -> None:
     for words in (("info",), ("analyze", "--rank", "none")):
-        command = ("-m", "gradmf.cli", *words, LOG, "--format", "csv")
+        command = ("-m", "gradmf", *words, LOG, "--format", "csv")
         assert output(flag, *command) == output(*command)
 
 

@@ -38,6 +38,7 @@ def test_wheel_holds_the_three_packages_and_no_top_level_names(wheel: Path) -> N
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"gradmf"}
     assert {name.split("/")[1] for name in names if name.startswith("gradmf/")} == {
+        "__main__.py",
         "cli",
         "gradlog",
         "kernels",
@@ -60,7 +61,7 @@ def test_wheel_runs_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
         [script, "analyze", sample, "--format", "jsonl"], check=True, capture_output=True, cwd=tmp_path
     )
     by_module = subprocess.run(
-        [python, "-m", "gradmf.cli", "analyze", sample, "--format", "jsonl"],
+        [python, "-m", "gradmf", "analyze", sample, "--format", "jsonl"],
         check=True, capture_output=True, cwd=tmp_path,
     )  # fmt: skip
     assert by_script.stdout == by_module.stdout

@@ -678,7 +678,7 @@ def test_a_terminal_takes_no_part(three: tuple[Path, list[Path]]) -> None:
             [
                 sys.executable,
                 "-m",
-                "gradmf.cli",
+                "gradmf",
                 "analyze",
                 str(path),
                 "--part",

@@ -370,3 +370,11 @@ def test_info_shows_what_stands_out_at_any_width() -> None:
         text = draw_table(info_report(made_description(tensors=tensors)), Terminal(width=width))
         assert "3 of 8" in text
         assert "6 absent" in text
+    without = [dataclasses.replace(tensors[0], absent_rows=((0, 2), (50, 50)))]
+    without.append(dataclasses.replace(tensors[1], absent_rows=((0, 80),), absent_rows_merged=True))
+    assert "no gradient" not in plain_log
+    for width in (80, 160, None):
+        text = draw_table(info_report(made_description(tensors=tuple(without))), Terminal(width=width))
+        assert "no gradient" in text
+        assert "4 of 100 rows" in text
+        assert "at most 81 of 100 rows" in text

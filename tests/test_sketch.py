@@ -96,6 +96,17 @@ def test_sums_over_rows_and_columns_agree() -> None:
     assert by_rows.product == pytest.approx(by_columns.product)
 
 
+def test_few_increments_count_as_no_more_than_they_are() -> None:
+    """Of two increments alike, an estimate of the largest singular value may fall below their mean."""
+    values = increments("white", 2, 4000)
+    energy = float(np.square(values).sum())
+    for seed in range(20):
+        fit = cross_fit(sketched(values, 64, seed))
+        result = SketchedSpectrum(fit, Projection(64, seed), EPSILONS, 2, 4000).result(energy)
+        for count in (result.stable_rank, result.effective_rank, result.participation_ratio):
+            assert count is None or 1 <= count <= 2
+
+
 def test_the_fit_is_what_it_says() -> None:
     sketch = sketched(increments("power law", 30, 300), 128, 1)
     fit = cross_fit(sketch)
@@ -202,7 +213,7 @@ def test_threads_never_change_a_bit(store: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_process_of_its_own_gives_the_same_numbers(store: Path) -> None:
-    command = [sys.executable, "-m", "gradmf.cli", "analyze", store, "--rank", "sketch", "--format", "json"]
+    command = [sys.executable, "-m", "gradmf", "analyze", store, "--rank", "sketch", "--format", "json"]
     done = subprocess.run([*command, "--sketch-dim", "256", "--seed", "3"], capture_output=True, check=True)
     here = json.loads(json.dumps(documents(analyzed(store, sketch_dim=256, seed=3))))
     assert {name: value for name, value in json.loads(done.stdout).items() if name != "findings"} == here

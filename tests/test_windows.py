@@ -14,7 +14,10 @@ from stores import format1_store, walk
 from sweeps import sweep
 
 from gradmf import gradlog
+from gradmf.cli.formats.as_table import draw_table
+from gradmf.cli.terminal.terminal import Terminal
 from gradmf.gradlog.documents.document import analysis_document
+from gradmf.gradlog.reports.analysis_report import analysis_report
 from gradmf.gradlog.results.windows import window_rows
 from reference import predictions
 
@@ -93,6 +96,19 @@ def test_without_ranks(tmp_path: Path) -> None:
         found = gradlog.analyze(path, gradlog.Settings(windows=4, predictors=SPECS, rank=rank))
         check(found, tensors, ranks=False)
         assert ("windows-without-rank" in [w.code for w in found.warnings]) == (rank != "none")
+
+
+def test_without_epsilons(tmp_path: Path) -> None:
+    """Nothing stands for all of them where there are none."""
+    path = format1_store(tmp_path / "run.zarr", {"w": walk(60, (5, 4), 1), "b": walk(60, (3,), 2)})
+    found = gradlog.analyze(path, gradlog.Settings(predictors=SPECS, epsilons=(), windows=20))
+    assert found.windows is not None
+    assert not found.windows.total.rank
+    assert found.settings.middle_epsilon is None
+    assert not any(finding.code.startswith("rank") for finding in gradlog.find(found))
+    text = draw_table(analysis_report(found), Terminal())
+    assert "20 windows of training" in text
+    assert "r*" not in text.partition("windows of training")[2]
 
 
 def test_figures_of_the_rows_alone(tmp_path: Path) -> None:

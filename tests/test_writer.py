@@ -676,13 +676,15 @@ def test_missing_gradients_are_stored_as_zeros(
                 assert gradlog.open_log(path).rows == index + 1
     log = gradlog.open_log(path)
     assert [tensor.name for tensor in log.tensors] == sorted(name for name in tensors if there[name].any())
-    assert all(tensor.absent_chunks == 0 for tensor in gradlog.describe(path).tensors)
+    described = {tensor.name: tensor for tensor in gradlog.describe(path).tensors}
+    assert all(tensor.absent_chunks == 0 for tensor in described.values())
     for tensor in log.tensors:
         expected = tensors[tensor.name] * there[tensor.name].reshape(-1, *(1,) * len(tensor.shape))
         assert tensor.rows == rows
         np.testing.assert_array_equal(tensor.array[...], expected)
         found = [row for first, last in noted(path, tensor.name) or () for row in range(first, last + 1)]
         assert found == np.flatnonzero(~there[tensor.name]).tolist()
+        assert [list(pair) for pair in described[tensor.name].absent_rows] == (noted(path, tensor.name) or [])
 
 
 def test_a_late_tensor_in_bfloat16(tmp_path: Path) -> None:
@@ -753,3 +755,15 @@ def test_the_note_of_missing_rows_stays_small(tmp_path: Path) -> None:
     assert covered[::2].all()
     declared = zarr.open_group(tmp_path / "run.zarr", mode="r")["grads/expert"].attrs["gradlog"]
     assert declared["absent_rows_merged"] is True
+    (described, _) = gradlog.describe(tmp_path / "run.zarr").tensors
+    assert (len(described.absent_rows), described.absent_rows_merged) == (len(ranges), True)
+
+
+def test_a_wrong_note_of_missing_rows_is_told_and_the_rest_described(tmp_path: Path) -> None:
+    with gradlog.create_log(tmp_path / "run.zarr", missing="zero") as writer:
+        writer.append(0, {"w": 1.0})
+    zarr.open_group(tmp_path / "run.zarr", mode="r+")["grads/w"].attrs["gradlog"] = {"absent_rows": [[3, 1]]}
+    log = gradlog.describe(tmp_path / "run.zarr")
+    assert log.tensors[0].absent_rows == ()
+    assert [warning.code for warning in log.warnings] == ["absent-rows-unreadable"]
+    assert log.warnings[0].message == "tensor 'w': absent_rows holds [3, 1], which is out of order"

@@ -17,13 +17,16 @@ looks like signal: where fewer than LEAST_PARAMETERS carry the energy nothing is
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ..results.reasons import ALL_ZERO
 from ..results.training import full_batch
 from .decision import BOOTSTRAP, CLEAR, ESTIMATE, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps, carrying_parameters
-from .missing import of_each_scope, unknown
+from .intervals import Asked, Formula
+from .missing import Asking, of_varying_scopes, unknown
 
 NAME = "coherence"
 SOURCE = "Chatterjee and Zielinski, arXiv 2008.01217; McCandlish et al., arXiv 1812.06162"
@@ -37,10 +40,10 @@ SIGNAL = 0.8
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    return of_each_scope(evidence, NAME, SOURCE, _of_scope, varying=True)
+    return of_varying_scopes(evidence, NAME, SOURCE, _of_scope)
 
 
-def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
+def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Asking:
     lengths = [int(spec.removeprefix("mean:")) for spec in scope.residual if spec.startswith("mean:")]
     window = max(lengths, default=0)
     if window < 2:
@@ -52,11 +55,8 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if int(scope.rows.max()) > 1:
         return unknown(NAME, scope.name, "sums are kept by bins of rows: give fewer rows with --rows", SOURCE)
 
-    def share(sums: Doubles) -> Doubles:
-        return np.asarray((window * sums[..., 0] / sums[..., 1] - 1) / (window - 1))
-
     # Windows that overlap hang together.
-    found = evidence.bootstrap.interval(window_sums(scope, window), share, 2.0 * window, fixed=0)
+    found = yield Asked(window_sums(scope, window), signal_share(window), 2.0 * window, fixed=0)
     if found.value is None:
         return unknown(NAME, scope.name, ALL_ZERO, SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP
@@ -80,6 +80,12 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return told(NOTE, "little noise: try smaller batches", CLEAR, 15)
     noise = found.upper is not None and found.upper < SIGNAL
     return told(KEEP, "nothing to change: smaller batches would cost steps", CLEAR if noise else WEAK)
+
+
+@functools.cache
+def signal_share(window: int) -> Formula:
+    """s from sums (..., 2) as of `window_sums`."""
+    return lambda sums: np.asarray((window * sums[..., 0] / sums[..., 1] - 1) / (window - 1))
 
 
 def window_sums(scope: ScopeSteps, window: int) -> Doubles:

@@ -88,4 +88,4 @@ def level_ratios(level: Doubles) -> Doubles:
 def level_change(level: Doubles, begin: int) -> float:
     """`self_normalized` of (n,) log norms at bin `begin`; zeros count as the least norm that is none."""
     least = float(level[level > 0].min())
-    return self_normalized(np.log(np.maximum(level, least)), begin)
+    return float(self_normalized(np.log(np.maximum(level, least)), begin))

@@ -36,8 +36,8 @@ from .decision import (
     Figure,
 )
 from .evidence import Evidence, ScopeSteps
-from .intervals import CONFIDENCE
-from .missing import of_each_scope
+from .intervals import CONFIDENCE, Asked
+from .missing import Asking, of_varying_scopes
 
 NAME = "hint"
 SOURCE = "optimistic AMSGrad, arXiv 1903.01435; XGrad, arXiv 2305.18240"
@@ -47,7 +47,7 @@ WORTH = 0.9
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    listed = of_each_scope(evidence, NAME, SOURCE, _of_scope, varying=True)
+    listed = of_varying_scopes(evidence, NAME, SOURCE, _of_scope)
     return [_searched(evidence, decision) for decision in listed]
 
 
@@ -69,7 +69,7 @@ def _searched(evidence: Evidence, decision: Decision) -> Decision:
     return Decision(NAME, decision.scope, CHANGE, text, (figure, bound), CLEAR, SOURCE, 50)
 
 
-def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
+def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Asking:
     def told(verdict: str, text: str, confidence: str, weight: float, *figures: Figure) -> Decision:
         return Decision(NAME, scope.name, verdict, text, figures, confidence, SOURCE, weight)
 
@@ -82,7 +82,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if best.predictor not in scope.residual:
         return told(UNKNOWN, "the result holds no sums of its best predictor: write it anew", NONE, 0)
     spec, count = best.predictor, len(scope.residual)
-    interval = evidence.bootstrap.interval(
+    interval = yield Asked(
         _columns(scope, spec), log_kappa,
         scope.memory_bins(spec),
         1 - (1 - CONFIDENCE) / count,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,65 +35,86 @@ class Interval:
     upper: float | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A figure whose interval is asked for: `formula` of the sum of all rows.
+
+    sums : (bins, columns), over consecutive rows; the first `fixed` bins are in every resample: row 0, which
+    nothing predicts. More than `MOST_BINS` are added up to wider ones first
+    memory : bins that a row hangs together with
+    """
+
+    sums: Doubles
+    formula: Formula
+    memory: float = 1.0
+    confidence: float = CONFIDENCE
+    fixed: int = 1
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What figures have in common that are resampled together."""
+        return self.formula, self.sums.shape, self.confidence, self.fixed
+
+
 @dataclass
 class RunBootstrap:
     """Resamples the rows of one run. norms : (N,), gradient norms, which the draws follow from."""
 
     norms: Doubles
     _draws: dict[tuple[int, int], NDArray[np.uint16]] = field(default_factory=dict)
-    _last: tuple[tuple[int, int], Doubles] = field(default_factory=lambda: ((0, 0), np.zeros(0)))
 
-    def interval(
-        self,
-        sums: Doubles,
-        formula: Formula,
-        memory: float = 1.0,
-        confidence: float = CONFIDENCE,
-        *,
-        fixed: int = 1,
-    ) -> Interval:
-        """The figure `formula` of the sum of all rows, with its interval.
+    def intervals(self, asked: Sequence[Asked]) -> list[Interval]:
+        """Each figure with its interval: those of a kind are resampled together, which costs next to one."""
+        kinds: dict[tuple[object, ...], list[int]] = {}
+        for number, each in enumerate(asked):
+            kinds.setdefault(each.kind, []).append(number)
+        found: dict[int, Interval] = {}
+        for numbers in kinds.values():
+            found |= zip(numbers, self._of_a_kind([asked[number] for number in numbers]), strict=True)
+        return [found[number] for number in range(len(asked))]
 
-        sums : (bins, columns), over consecutive rows; the first `fixed` bins are in every resample: row 0,
-        which nothing predicts. More than `MOST_BINS` are added up to wider ones first
-        memory : bins that a row hangs together with
-        """
-        total, first, bins = sums.sum(axis=0), sums[:fixed].sum(axis=0), sums[fixed:]
-        width = -(-bins.shape[0] // MOST_BINS) or 1
+    def _of_a_kind(self, asked: Sequence[Asked]) -> list[Interval]:
+        formula, fixed, confidence = asked[0].formula, asked[0].fixed, asked[0].confidence
+        sums = np.stack([each.sums for each in asked])
+        total, first, bins = sums.sum(axis=1), sums[:, :fixed].sum(axis=1), sums[:, fixed:]
+        width = -(-bins.shape[1] // MOST_BINS) or 1
         if width > 1:
-            bins = np.add.reduceat(bins, np.arange(0, bins.shape[0], width), axis=0)
+            bins = np.add.reduceat(bins, np.arange(0, bins.shape[1], width), axis=1)
+        count = bins.shape[1]
         with np.errstate(all="ignore"):
-            value = float(formula(total))
-            if not np.isfinite(value):
-                return Interval(None)
-            if bins.shape[0] < LEAST_BINS:
-                return Interval(value)
-            influence = bins @ _slopes(total, formula)
+            values = formula(total)
+            found = [Interval(value if math.isfinite(value) else None) for value in values.tolist()]
+            known = np.flatnonzero(np.isfinite(values))
+            if count < LEAST_BINS or not known.size:
+                return found
+            influence = np.einsum("qnc,qc->qn", bins[known], _slopes(total[known], formula))
             influence = np.nan_to_num(influence, posinf=0.0, neginf=0.0)
-            (length,) = block_lengths(influence[None], np.array([memory / width]))
-            values = formula(first + self._weights(bins.shape[0], int(length)) @ bins)
-            if not np.isfinite(values).all():
-                return Interval(value)
-            blocks = np.array([[bins.shape[0] / int(length)]])
-            variance = values.var()[None, None]
-            ends = interval_ends(np.array([value]), values[:, None], variance, blocks, confidence)
-        if not np.isfinite(ends).all():
-            return Interval(value)
-        return Interval(value, *(float(end[0]) for end in ends))
+            memory = np.array([each.memory for each in asked])[known]
+            lengths = block_lengths(influence, memory / width)
+            for length in np.unique(lengths).tolist():
+                some = known[lengths == length]
+                columns = bins[some].transpose(1, 0, 2)
+                drawn = self._weights(count, length) @ columns.reshape(count, -1)
+                resampled = formula(first[some] + drawn.reshape(RESAMPLES, *columns.shape[1:]))
+                blocks = np.full((1, some.size), count / length)
+                variances = resampled.var(axis=0)[None]
+                ends = np.stack(interval_ends(values[some], resampled, variances, blocks, confidence))
+                sound = np.flatnonzero(np.isfinite(resampled).all(axis=0) & np.isfinite(ends).all(axis=0))
+                for at, (lower, upper) in zip(some[sound].tolist(), ends.T[sound].tolist(), strict=True):
+                    found[at] = Interval(float(values[at]), lower, upper)
+        return found
 
     def _weights(self, bins: int, length: int) -> Doubles:
         key = bins, length
-        if key == self._last[0]:  # figures of one kind ask for the same ones again and again
-            return self._last[1]
         if key not in self._draws:
             seed = content_seed(self.norms)
             self._draws[key] = draw_weights(seed, bins, length, RESAMPLES).astype(np.uint16)
-        self._last = key, self._draws[key].astype(np.float64)
-        return self._last[1]
+        return self._draws[key].astype(np.float64)
 
 
-def _slopes(total: Doubles, formula: Formula) -> Doubles:
-    """(columns,) derivatives of a smooth figure, by central differences."""
-    shift = 1e-6 * np.where(total == 0.0, 1.0, np.abs(total))
-    steps = np.diag(shift)
-    return np.asarray((formula(total + steps) - formula(total - steps)) / (2 * shift))
+def _slopes(totals: Doubles, formula: Formula) -> Doubles:
+    """(Q, columns) derivatives of a smooth figure at (Q, columns), by central differences."""
+    shift = 1e-6 * np.where(totals == 0.0, 1.0, np.abs(totals))
+    steps = shift[:, None] * np.eye(totals.shape[1])
+    above, below = (formula(totals[:, None] + sign * steps) for sign in (1, -1))
+    return np.asarray((above - below) / (2 * shift))

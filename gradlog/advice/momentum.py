@@ -19,7 +19,7 @@ steps: where only every k-th step was logged, B speaks of rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,8 +29,8 @@ from ..statistics.step_sums import scaled_kappa
 from .averages import averages_of, debiased_sums, decay
 from .decision import BOOTSTRAP, CHANGE, CLEAR, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .intervals import CONFIDENCE
-from .missing import of_each_scope, unknown
+from .intervals import CONFIDENCE, Asked, Interval
+from .missing import Asking, of_varying_scopes, unknown
 
 NAME = "momentum"
 SOURCE = "AdEMAMix, arXiv 2409.03137"
@@ -42,10 +42,10 @@ OUTLASTED = 20.0
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    return of_each_scope(evidence, NAME, SOURCE, _of_scope, varying=True)
+    return of_varying_scopes(evidence, NAME, SOURCE, _of_scope)
 
 
-def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
+def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Asking:
     def told(verdict: str, text: str, confidence: str, weight: float, *figures: Figure) -> Decision:
         return Decision(NAME, scope.name, verdict, text, figures, confidence, SOURCE, weight)
 
@@ -61,9 +61,9 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return unknown(NAME, scope.name, why, SOURCE)
     best = max(angles, key=lambda spec: angles[spec])
     value = from_angle(angles[best])
-    figure = _figure(evidence, scope, best, sums, CONFIDENCE)
+    figure = yield from _figure(scope, best, sums, CONFIDENCE)
     if value >= WORTH:
-        backwards = _backwards(evidence, scope, sums, angles)
+        backwards = yield from _backwards(scope, sums, angles)
         if backwards is not None:
             return backwards
         sure = figure.lower is not None and figure.lower >= WORTH
@@ -74,7 +74,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
     if figure.upper is None or figure.upper >= WORTH:
         text = f"nothing to change: {best} fits best, within noise"
         return told(KEEP, text, WEAK, 0, figure)
-    alike = _alike(evidence, scope, best, [spec for spec in angles if angles[spec] > 0], sums)
+    alike = yield from _alike(scope, best, [spec for spec in angles if angles[spec] > 0], sums)
     if len(alike) == len(angles) - 1 > 0:
         text = f"nothing to change: {' and '.join([best, *alike])} fit alike, within noise"
         return told(KEEP, text, WEAK, 0, figure)
@@ -99,14 +99,14 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
 
 
 def _backwards(
-    evidence: Evidence, scope: ScopeSteps, sums: Mapping[str, Doubles], angles: Mapping[str, float]
-) -> Decision | None:
+    scope: ScopeSteps, sums: Mapping[str, Doubles], angles: Mapping[str, float]
+) -> Generator[Asked, Interval, Decision | None]:
     """What to say of the average that points farthest from the next gradient; None where it may not."""
     farthest = min(angles, key=lambda spec: angles[spec])
     if angles[farthest] >= 0:
         return None
     # The farthest of several was picked on the same rows.
-    found = _figure(evidence, scope, farthest, sums, 1 - (1 - CONFIDENCE) / len(angles))
+    found = yield from _figure(scope, farthest, sums, 1 - (1 - CONFIDENCE) / len(angles))
     if found.value is None or found.value >= WORTH or found.upper is None or found.upper >= 1.0:
         return None
     text = "averages point backwards: gradients oppose their history"
@@ -114,11 +114,11 @@ def _backwards(
 
 
 def _figure(
-    evidence: Evidence, scope: ScopeSteps, spec: str, sums: Mapping[str, Doubles], confidence: float
-) -> Figure:
+    scope: ScopeSteps, spec: str, sums: Mapping[str, Doubles], confidence: float
+) -> Generator[Asked, Interval, Figure]:
     """Kappa of one average, whichever way it points, with its interval."""
     name = f"debiased_kappa[{spec}]"
-    found = evidence.bootstrap.interval(sums[spec], angle, scope.memory_bins(spec), confidence, fixed=0)
+    found = yield Asked(sums[spec], angle, scope.memory_bins(spec), confidence, fixed=0)
     value = from_angle(found.value or 0.0)
     if found.lower is None or found.upper is None:
         return Figure(name, value)
@@ -127,15 +127,15 @@ def _figure(
 
 
 def _alike(
-    evidence: Evidence, scope: ScopeSteps, best: str, others: Sequence[str], sums: Mapping[str, Doubles]
-) -> list[str]:
+    scope: ScopeSteps, best: str, others: Sequence[str], sums: Mapping[str, Doubles]
+) -> Generator[Asked, Interval, list[str]]:
     """The others that cannot be told from the best."""
     found = []
     for other in others:
         if other != best:
             both = np.concatenate([sums[best], sums[other]], axis=1)
             memory = max(scope.memory_bins(best), scope.memory_bins(other))
-            apart = evidence.bootstrap.interval(both, log_difference, memory, fixed=0)
+            apart = yield Asked(both, log_difference, memory, fixed=0)
             if apart.upper is None or apart.upper >= 0:
                 found.append(other)
     return found

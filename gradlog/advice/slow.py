@@ -21,7 +21,8 @@ from ..results.reasons import ALL_ZERO
 from .averages import averages_of, debiased_sums, weights_of
 from .decision import BOOTSTRAP, CLEAR, ESTIMATE, KEEP, NOTE, WEAK, Decision, Doubles, Figure
 from .evidence import Evidence, ScopeSteps
-from .missing import of_each_scope, unknown
+from .intervals import Asked
+from .missing import Asking, of_varying_scopes, unknown
 
 NAME = "slow"
 SOURCE = "Grokfast, arXiv 2405.20233"
@@ -33,10 +34,10 @@ SMALL = 0.25
 
 def decide(evidence: Evidence) -> list[Decision]:
     """For the whole model and each tensor."""
-    return of_each_scope(evidence, NAME, SOURCE, _of_scope, varying=True)
+    return of_varying_scopes(evidence, NAME, SOURCE, _of_scope)
 
 
-def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
+def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Asking:
     averages = averages_of(scope)
     if not averages:
         return unknown(NAME, scope.name, "needs a predictor ema:B", SOURCE)
@@ -46,7 +47,7 @@ def _of_scope(evidence: Evidence, scope: ScopeSteps) -> Decision:
         return unknown(NAME, scope.name, "one row has no past", SOURCE)
     spec = averages[-1]
     sums = drawn_apart(scope, spec)
-    found = evidence.bootstrap.interval(sums, share, scope.memory_bins(spec), fixed=0)
+    found = yield Asked(sums, share, scope.memory_bins(spec), fixed=0)
     if found.value is None:
         return unknown(NAME, scope.name, "all gradients but the first are zero", SOURCE)
     basis = ESTIMATE if found.lower is None else BOOTSTRAP

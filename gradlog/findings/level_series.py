@@ -56,10 +56,11 @@ def changed_levels(analysis: Analysis, chance: float, least: float) -> list[Chan
     least : of the difference of two levels, as logarithms
     """
     every = [series for series in _series(analysis) if series.values.size]
+    found = level_changes([series.values for series in every], chance / max(1, len(every)), least)
     return [
         ChangedLevel(series, int(series.rows[change.at]), change, min(1.0, change.chance * len(every)))
-        for series in every
-        for change in level_changes(series.values, chance / len(every), least)
+        for series, changes in zip(every, found, strict=True)
+        for change in changes
     ]
 
 
@@ -93,10 +94,10 @@ def _nearest(analysis: Analysis) -> str:
 
 
 def _ranks(
-    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float
+    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float | None
 ) -> Iterator[LevelSeries]:
     """r* of windows apart from each other."""
-    if epsilon not in held.rank or scope.energy == 0:
+    if epsilon is None or epsilon not in held.rank or scope.energy == 0:
         return
     apart, last = [], 0
     for number, (begin, end) in enumerate(windows.rows.tolist()):

@@ -13,6 +13,7 @@ from .listing_ahead import list_together
 from .log import GradientLog, Tensor
 from .opening import Run, open_log
 from .rank_tensor import RankTensor
+from .row_ranges import Ranges, between
 from .store import codec_pipeline
 
 
@@ -24,6 +25,8 @@ class TensorDescription:
     codecs : names in the order of encoding; expected_chunks, absent_chunks : of the committed rows
     stored_bytes : encoded size, raw_bytes : size in memory of the committed rows
     boxes : in how many it is stored, each in the store of another rank; chunks is then what plans cut along
+    absent_rows : (first, last) of the committed rows that came without a gradient and are stored as zeros
+    absent_rows_merged : these ranges hold other rows too
     """
 
     name: str
@@ -40,6 +43,8 @@ class TensorDescription:
     stored_bytes: int
     raw_bytes: int
     boxes: int = 1
+    absent_rows: Ranges = ()
+    absent_rows_merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,11 @@ def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()
     with codec_pipeline(threads=1):
         log = open_log(path, truncate=truncate, gradients=gradients)
     list_together(log, log.tensors, log.rows)
-    tensors = tuple(_describe_tensor(log, tensor) for tensor in log.tensors)
+    warnings = [
+        *log.warnings,
+        *(LogWarning("tensor-unreadable", f"tensor '{name}': {why}") for name, why in log.faults.items()),
+    ]
+    tensors = tuple(_describe_tensor(log, tensor, warnings) for tensor in log.tensors)
     return LogDescription(
         path=log.path,
         format_version=log.format_version,
@@ -97,21 +106,28 @@ def describe(path: Run, *, truncate: bool = False, gradients: Sequence[str] = ()
         attributes=log.attributes,
         stored_bytes=sum(tensor.stored_bytes for tensor in tensors),
         raw_bytes=sum(tensor.raw_bytes for tensor in tensors),
-        warnings=(
-            *log.warnings,
-            *(LogWarning("tensor-unreadable", f"tensor '{name}': {why}") for name, why in log.faults.items()),
-        ),
+        warnings=tuple(warnings),
         step_axis=log.step_axis,
         left_out={path: why for path, why in log.left_out.items() if path not in log.series},
         ranks=log.ranks,
     )
 
 
-def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
+def _absent_rows(tensor: Tensor, warnings: list[LogWarning]) -> tuple[Ranges, bool]:
+    """As of `Tensor`; none where what the store says is none, which a warning tells."""
+    try:
+        return tensor.absent_rows
+    except DataError as error:
+        warnings.append(LogWarning("absent-rows-unreadable", str(error)))
+        return (), False
+
+
+def _describe_tensor(log: GradientLog, tensor: Tensor, warnings: list[LogWarning]) -> TensorDescription:
     try:
         inventory = tensor.inventory(log.rows, sizes=True)
     except DataError as error:
         raise DataError(f"{log.path}: {error}") from error
+    absent_rows, merged = _absent_rows(tensor, warnings)
     return TensorDescription(
         name=tensor.name,
         shape=tensor.shape,
@@ -127,4 +143,6 @@ def _describe_tensor(log: GradientLog, tensor: Tensor) -> TensorDescription:
         stored_bytes=inventory.stored_bytes or 0,
         raw_bytes=log.rows * tensor.parameters * tensor.entry_bytes,
         boxes=len(tensor.boxes) if isinstance(tensor, RankTensor) else 1,
+        absent_rows=between(absent_rows, 0, log.rows),
+        absent_rows_merged=merged,
     )

@@ -22,6 +22,7 @@ from ..results.projection import Projection
 from ..results.result import LogWarning
 from ..results.row_kind import RowKind, row_kind
 from .inventory import ChunkInventory, grid_shape
+from .row_ranges import Ranges
 
 FORMAT_VERSION = 1
 GRADS = "grads"
@@ -157,6 +158,14 @@ class Tensor(abc.ABC):
     def fill_is_finite(self) -> bool:
         """Whether a chunk that is absent reads as finite gradients."""
         return True
+
+    @property
+    def absent_rows(self) -> tuple[Ranges, bool]:
+        """Rows that came without a gradient and are stored as zeros; whether others may lie among them.
+
+        Raises DataError, without the log's name, where what the store says of them is none.
+        """
+        return (), False
 
     def inventory(self, rows: int, *, sizes: bool = False) -> ChunkInventory:
         """Which chunks of the first `rows` rows are stored, nothing decoded: here, all of them.

@@ -15,6 +15,7 @@ from ..errors import DataError
 from .inventory import ChunkInventory, grid_shape
 from .log import Tensor
 from .rank_grid import PlacedChunks, common_chunks
+from .row_ranges import Ranges
 
 Box = tuple[slice, ...]
 
@@ -183,6 +184,11 @@ class RankTensor(Tensor):
     def fill_is_finite(self) -> bool:
         """Whether chunks that are absent read as finite gradients."""
         return all(each.tensor.fill_is_finite for each in self.boxes)
+
+    @property
+    def absent_rows(self) -> tuple[Ranges, bool]:
+        """Those of the first box: a parameter gets a gradient in all of its boxes, or in none."""
+        return self.boxes[0].tensor.absent_rows
 
     def give_up(self) -> None:
         """As of `Tensor`, of all boxes."""

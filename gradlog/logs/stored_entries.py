@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
 from .entry_types import PACKING_WORDS, REALS
 from .hierarchy import ARRAY_DIMENSIONS, axis_names
 from .log import Tensor
 from .rank_tensor import RankTensor
 from .reading import read_stored
-from .row_ranges import between, noted, read_ranges
+from .row_ranges import between, noted
 from .row_values import BFLOAT16
 from .zarr_tensor import ZarrTensor
 
@@ -115,10 +114,7 @@ class StoredEntries:
         """
         source = self._described
         stored = {} if source is None else dict(source.array.attrs)
-        try:
-            absent, merged = read_ranges(stored)
-        except ValueError as error:
-            raise DataError(f"tensor '{self.tensor.name}': {error}") from error
+        absent, merged = self.tensor.absent_rows
         kept = true_of_copy(stored, unpacked=source is not None and source.entries.packing is not None)
         declared = kept.pop("gradlog", None)
         # What a box of a tensor says of itself is not true of the whole.

@@ -13,11 +13,13 @@ import zarr
 from numpy.typing import NDArray
 
 from ...kernels.bfloat16 import widen
+from ..errors import DataError
 from .entry_types import EntryType
 from .inventory import ChunkInventory
 from .log import Tensor
 from .places.remote_store import RemoteStore
 from .reading import read_box
+from .row_ranges import Ranges, read_ranges
 from .shard_index import IndexLayout
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
@@ -107,6 +109,14 @@ class ZarrTensor(Tensor):
         elif self.entries.packing is not None:
             fill = self.entries.packing.unpack(fill.reshape(1), self.compute_dtype)
         return bool(np.all(np.isfinite(fill)))
+
+    @property
+    def absent_rows(self) -> tuple[Ranges, bool]:
+        """Rows that came without a gradient, by an attribute of the array."""
+        try:
+            return read_ranges(self.array.attrs)
+        except ValueError as error:
+            raise DataError(f"tensor '{self.name}': {error}") from error
 
     @functools.cached_property
     def in_place(self) -> bool:

@@ -65,6 +65,8 @@ class Style:
             "savefig.dpi": self.dpi,
             "font.size": self.font,
             "axes.titlesize": self.font,
+            # Where it would be put anyway, but without looking for ticks above the axes each time.
+            "axes.titley": 1.0,
             "axes.labelsize": self.font,
             "xtick.labelsize": self.small,
             "ytick.labelsize": self.small,

@@ -298,9 +298,9 @@ def _kappa_over_training(analysis: Analysis) -> Series | None:
 def _rank_over_training(analysis: Analysis) -> Series | None:
     """r* of the first rows, where the method gives it on the way."""
     spectrum = analysis.total.spectrum
-    if spectrum is None or len(spectrum.growth) < 3:
-        return None
     epsilon = analysis.settings.middle_epsilon
+    if spectrum is None or epsilon is None or len(spectrum.growth) < 3:
+        return None
     at = [rank.epsilon for rank in spectrum.rank].index(epsilon)
     values = tuple(float(point.bounds[at][1]) for point in spectrum.growth)
     first, last = spectrum.growth[0].rows, spectrum.growth[-1].rows

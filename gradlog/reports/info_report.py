@@ -63,6 +63,8 @@ def _tensors(log: LogDescription) -> Table:
         (Column("stored"), [data_size(t.stored_bytes) for t in tensors]),
         (Column("absent", yields=0 if _any_absent(log) else 3), [_absent(t) for t in tensors]),
     ]
+    if any(tensor.absent_rows for tensor in tensors):
+        columns.append((Column("no gradient"), [_without(t, log.rows) for t in tensors]))
     if any(tensor.shards for tensor in tensors):
         shards = [extents(tensor.shards) if tensor.shards else NOTHING for tensor in tensors]
         columns.insert(5, (Column("shards", "left", dim=True, yields=1), shards))
@@ -81,6 +83,15 @@ def _any_absent(log: LogDescription) -> bool:
 
 def _absent(tensor: TensorDescription) -> str:
     return f"{count(tensor.absent_chunks)} of {count(tensor.expected_chunks)}"
+
+
+def _without(tensor: TensorDescription, rows: int) -> str:
+    """Rows that came without a gradient."""
+    if not tensor.absent_rows:
+        return NOTHING
+    most = "at most " if tensor.absent_rows_merged else ""
+    absent = sum(last + 1 - first for first, last in tensor.absent_rows)
+    return f"{most}{count(absent)} of {counted(rows, 'row')}"
 
 
 def _left_out(log: LogDescription) -> Table:

@@ -22,7 +22,7 @@ WIDTH = 20
 """Characters of a tensor's line."""
 
 
-def windows_table(analysis: Analysis, windows: Windows, epsilon: float) -> Table | None:
+def windows_table(analysis: Analysis, windows: Windows, epsilon: float | None) -> Table | None:
     """The whole model, window by window; None where there are too many to read. epsilon : of ranks shown"""
     best = analysis.total.best
     if best is None or len(windows.rows) > MOST_WINDOWS:
@@ -38,9 +38,9 @@ def windows_table(analysis: Analysis, windows: Windows, epsilon: float) -> Table
         (Column("noise", "decimal"), _numbers(total.reference[spec])),
         (Column("scaled", "decimal", yields=3), _numbers(total.scaled_kappa[spec])),
     ]
-    if epsilon in total.rank:
+    if epsilon is not None and epsilon in total.rank:
         columns.append((Column(f"r*({epsilon:g})"), _counts(total.rank[epsilon])))
-    if epsilon in total.rank_reference:
+    if epsilon is not None and epsilon in total.rank_reference:
         columns.append((Column("noise"), _counts(total.rank_reference[epsilon])))
     title = f"{len(windows.rows)} windows of training, kappa of {spec}"
     return Table.of(title, columns)

@@ -330,9 +330,9 @@ class Settings:
     groups: tuple[str, ...] = ()
 
     @property
-    def middle_epsilon(self) -> float:
-        """The one epsilon that stands for all where there is room for one."""
-        return sorted(self.epsilons)[len(self.epsilons) // 2]
+    def middle_epsilon(self) -> float | None:
+        """The one epsilon that stands for all where there is room for one; None without any."""
+        return sorted(self.epsilons)[len(self.epsilons) // 2] if self.epsilons else None
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:

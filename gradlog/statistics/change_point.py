@@ -18,23 +18,23 @@ Doubles = NDArray[np.float64]
 OFFSET, SLOPE = 2.63, 1.22
 
 
-def self_normalized(values: Doubles, begin: int) -> float:
-    """G of a change at index `begin` of (n,) values, 0 < begin < n; infinite where neither side varies."""
-    count = values.size
-    before, after = values[:begin], values[begin:]
-    excess = (before.sum() - begin / count * values.sum()) ** 2 / count
-    spread = (_bridge(before) + _bridge(after[::-1])) / count**2
+def self_normalized(values: Doubles, begin: int | NDArray[np.int64]) -> Doubles:
+    """(...) G of a change at index `begin` (...) of (..., n) values, 0 < begin < n.
+
+    Infinite where neither side varies.
+    """
+    count = values.shape[-1]
+    begin = np.asarray(begin)[..., None]
+    earlier = np.arange(count) < begin
+    before, after = (np.where(side, values, 0.0).sum(axis=-1, keepdims=True) for side in (earlier, ~earlier))
+    excess = np.square(before - begin / count * (before + after))[..., 0] / count
+    means = np.where(earlier, before / begin, after / (count - begin))
+    # What lies behind k adds up to 0, as what lies before: sums from either end are the same.
+    spread = np.square(np.cumsum(values - means, axis=-1)).sum(axis=-1) / count**2
     # Sums of equal values leave rounding behind.
-    least = 1e-24 * float(np.square(values).sum())
-    if spread <= least:
-        return math.inf if excess > least else 0.0
-    return float(excess / spread)
-
-
-def _bridge(values: Doubles) -> float:
-    """sum_t (S_t - (t / n) S_n)^2."""
-    deviations = np.cumsum(values - values.mean())
-    return float(np.square(deviations).sum())
+    least = 1e-24 * np.square(values).sum(axis=-1)
+    unvarying = np.where(excess > least, np.inf, 0.0)
+    return np.asarray(np.divide(excess, spread, out=unvarying, where=spread > least))
 
 
 def limit(level: float) -> float:
@@ -46,6 +46,6 @@ def limit(level: float) -> float:
     return (OFFSET + SLOPE * math.log(1 / level)) ** 2
 
 
-def chance(statistic: float) -> float:
+def chance(statistic: Doubles) -> Doubles:
     """The probability with which the largest G passes `statistic`, at most 1: `limit` the other way round."""
-    return min(1.0, math.exp(-(math.sqrt(statistic) - OFFSET) / SLOPE))
+    return np.asarray(np.minimum(1.0, np.exp(-(np.sqrt(statistic) - OFFSET) / SLOPE)))

@@ -21,10 +21,11 @@ Intervals that hold a change that was found are looked at no more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .change_point import chance, self_normalized
@@ -32,6 +33,8 @@ from .long_run_variance import flat_top_variance
 
 Doubles = NDArray[np.float64]
 
+TOGETHER = 1 << 15
+"""Values of series that are looked at at once."""
 SHORTEST = 40
 """Values of an interval, or all of a shorter series."""
 LEAST_VALUES = 16
@@ -72,23 +75,45 @@ class LevelChange:
         return self.after - self.before
 
 
-def level_changes(values: Doubles, level: float, least: float) -> list[LevelChange]:
-    """The changes of level of a series, in its order. See the module.
+def level_changes(series: Sequence[Doubles], level: float, least: float) -> list[list[LevelChange]]:
+    """The changes of level of each series, in its order. See the module.
 
-    values : (n,) float64, finite, such as logarithms of norms
+    series : (n,) float64 each, finite, such as logarithms of norms; those of one n are looked at together
     level : the probability with which a series that keeps its level may show any
     least : difference of levels, in the values' unit, that counts
     """
-    if values.size < LEAST_VALUES:
-        return []
-    intervals = list(_intervals(values.size))
-    found: dict[int, float] = {}
-    for first, last in intervals:
-        if any(first < at < last for at in found):
-            continue
-        one = _change(values, first, last, level / len(intervals), least)
-        if one is not None:
-            found[one[0]] = min(1.0, one[1] * len(intervals))
+    told: list[list[LevelChange]] = [[] for _ in series]
+    of_size: dict[int, list[int]] = {}
+    for number, values in enumerate(series):
+        # Means differ by no more than values do: most series hold nothing.
+        if values.size >= LEAST_VALUES and values.max() - values.min() >= least:
+            of_size.setdefault(values.size, []).append(number)
+    for size, numbers in of_size.items():
+        many = max(1, TOGETHER // size)
+        for at in range(0, len(numbers), many):
+            lot = numbers[at : at + many]
+            for number, found in zip(
+                lot, _places(np.stack([series[n] for n in lot]), level, least), strict=True
+            ):
+                told[number] = _told(series[number], found, least)
+    return told
+
+
+def _places(series: Doubles, level: float, least: float) -> list[dict[int, float]]:
+    """Where each of (m, n) series changes its level, and the chance of that."""
+    lengths = list(_intervals(series.shape[1]))
+    count = sum(starts.size for _, starts in lengths)
+    found: list[dict[int, float]] = [{} for _ in series]
+    for length, starts in lengths:
+        for number, first, at, by_chance in _unlikely(series, length, starts, level / count, least):
+            inside = any(first < other < first + length for other in found[number])
+            if not inside and _is_change(series[number], first, at, first + length, least):
+                found[number][at] = min(1.0, by_chance * count)
+    return found
+
+
+def _told(values: Doubles, found: Mapping[int, float], least: float) -> list[LevelChange]:
+    """The changes that are found, between the levels on both sides."""
     edges = [0, *sorted(found), values.size]
     told = []
     for start, at, stop in zip(edges, edges[1:], edges[2:], strict=False):
@@ -99,40 +124,50 @@ def level_changes(values: Doubles, level: float, least: float) -> list[LevelChan
     return [change for change in told if abs(change.size) >= least]
 
 
-def _intervals(count: int) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of the values of each, the shortest first."""
+def _intervals(count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Length, and first values, of the intervals of each length, the shortest first."""
     lengths = [count]
     while lengths[-1] > SHORTEST:
         lengths.append(max(SHORTEST, -(-lengths[-1] // 2)))
     for length in reversed(lengths):
         number = 1 + math.ceil(2 * (count - length) / length)
-        for start in np.unique(np.linspace(0, count - length, number).round().astype(np.int64)).tolist():
-            yield start, start + length
+        yield length, np.unique(np.linspace(0, count - length, number).round().astype(np.int64))
 
 
-def _change(values: Doubles, first: int, last: int, level: float, least: float) -> tuple[int, float] | None:
-    """Where an interval changes its level, and the chance of one in it."""
-    held = values[first:last]
-    count = held.size
-    side = min(LEAST_SIDE, count // 4)
-    places = np.arange(side, count - side + 1)
-    sums = np.cumsum(held)
-    means = (sums[-1] - sums[places - 1]) / (count - places) - sums[places - 1] / places
-    if np.abs(means).max() < least:
-        return None
-    ranks = _ranks(held)
-    excess = np.cumsum(ranks - ranks.mean())[places - 1]
-    at = int(places[np.argmax(np.abs(excess) / np.sqrt(places * (count - places)))])
+def _unlikely(
+    series: Doubles, length: int, starts: NDArray[np.int64], level: float, least: float
+) -> Iterator[tuple[int, int, int, float]]:
+    """Intervals with a place where means differ by enough, which chance gives with `level` at most.
+
+    Of each the number of its series, its first value, the place, and the chance of one in it.
+    """
+    held = sliding_window_view(series, length, axis=1)[:, starts].reshape(-1, length)
+    side = min(LEAST_SIDE, length // 4)
+    places = np.arange(side, length - side + 1)
+    sums = np.cumsum(held, axis=1)
+    before = sums[:, side - 1 : length - side]
+    means = (sums[:, -1:] - before) / (length - places) - before / places
+    apart = np.flatnonzero(np.abs(means).max(axis=1) >= least)
+    if not apart.size:
+        return
+    ranks = _ranks(held[apart])
+    excess = np.cumsum(ranks - (length + 1) / 2, axis=1)[:, places - 1]
+    at = places[np.argmax(np.abs(excess) / np.sqrt(places * (length - places)), axis=1)]
     by_chance = chance(self_normalized(ranks, at))
-    if by_chance > level:
-        return None
-    before, after = held[:at], held[at:]
+    for index in np.flatnonzero(by_chance <= level).tolist():
+        number, interval = divmod(int(apart[index]), starts.size)
+        first = int(starts[interval])
+        yield number, first, first + int(at[index]), float(by_chance[index])
+
+
+def _is_change(values: Doubles, first: int, at: int, last: int, least: float) -> bool:
+    """Whether an interval changes its level at a place for certain, suddenly, and as nowhere else."""
+    before, after = values[first:at], values[at:last]
     size = float(np.median(after) - np.median(before))
-    if abs(size) < least or not _is_evident(before, after) or not _is_sudden(held, at, size):
-        return None
-    if not _stands_out(values, first + at, min(at, count - at), size):
-        return None
-    return first + at, by_chance
+    if abs(size) < least or not _is_evident(before, after):
+        return False
+    sudden = _is_sudden(values[first:last], at - first, size)
+    return sudden and _stands_out(values, at, min(at - first, last - at), size)
 
 
 def _is_evident(before: Doubles, after: Doubles) -> bool:
@@ -189,7 +224,17 @@ def _line(values: Doubles, at: NDArray[np.floating] | NDArray[np.integer]) -> Do
     return np.asarray(values.mean() + slope * (at - middle))
 
 
-def _ranks(values: Doubles) -> Doubles:
-    """(n,) ranks, the mean of theirs where values are equal."""
-    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[at])
+def _ranks(rows: Doubles) -> Doubles:
+    """(m, n) ranks within rows, from 1 on, the mean of theirs where values are equal."""
+    order = np.argsort(rows, axis=1)
+    ordered = np.take_along_axis(rows, order, axis=1)
+    new = np.ones(rows.shape, dtype=np.bool_)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    ends = np.ones_like(new)
+    ends[:, :-1] = new[:, 1:]
+    at = np.arange(rows.shape[1])
+    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, at, at.size)[:, ::-1], axis=1)[:, ::-1]
+    found = np.empty_like(rows)
+    np.put_along_axis(found, order, 1 + (first + last) / 2, axis=1)
+    return found

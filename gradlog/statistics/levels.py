@@ -41,6 +41,8 @@ def quiet_tail(level: Doubles) -> tuple[int, float] | None:
     level : (n,) root mean squares of ||g_t||, not all 0. What is left is the largest level from there on as a
     share of the typical one, 0 where all are 0
     """
+    if level[-1] > NEARLY * level.max():  # as of most tensors: a typical level is no more than the largest
+        return None
     typical = typical_level(level)
     for limit in (0.0, NEARLY):
         since = quiet_since(level, limit * typical)

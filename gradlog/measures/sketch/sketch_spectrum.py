@@ -115,7 +115,7 @@ class SketchedSpectrum:
         squares = np.sort((self._at(fit.squares, known) + crossed) / 2)[::-1]
         stable = effective = None
         if abs(fit.squares[0] - crossed[0]) <= SURE_SHARE * fit.squares[0]:
-            stable = max(1.0, share / float(squares[0]))
+            stable = min(max(1.0, share / float(squares[0])), float(self.dimension))
         rest = max(0.0, 1.0 - float(squares.sum()) / share)
         others = self.dimension - known
         if rest <= TAIL_SHARE or not others:

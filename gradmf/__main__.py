@@ -1,9 +1,9 @@
-"""`python -m gradmf.cli`."""
+"""`python -m gradmf`."""
 
 import sys
 
 try:
-    from .main import main
+    from gradmf.cli.main import main
 except KeyboardInterrupt:
     sys.exit(130)
 
