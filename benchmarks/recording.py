@@ -40,9 +40,12 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="gradmf-recording-", dir=options.folder))
     try:
-        found: dict[str, list[dict[str, Any]]] = {}
+        kept = _Kept(options.keep)
+        found, kills = kept.found, kept.kills
         for turn in range(options.runs):
             for way in WAYS:
+                if len(found.get(way.name, ())) > turn:
+                    continue
                 target = folder / "run"
                 out = _python("--worker", way.name, "--folder", target, "--blocks", options.blocks)
                 shutil.rmtree(target, ignore_errors=True)
@@ -50,13 +53,31 @@ def main() -> None:
                     continue
                 found.setdefault(way.name, []).append(json.loads(out))
                 print(f"round {turn}: {way.name}: {found[way.name][-1]}", file=sys.stderr, flush=True)
-        kills = {w.name: _kills(w, folder, options.kills) for w in WAYS if w.read and w.name in found}
+                kept.save()
+        for way in WAYS:
+            if way.read and way.name in found and way.name not in kills:
+                kills[way.name] = _kills(way, folder, options.kills)
+                kept.save()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report = _table(found, kills)
     print(report)
     if options.markdown is not None:
         put_between(options.markdown, "recording", report)
+
+
+class _Kept:
+    """What was found, in a file where one is given: a run that was cut short goes on from there."""
+
+    def __init__(self, place: Path | None) -> None:
+        self._place = place
+        held = json.loads(place.read_text()) if place is not None and place.exists() else {}
+        self.found: dict[str, list[dict[str, Any]]] = held.get("found", {})
+        self.kills: dict[str, str] = held.get("kills", {})
+
+    def save(self) -> None:
+        if self._place is not None:
+            self._place.write_text(json.dumps({"found": self.found, "kills": self.kills}))
 
 
 def _options() -> argparse.Namespace:
@@ -67,6 +88,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=20, help="kill -9 that each way gets (default 20)")
     parser.add_argument("--folder", type=Path, default=None, help="where rows are written")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep figures there, and go on from them")
     parser.add_argument("--markdown", type=Path, help="put the table into this file too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--victim", help=argparse.SUPPRESS)
@@ -173,7 +195,7 @@ def _train(way: Way, folder: Path, blocks: int) -> dict[str, Any]:
 
 
 def _run_until_killed(way: Way, folder: Path) -> None:
-    """Steps of a small model, whose gradients are the number of the step; tells each step that was done."""
+    """Steps of a small model, whose gradients tell the step; tells each step that was done."""
     import torch
 
     model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.Linear(256, 64))
@@ -181,10 +203,15 @@ def _run_until_killed(way: Way, folder: Path) -> None:
     with way.attach(folder, model, optimizer) as take:
         for step in range(10**9):
             for parameter in model.parameters():
-                parameter.grad = torch.full_like(parameter, float(step))
+                parameter.grad = torch.full_like(parameter, _gradient_at(step))
             take(step)
             optimizer.step()
             os.write(1, f"{step}\n".encode())
+
+
+def _gradient_at(step: int) -> float:
+    """The number of the step, as far as bfloat16 can tell it."""
+    return float(step % 128)
 
 
 def _kills(way: Way, folder: Path, kills: int) -> str:
@@ -206,11 +233,13 @@ def _kills(way: Way, folder: Path, kills: int) -> str:
         done = 30 + len(child.stdout.read().splitlines())
         child.wait()
         rows = way.read(target)
-        expected = range(0, done, way.every)
-        wrong += sum(value != step for step, value in rows.items())
-        unreadable += not rows
-        lost.append(sum(step not in rows for step in expected))
         shutil.rmtree(target, ignore_errors=True)
+        if rows is None:
+            unreadable += 1
+            continue
+        expected = range(0, done, way.every)
+        wrong += sum(value != _gradient_at(step) for step, value in rows.items())
+        lost.append(sum(step not in rows for step in expected))
     words = f"{min(lost)}-{max(lost)} rows lost" if not unreadable else f"unreadable {unreadable} of {kills}"
     return words + (f", {wrong} wrong" if wrong else "")
 

@@ -26,7 +26,7 @@ class Way:
     note: str
     attach: Callable[[Path, Any, Any], contextlib.AbstractContextManager[Take]]
     every: int = 1
-    read: Callable[[Path], dict[int, float]] | None = None
+    read: Callable[[Path], dict[int, float] | None] | None = None
 
 
 def _gradients(model: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _hdf5(folder: Path, model: Any, optimizer: Any) -> Iterator[Take]:  # noqa: 
         yield take
 
 
-def _read_hdf5(folder: Path) -> dict[int, float]:
+def _read_hdf5(folder: Path) -> dict[int, float] | None:
     import h5py
 
     try:
@@ -121,7 +121,7 @@ def _read_hdf5(folder: Path) -> dict[int, float]:
             first = file[next(iter(file))]
             return {row: float(first[row].reshape(-1)[0]) for row in range(first.shape[0])}
     except Exception:
-        return {}
+        return None
 
 
 @contextlib.contextmanager
@@ -157,18 +157,19 @@ def _append(folder: Path, model: Any, optimizer: Any) -> Iterator[Take]:  # noqa
         yield lambda step: log.append(step, _gradients(model))
 
 
-def _read_log(folder: Path) -> dict[int, float]:
+def _read_log(folder: Path) -> dict[int, float] | None:
     import numpy as np
 
     from gradmf import gradlog
 
     try:
         log = gradlog.open_log(folder)
-    except gradlog.DataError:
-        return {}
-    first: Any = log.tensors[0]
-    values = np.asarray(first.array[: log.rows]).reshape(log.rows, -1)[:, 0]
-    return dict(zip(log.step.tolist(), values.tolist(), strict=True))
+    except gradlog.DataError as error:
+        return {} if "nothing was logged yet" in str(error) else None
+    first = log.tensors[0]
+    values = np.empty((log.rows, first.parameters), np.float32)
+    first.read((0, log.rows), tuple(slice(0, extent) for extent in first.shape), values)
+    return dict(zip(log.step.tolist(), values[:, 0].tolist(), strict=True))
 
 
 WAYS = (
