@@ -46,7 +46,7 @@ def run(text: str, folder: Path) -> list[list[str]]:
         lines = [line for command, _ in block for line in (command, f"echo '{_MARK}'")]
         script = "\n".join(lines)
         ports = {port: str(_free_port()) for port in sorted(set(_PORT.findall(script)))}
-        script = _PORT.sub(lambda found: ports[found[0]], script)
+        script = _PORT.sub(lambda found, used=ports: used[found[0]], script)
         with subprocess.Popen(
             ["bash", "-c", script], cwd=folder, env=environment, text=True, encoding="utf-8",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
