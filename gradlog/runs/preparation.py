@@ -26,7 +26,7 @@ from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
 from ..measures.sketch.sketch_choice import SketchChoice
-from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.sketch.sketching import Sketching
 from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
@@ -88,10 +88,8 @@ class Preparation:
 
     @property
     def sketch(self) -> SketchChoice:
-        """How increments are projected, where the ranks are a sketch's."""
-        spectrum = self.spectrum
-        assert isinstance(spectrum, SketchedRank)
-        return spectrum.choice
+        """How gradients or increments are projected, where they are."""
+        return next(each.choice for each in self.plan.measures if isinstance(each, Sketching))
 
     @property
     def rows(self) -> int:

@@ -17,6 +17,7 @@ from ..measures.registry import registered_measure
 from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.sketch.stored_sketch import StoredSketch
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
 from ..measures.subspaces.subspace import Subspaces
 from ..measures.windows.window_spectra import WindowSpectra
@@ -39,12 +40,14 @@ class Wanted:
 
     tensor_steps : per-step sums of each tensor; search : the best predictors of each family
     beside : further measures; following : those that follow a spectrum
+    sketch : the rows of a sketch, and nothing else
     """
 
     tensor_steps: bool = False
     search: bool = False
     beside: tuple[Measure, ...] = ()
     following: tuple[Measure, ...] = ()
+    sketch: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Asked:
 
     def measures(self) -> tuple[Measure, ...]:
         """What is gathered whichever way ranks are found."""
+        if self.wanted.sketch:
+            return ()
         return (
             *measures_of_sums(self.settings, self.bank.specs, tensor_steps=self.wanted.tensor_steps),
             *subspaces(self.settings, in_parts=self.in_parts),
@@ -76,6 +81,9 @@ class Asked:
 
     def ways(self) -> list[Way]:
         """Ways to ranks, and to the best predictors with them, the most certain first."""
+        choice = SketchChoice(self.dim, self.seed, self.stored, self.kind)
+        if self.wanted.sketch:
+            return [Way("sketch", (self._stored_sketch(choice),))]
         epsilons, rank = self.settings.epsilons, self.settings.rank
         if self.stored and rank == "auto":
             rank = "sketch"
@@ -93,8 +101,7 @@ class Asked:
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
         )
-        choice = SketchChoice(self.dim, self.seed, self.stored, self.kind)
-        sketched = SketchedRank(epsilons, choice, self.in_parts)
+        sketched = SketchedRank(epsilons=epsilons, choice=choice, in_parts=self.in_parts)
         known: dict[str, tuple[Measure | None, str]] = {
             "exact": (exact, ""),
             "incremental": (IncrementalRank(epsilons), "incrementally"),
@@ -118,6 +125,14 @@ class Asked:
             for measure, adverb in (known[method],)
             for searched in self._searches(measure)
         ]
+
+    def _stored_sketch(self, choice: SketchChoice) -> StoredSketch:
+        doubles = [
+            number
+            for number, tensor in enumerate(self.tensors)
+            if isinstance(tensor, Tensor) and tensor.compute_dtype.itemsize == 8
+        ]
+        return StoredSketch(choice=choice, in_parts=self.in_parts, doubles=frozenset(doubles))
 
     def _searches(self, spectrum: Measure | None) -> list[tuple[Measure, ...]]:
         """Where inner products of all pairs of rows are not formed, predictors are searched in a band."""
