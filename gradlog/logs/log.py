@@ -199,6 +199,7 @@ class GradientLog:
     left_out : reasons why other arrays are no gradients, by path
     faults : what keeps tensors from being read, by name: `check` raises it where one is wanted
     step_axis : what the rows lie along, in words; ranks : stores of a set that is read as one log
+    source : path or URL that it was opened by; None where other processes cannot open it
     """
 
     path: str
@@ -214,6 +215,7 @@ class GradientLog:
     faults: Mapping[str, str] = field(default_factory=dict, repr=False)
     step_axis: str = ""
     ranks: int | None = None
+    source: str | None = None
 
     def check(self, names: Container[str]) -> None:
         """Raise DataError where a tensor among `names` cannot be read."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster.cluster import Cluster, current_cluster
+from ..cluster.cluster import Cluster, current_cluster, path_for_workers
 from ..engine.measure import Measure
 from ..engine.pass_work import PassWork
 from ..engine.plan import PLANNED_THREADS, Plan, make_plan
@@ -163,7 +163,7 @@ def prepare(
         in_parts=in_parts,
     )
 
-    taken = None if cluster is None else _parts_of(cluster, run, tensors, rows)
+    taken = None if cluster is None else _parts_of(cluster, log, tensors, rows)
 
     def request(chosen: Sequence[Tensor]) -> Request:
         return Request(chosen, rows, bank, memory, workers, 1 if taken is None else taken.parts)
@@ -215,10 +215,11 @@ def prepare(
     )
 
 
-def _parts_of(cluster: Cluster, run: Run, tensors: Sequence[Tensor], rows: tuple[int, int]) -> ClusterParts:
+def _parts_of(
+    cluster: Cluster, log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int]
+) -> ClusterParts:
     """How many parts a log is cut into. Raises UsageError where workers cannot open it themselves."""
-    if not isinstance(run, str | os.PathLike | GradientLog):
-        raise UsageError("a cluster takes logs by path or URL: its workers open them themselves")
+    path_for_workers(log)
     count = rows[1] - rows[0]
     size = sum(count * tensor.parameters * tensor.entry_bytes for tensor in tensors)
     return ClusterParts(cluster, cluster.parts_of(size, count))
