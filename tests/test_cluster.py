@@ -249,6 +249,25 @@ def test_projections_add_up(wide: Path, count: int) -> None:
     assert_close(gradlog.analysis_document(found[0]), whole)
 
 
+def test_stored_sketches_are_analyzed_in_parts(wide: Path, tmp_path: Path) -> None:
+    """With their standard errors, which need the sums of each group."""
+    path = tmp_path / "sketch.zarr"
+    gradlog.sketch_log(wide, path, gradlog.Settings(sketch_dim=4096))
+    options = gradlog.Settings(windows=3, groups=("[az]",))
+    expected = gradlog.analyze(path, options, tensor_steps=True)
+    assert expected.total.energy_error is not None
+    for count in (1, 3, 11):
+        found = [in_parts(path, count, options, tensor_steps=True, threads=threads) for threads in (1, 3)]
+        assert text(found[0]) == text(found[1])
+        assert_same(gradlog.analysis_document(found[0]), gradlog.analysis_document(expected))
+        assert text(gradlog.merge_parts(make_parts(path, tmp_path, count, gradlog.Settings()))) == text(
+            in_parts(path, count, gradlog.Settings())
+        )
+    for options in (gradlog.Settings(subspace=2), gradlog.Settings(rank="exact")):
+        with pytest.raises(gradlog.UsageError, match="a sketch: "):
+            in_parts(path, 3, options)
+
+
 def test_sketches_in_parts_tell_rows_that_are_not_finite(tmp_path: Path) -> None:
     tensors = {"a": walk(30, (500,), 1), "b": walk(30, (630,), 2), "c": walk(30, (9,), 3)}
     for name in tensors:

@@ -257,7 +257,12 @@ def sketch_of(log: GradientLog) -> Projection | None:
 
     Raises DataError for one that this gradmf does not know.
     """
-    declared = log.attributes.get("gradlog")
+    return projection_of(log.attributes, log.path)
+
+
+def projection_of(attributes: Mapping[str, Any], path: str) -> Projection | None:
+    """As of `sketch_of`, from the attributes of a log."""
+    declared = attributes.get("gradlog")
     if not isinstance(declared, dict) or "projection" not in declared:
         return None
-    return Projection.of(declared["projection"], log.path)
+    return Projection.of(declared["projection"], path)

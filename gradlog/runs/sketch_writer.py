@@ -202,9 +202,7 @@ def _add(sketch: WholeLog, ready: Preparation, tensor: Tensor) -> None:
         sums = (projection.groups, projection.width)
         sketch.add(tensor.name, sums, dtype, axes=("group", "sum"), declared=of)
     else:
-        sketch.add(
-            tensor.name, tensor.shape, np.dtype(tensor.dtype) if tensor.dtype in REALS else dtype
-        )
+        sketch.add(tensor.name, tensor.shape, np.dtype(tensor.dtype) if tensor.dtype in REALS else dtype)
 
 
 def _kept(ready: Preparation, values: NDArray[Any]) -> NDArray[Any]:

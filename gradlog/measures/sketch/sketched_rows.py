@@ -25,7 +25,7 @@ OPEN_BLOCKS = 2
 
 
 @dataclass(frozen=True)
-class RowsOfTensors:
+class RowsOfSketch:
     """What tiles and parts add.
 
     rows : (tensor, index t of the first row, values (T, D)) of small tensors, each whole
@@ -36,7 +36,7 @@ class RowsOfTensors:
     sums: Sequence[tuple[int, int, Doubles]] = ()
 
 
-class SketchedRows(Accumulator[RowsOfTensors]):
+class SketchedRows(Accumulator[RowsOfSketch]):
     """Hands rows to the context's sink once they are whole; keeps them where there is none."""
 
     def __init__(self, measure: StoredSketch, context: PassContext) -> None:
@@ -68,13 +68,13 @@ class SketchedRows(Accumulator[RowsOfTensors]):
         if self._sketcher.projects(tile.block):
             self._turns[tile.key, tile.start] = self._sketcher.turn(tile.block)
 
-    def gradients(self, tile: Tile) -> RowsOfTensors | None:
+    def gradients(self, tile: Tile) -> RowsOfSketch | None:
         """As of `Accumulator`: projections are added up in the pool, and whole at the end of a block."""
         turn = self._turns.get((tile.key, tile.start))
         if turn is not None:
             self._sketcher.project(turn, tile.block, tile.strips)
             return None
-        return RowsOfTensors([(strip.tensor, tile.start, tile.of(strip).copy()) for strip in tile.strips])
+        return RowsOfSketch([(strip.tensor, tile.start, tile.of(strip).copy()) for strip in tile.strips])
 
     def leave(self, tile: Tile) -> None:
         """As of `Accumulator`."""
@@ -82,7 +82,7 @@ class SketchedRows(Accumulator[RowsOfTensors]):
         if turn is not None:
             turn.finish()
 
-    def merge(self, piece: RowsOfTensors) -> None:
+    def merge(self, piece: RowsOfSketch) -> None:
         """As of `Accumulator`."""
         for tensor, first, values in piece.rows:
             self._take_rows(tensor, first, values)
@@ -135,7 +135,7 @@ class SketchedRows(Accumulator[RowsOfTensors]):
             found |= {f"{folder}/{tensor}": held[tensor] for tensor in sorted(held)}
         return found
 
-    def pieces(self, state: PartState) -> Iterator[RowsOfTensors]:
+    def pieces(self, state: PartState) -> Iterator[RowsOfSketch]:
         """As of `Accumulator`."""
         context, dim = self._context, self._measure.choice.known_dim
         small, whole, cut = (state.numbers(folder) for folder in ("rows", "whole", "sums"))
@@ -146,12 +146,12 @@ class SketchedRows(Accumulator[RowsOfTensors]):
                 raise TensorError("it holds no sketch of tensor {}", tensor)
         for tensor in small:
             values = state.array(f"rows/{tensor}", (context.rows, context.parameters[tensor]))
-            yield RowsOfTensors(rows=[(tensor, 0, values)])
+            yield RowsOfSketch(rows=[(tensor, 0, values)])
         for folder, tensors in (("whole", whole), ("sums", cut)):
             for tensor in tensors:
                 # Added to where others follow, and the state's arrays stay as they are.
                 sums = state.array(f"{folder}/{tensor}", (context.rows, dim)).copy()
-                yield RowsOfTensors(sums=[(tensor, state.strips(tensor), sums)])
+                yield RowsOfSketch(sums=[(tensor, state.strips(tensor), sums)])
 
     def result(self) -> Mapping[int, NDArray[Any]]:
         """Rows of tensors by number, those that no sink has taken."""
