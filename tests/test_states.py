@@ -88,8 +88,8 @@ CASES = {
     "stored copies": Case(Settings(), store="a sketch of nothing", rel=1e-9),
 }
 QUICK = (
-    "exact", "search", "band", "subspaces", "sketch", "subspaces over columns", "sketch of one", "stored sketch",
-    "stored copies",
+    "exact", "search", "band", "subspaces", "sketch", "subspaces over columns", "sketch of one",
+    "stored sketch", "stored copies",
 )  # fmt: skip
 SKETCHES = {"a sketch": "several", "a sketch of one": "one", "a sketch of nothing": "few columns"}
 
