@@ -15,8 +15,8 @@ from ...engine.ranges import strips_of_tensors
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
 from ..path_lengths.path_lengths import check_strips
+from .sketch_choice import SketchChoice
 from .sketcher import Sketcher, Turn
-from .stored_sketch import StoredSketch
 
 Doubles = NDArray[np.float64]
 
@@ -39,12 +39,12 @@ class RowsOfSketch:
 class SketchedRows(Accumulator[RowsOfSketch]):
     """Hands rows to the context's sink once they are whole; keeps them where there is none."""
 
-    def __init__(self, measure: StoredSketch, context: PassContext) -> None:
-        self._measure = measure
+    def __init__(self, choice: SketchChoice, doubles: frozenset[int], context: PassContext) -> None:
+        """doubles : as of `StoredSketch`"""
+        self._choice = choice
+        self._doubles = doubles
         self._context = context
-        self._sketcher = Sketcher(
-            context.tensors, context.ranges, measure.choice, context.rows, context.workers
-        )
+        self._sketcher = Sketcher(context.tensors, context.ranges, choice, context.rows, context.workers)
         self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
         self._strips = strips_of_tensors(context.ranges)
         self._missing = dict(context.strips)
@@ -123,7 +123,7 @@ class SketchedRows(Accumulator[RowsOfSketch]):
             self._context.sink(tensor, 0, whole)
 
     def _dtype(self, tensor: int) -> type[np.floating[Any]]:
-        return np.float64 if tensor in self._measure.doubles else np.float32
+        return np.float64 if tensor in self._doubles else np.float32
 
     def state(self) -> State:
         """rows/T : (N, D) of small tensors; whole/T : (N, M) sums of wide ones
@@ -137,7 +137,7 @@ class SketchedRows(Accumulator[RowsOfSketch]):
 
     def pieces(self, state: PartState) -> Iterator[RowsOfSketch]:
         """As of `Accumulator`."""
-        context, dim = self._context, self._measure.choice.known_dim
+        context, dim = self._context, self._choice.known_dim
         small, whole, cut = (state.numbers(folder) for folder in ("rows", "whole", "sums"))
         check_strips(state, context.strips, [*small, *whole], cut, "the sketch")
         held = {*small, *whole, *cut}

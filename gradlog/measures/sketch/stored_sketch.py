@@ -44,4 +44,4 @@ class StoredSketch(Sketching):
         """As of `Measure`."""
         from .sketched_rows import SketchedRows  # deferred: few passes sketch
 
-        return SketchedRows(self, context)
+        return SketchedRows(self.choice, self.doubles, context)
