@@ -199,12 +199,93 @@ def test_a_log_that_changed_is_refused(tmp_path: Path) -> None:
             gradlog.analyze(path)
 
 
-def test_logs_in_memory_are_refused(tmp_path: Path) -> None:
+def test_logs_that_no_path_leads_back_to_are_refused(tmp_path: Path) -> None:
+    """Whatever they are called: workers would open what lies there."""
     path = foreign_store(tmp_path / "run.zarr", network())
-    with gradlog.on_cluster(parts=2), pytest.raises(gradlog.UsageError, match="by path or URL"):
-        gradlog.analyze(zarr.open_group(path, mode="r"))
+    group = zarr.open_group(path, mode="r")
+    opened = gradlog.open_log(path)
+    assert opened.source == str(path)
+    made = gradlog.GradientLog(path=str(path), tensors=opened.tensors, rows=opened.rows, step=opened.step)
+    for run in (group, gradlog.open_log(group), made):
+        with gradlog.on_cluster(parts=2), pytest.raises(gradlog.UsageError, match="by path or URL"):
+            gradlog.analyze(run)
+    with gradlog.on_cluster(parts=2):
+        assert text(gradlog.analyze(opened)) == text(gradlog.analyze(path))
     with pytest.raises(gradlog.UsageError, match="parts 0"), gradlog.on_cluster(parts=0):
         pass
+
+
+def stored(path: Path) -> dict[str, Array]:
+    """The rows of a sketch, by tensor."""
+    return {tensor.name: np.asarray(tensor.array[...]) for tensor in gradlog.open_log(path).tensors}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_sketches_add_up(wide: Path, tmp_path: Path, count: int) -> None:
+    options = gradlog.Settings(sketch_dim=256, seed=5, rows=(2, None))
+    gradlog.sketch_log(wide, tmp_path / "whole.zarr", options)
+    for threads in (1, 3):
+        with gradlog.on_cluster(parts=count):
+            summary = gradlog.sketch_log(wide, tmp_path / f"{threads}.zarr", options, threads=threads)
+        assert (summary.tensors, summary.projected) == (3, 2)
+    whole, found, again = (stored(tmp_path / f"{name}.zarr") for name in ("whole", "1", "3"))
+    for name, values in whole.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], again[name], err_msg=name)
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6 * np.abs(values).max())
+    np.testing.assert_array_equal(found["a"], whole["a"])
+    first, second = (gradlog.open_log(tmp_path / f"{name}.zarr") for name in ("whole", "1"))
+    assert first.attributes == second.attributes
+    np.testing.assert_array_equal(first.step, second.step)
+
+
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_projections_add_up(wide: Path, count: int) -> None:
+    options = gradlog.Settings(project=256, windows=3)
+    whole = gradlog.analysis_document(gradlog.analyze(wide, options, tensor_steps=True))
+    found = [in_parts(wide, count, options, tensor_steps=True, threads=threads) for threads in (1, 3)]
+    assert text(found[0]) == text(found[1])
+    # The sums are rounded to float32 before they are analyzed.
+    assert_close(gradlog.analysis_document(found[0]), whole)
+
+
+def test_stored_sketches_are_analyzed_in_parts(wide: Path, tmp_path: Path) -> None:
+    """With their standard errors, which need the sums of each group."""
+    path = tmp_path / "sketch.zarr"
+    gradlog.sketch_log(wide, path, gradlog.Settings(sketch_dim=4096))
+    options = gradlog.Settings(windows=3, groups=("[az]",))
+    expected = gradlog.analyze(path, options, tensor_steps=True)
+    assert expected.total.energy_error is not None
+    for count in (1, 3, 11):
+        found = [in_parts(path, count, options, tensor_steps=True, threads=threads) for threads in (1, 3)]
+        assert text(found[0]) == text(found[1])
+        assert_same(gradlog.analysis_document(found[0]), gradlog.analysis_document(expected))
+        assert text(gradlog.merge_parts(make_parts(path, tmp_path, count, gradlog.Settings()))) == text(
+            in_parts(path, count, gradlog.Settings())
+        )
+    for options in (gradlog.Settings(subspace=2), gradlog.Settings(rank="exact")):
+        with pytest.raises(gradlog.UsageError, match="a sketch: "):
+            in_parts(path, 3, options)
+
+
+def test_sketches_in_parts_tell_rows_that_are_not_finite(tmp_path: Path) -> None:
+    tensors = {"a": walk(30, (500,), 1), "b": walk(30, (630,), 2), "c": walk(30, (9,), 3)}
+    for name in tensors:
+        spoiled = {**tensors, name: tensors[name].copy()}
+        spoiled[name][7, 3] = np.nan
+        path = foreign_store(tmp_path / f"{name}.zarr", spoiled, chunks=(10, 50))
+        with gradlog.on_cluster(parts=4), pytest.raises(gradlog.DataError, match=rf"'{name}', row 7 \("):
+            gradlog.sketch_log(path, tmp_path / "out.zarr", gradlog.Settings(sketch_dim=64))
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_sketch_that_a_cluster_sends_back_has_to_fit(tmp_path: Path) -> None:
+    path = foreign_store(tmp_path / "run.zarr", {f"w{at}": walk(40, (130,), at) for at in range(200)})
+    options, memory = gradlog.Settings(sketch_dim=128), 2 << 20
+    gradlog.sketch_log(path, tmp_path / "out.zarr", options, memory=memory)
+    with gradlog.on_cluster(parts=2), pytest.raises(gradlog.MemoryLimitError, match="takes 4M, and comes"):
+        gradlog.sketch_log(path, tmp_path / "again.zarr", options, memory=memory)
+    assert not (tmp_path / "again.zarr").exists()
 
 
 def test_many_runs_are_taken_whole(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zarr
 from stores import foreign_store, network, walk
-from test_cluster import in_parts
+from test_cluster import in_parts, stored
 from test_parts import make_parts, text
 
 from gradmf import gradlog
@@ -86,6 +87,29 @@ def test_the_command_prints_what_one_process_prints(
         assert [line.split(",")[:5] for line in found.splitlines()] == [
             line.split(",")[:5] for line in expected.splitlines()
         ]
+
+
+def test_sketches_are_those_of_parts_in_one_process(
+    service: Any, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dask", service.scheduler_address, "--parts", "5", "-q"]
+    assert main(["sketch", str(run), str(tmp_path / "far.zarr"), "--dim", "256", *where]) == 0
+    with gradlog.on_cluster(parts=5):
+        gradlog.sketch_log(run, tmp_path / "here.zarr", gradlog.Settings(sketch_dim=256))
+    found, expected = stored(tmp_path / "far.zarr"), stored(tmp_path / "here.zarr")
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    capsys.readouterr()
+    for words, path, options in (
+        (["--project", "256"], run, gradlog.Settings(project=256)),
+        ([], tmp_path / "far.zarr", gradlog.Settings()),
+    ):
+        assert main(["analyze", str(path), *words, "--format", "json", *where]) == 0
+        document = json.loads(capsys.readouterr().out)
+        here = json.loads(text(in_parts(path, 5, options)))
+        for key in here.keys() - {"cost"}:
+            assert document[key] == here[key], key
 
 
 def test_many_runs_and_one_that_fails(

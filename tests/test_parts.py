@@ -254,7 +254,7 @@ def test_damaged_parts(three: tuple[Path, list[Path]]) -> None:
     assert "make it with gradmf analyze RUN --part I/K -o FILE" in refused(files)
     with zipfile.ZipFile(files[1], "w") as archive:
         archive.writestr("part.json", json.dumps({"format": "gradmf.part", "version": 9}))
-    assert "part file of format 9; this gradmf reads format 4" in refused(files)
+    assert "part file of format 9; this gradmf reads format 5" in refused(files)
     files[1].unlink()
     assert refused(files) == f"{files[1]}: no such file or directory"
 

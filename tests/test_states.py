@@ -82,8 +82,16 @@ CASES = {
     "sketch": Case(Settings(rank="sketch", sketch_dim=128, seed=3), STEPS, rel=1e-7),
     "sketch in blocks": Case(Settings(rank="sketch", subspace=2), SEARCH, rel=1e-7, blocks=True),
     "sketch of one": Case(Settings(rank="sketch", sketch_dim=128), store="one", rel=1e-7),
+    "stored sketch": Case(Settings(groups=("t[05]", "t2"), windows=3), STEPS, "a sketch", rel=1e-7),
+    "stored sketch in blocks": Case(Settings(rank="none"), store="a sketch", rel=1e-9, blocks=True),
+    "stored sketch of one": Case(Settings(), store="a sketch of one", rel=1e-7),
+    "stored copies": Case(Settings(), store="a sketch of nothing", rel=1e-9),
 }
-QUICK = ("exact", "search", "band", "subspaces", "sketch", "subspaces over columns", "sketch of one")
+QUICK = (
+    "exact", "search", "band", "subspaces", "sketch", "subspaces over columns", "sketch of one",
+    "stored sketch", "stored copies",
+)  # fmt: skip
+SKETCHES = {"a sketch": "several", "a sketch of one": "one", "a sketch of nothing": "few columns"}
 
 
 def store_of(kind: str, folder: Path) -> Path:
@@ -102,7 +110,11 @@ def store_of(kind: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder: Path = tmp_path_factory.mktemp("states")
-    return {kind: store_of(kind, folder) for kind in SHAPES}
+    found = {kind: store_of(kind, folder) for kind in SHAPES}
+    for kind, of in SKETCHES.items():
+        found[kind] = folder / f"{kind}.zarr"
+        gradlog.sketch_log(found[of], found[kind], Settings(sketch_dim=4096))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +137,7 @@ class Taken:
     def adding(self) -> Any:
         first = self.parts[0]
         tensors = first.selection.tensors
-        names, parameters = [t.name for t in tensors], [t.parameters for t in tensors]
+        names, parameters = [t.name for t in tensors], [t.entries for t in tensors]
         return adding(names, parameters, first.selection.step.size, first.strips)
 
     def results(self, size: int) -> Mapping[str, Any]:
@@ -219,7 +231,8 @@ def vars_of(wanted: Wanted) -> dict[str, bool]:
 
 def test_tensors_are_cut_between_parts(stores: dict[str, Path]) -> None:
     """Else the tests here would hold nothing."""
-    for case in (CASES["exact"], CASES["search"], CASES["subspaces"], CASES["sketch"]):
+    for name in ("exact", "search", "subspaces", "sketch", "stored sketch"):
+        case = CASES[name]
         parts = taken(stores[case.store], 3, case.settings, case.wanted).parts
         cut = [
             tensor
@@ -252,7 +265,9 @@ def same(one: Mapping[str, State], other: Mapping[str, State]) -> None:
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["exact", "search", "band", "subspaces", "sketch", "search of one"])
+@pytest.mark.parametrize(
+    "name", ["exact", "search", "band", "subspaces", "sketch", "search of one", "stored sketch"]
+)
 def test_a_state_that_is_added_alone_stays_as_it_is(stores: dict[str, Path], name: str) -> None:
     case = CASES[name]
     found = taken(stores[case.store], 3, case.settings, case.wanted)
@@ -336,6 +351,7 @@ SEARCHED = {
     "exact": Settings(subspace=2),
     "none": Settings(rank="none"),
     "sketch": Settings(rank="sketch", sketch_dim=128),
+    "stored": Settings(),
 }
 BY_THEMSELVES = {("spectrum/sums", "double"), ("spectrum/total.npy", "double"), ("subspaces/results", "NaN")}
 """Nothing else that a part holds tells what is in the sums of a sketch, or why there is no share."""
@@ -346,14 +362,17 @@ def test_changed_arrays_are_told_with_their_file(stores: dict[str, Path], tmp_pa
     files = [tmp_path / f"part.{index}" for index in (1, 2, 3)]
     for index, file in enumerate(files, 1):
         number = gradlog.PartNumber(index, 3)
-        part = gradlog.analyze_part(stores["several"], number, SEARCHED[rank], search=True)
+        stored = rank == "stored"
+        path = stores["a sketch" if stored else "several"]
+        part = gradlog.analyze_part(path, number, SEARCHED[rank], search=not stored)
         gradlog.write_part(part, file)
     kinds = set()
     for file in files:
         held = members(file)
         for name in held:
             kind = re.sub(r"/\d+\.npy$", "", name)
-            if not name.startswith(("search/", "subspaces/", "spectrum/")) or (kind in kinds and not WHOLE):
+            looked_at = name.startswith(("search/", "subspaces/", "spectrum/", "path_lengths/groups/"))
+            if not looked_at or (kind in kinds and not WHOLE):
                 continue
             kinds.add(kind)
             array = np.load(io.BytesIO(held[name]))
@@ -366,7 +385,9 @@ def test_changed_arrays_are_told_with_their_file(stores: dict[str, Path], tmp_pa
             write_members(file, {other: data for other, data in held.items() if other != name})
             assert refused(files).startswith(f"{file}: no part file, or a damaged one ("), name
             write_members(file, held)
-    assert {kind.partition("/")[0] for kind in kinds} >= {"search"}
+    assert ("path_lengths/groups" if stored else "search") in {
+        kind.partition("/")[0] for kind in kinds
+    } | kinds
 
 
 def without_cost(shown: str) -> str:

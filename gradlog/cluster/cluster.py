@@ -49,7 +49,8 @@ class Cluster:
     ) -> Gathered:
         """One pass over a log, whose plan is cut into parts.
 
-        Raises what the work raises in this process, and ClusterError where workers are lost.
+        Raises what the work raises in this process, ClusterError where workers are lost, and UsageError for
+        a log that they cannot open.
         """
         from ..engine.range_table import Ranges
         from ..engine.splitting import split
@@ -58,7 +59,7 @@ class Cluster:
         plan = work.plan
         common = PassTask(
             number=uuid.uuid4().hex,
-            path=shared_path(log.path),
+            path=path_for_workers(log),
             name=log.path,
             access=current_access(),
             opening=opening,
@@ -80,6 +81,13 @@ def parts_of_size(decoded_bytes: int, rows: int) -> int:
     """How many parts a log of so many bytes and rows is cut into, where nobody says it."""
     least = max(PART_BYTES, SUMS_SHARE * 8 * rows**2)
     return max(1, min(MOST_PARTS, -(-decoded_bytes // least)))
+
+
+def path_for_workers(log: GradientLog) -> str:
+    """The path or URL by which workers open a log. Raises UsageError where none leads back to it."""
+    if log.source is None:
+        raise UsageError(f"{log.path}: a cluster takes logs by path or URL: its workers open them themselves")
+    return shared_path(log.source)
 
 
 def shared_path(path: str) -> str:

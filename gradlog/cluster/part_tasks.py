@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.adding import add_states, adding, results_of
-from ..engine.measure import PassContext
+from ..engine.measure import PassContext, RowSink
 from ..engine.one_pass import Gathered, NonfiniteRow
 from ..engine.pass_work import PassWork, take_work
 from ..engine.plan import Plan
@@ -122,7 +122,7 @@ def add_parts(parts: Iterable[Taken], task: PassTask) -> Taken:
 
 
 def finished(sums: Taken, work: PassWork, task: PassTask) -> Gathered:
-    """The results of a pass, from what all of its parts amount to.
+    """The results of a pass, from what all of its parts amount to; rows go to the sink of the work.
 
     Raises what went wrong in a part.
     """
@@ -130,14 +130,16 @@ def finished(sums: Taken, work: PassWork, task: PassTask) -> Gathered:
         raise sums.error()
     if sums.nonfinite:
         return Gathered(nonfinite=sums.nonfinite)
-    with _adding(task, work.plan.workers) as context:
+    with _adding(task, work.plan.workers, work.sink) as context:
         return Gathered(results_of(work.plan.measures, context, [sums.state]))
 
 
-def _adding(task: PassTask, workers: int) -> contextlib.AbstractContextManager[PassContext]:
+def _adding(
+    task: PassTask, workers: int, sink: RowSink | None = None
+) -> contextlib.AbstractContextManager[PassContext]:
     sizes = [math.prod(shape) for _, shape, _ in task.seen.values()]
     strips = [task.strips[tensor] for tensor in range(len(sizes))]
-    return adding(list(task.seen), sizes, task.rows, strips, workers)
+    return adding(list(task.seen), sizes, task.rows, strips, workers, sink)
 
 
 def seen_of(tensors: Sequence[Tensor]) -> dict[str, Seen]:

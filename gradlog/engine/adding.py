@@ -12,14 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from .measure import Accumulator, Measure, PassContext
+from .measure import Accumulator, Measure, PassContext, RowSink
 from .one_pass import WorkPool, start_all
 from .state import HeldState, PartState
 
 
 @contextlib.contextmanager
 def adding(
-    names: Sequence[str], parameters: Sequence[int], rows: int, strips: Sequence[int], workers: int = 1
+    names: Sequence[str],
+    parameters: Sequence[int],
+    rows: int,
+    strips: Sequence[int],
+    workers: int = 1,
+    sink: RowSink | None = None,
 ) -> Iterator[PassContext]:
     """The context of accumulators that parts are added up in, as long as its threads are there.
 
@@ -40,6 +45,7 @@ def adding(
             strips={tensor: count for tensor, count in enumerate(strips) if count},
             pool=pool,
             workers=workers,
+            sink=sink,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -23,6 +23,8 @@ from .tile import Tile
 
 Doubles = NDArray[np.float64]
 _Piece = TypeVar("_Piece")
+RowSink = Callable[[int, int, NDArray[Any]], None]
+"""Takes rows of a tensor: its number, the index t of the first of them, and their values (T, entries)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class PassContext:
     ranges, tensors : that are read, of a part its own ranges; empty where parts are added up
     pool : for work beside the tiles, of which `workers` are in work at once
     started : accumulators of measures that come before this one, by name
+    sink : takes rows that a measure makes as soon as they are whole; None where they are kept
     """
 
     names: Sequence[str]
@@ -45,6 +48,7 @@ class PassContext:
     ranges: Ranges = field(default_factory=Ranges)
     tensors: Sequence[Tensor] = ()
     started: Mapping[str, Accumulator[Any]] = field(default_factory=dict)
+    sink: RowSink | None = None
 
     @property
     def in_one_range(self) -> bool:

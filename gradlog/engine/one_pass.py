@@ -23,7 +23,7 @@ from ..logs.log import Tensor
 from ..predictors import HistoryBank
 from .block import Block
 from .blocks import BlockReader
-from .measure import Accumulator, Measure, PassContext, takes
+from .measure import Accumulator, Measure, PassContext, RowSink, takes
 from .plan import Plan
 from .state import State
 from .tile import OpenBlocks, RowSums, Tile
@@ -62,6 +62,7 @@ class Work:
 
     bank : of the predictors; rows : that the reader keeps
     strips : of each tensor in the whole plan, where `plan` holds the ranges of a part only
+    sink : as of `PassContext`
     """
 
     tensors: Sequence[Tensor]
@@ -69,6 +70,7 @@ class Work:
     bank: HistoryBank
     rows: int
     strips: Counter[int] | None = None
+    sink: RowSink | None = None
 
 
 def compile_kernels(tensors: Sequence[Tensor]) -> None:
@@ -105,6 +107,7 @@ def run_pass(reader: BlockReader, work: Work, progress: Progress | None = None) 
             workers=plan.workers,
             ranges=plan.ranges,
             tensors=work.tensors,
+            sink=work.sink,
         )
         accumulators = start_all(plan.measures, context)
         try:
@@ -151,6 +154,7 @@ class _Pass:
         self._reader = reader
         self._work = work
         self._accumulators = accumulators
+        self._taking = accumulators
         self._pool = pool
         self._progress = progress
         self._holds = work.plan.holds_blocks
@@ -170,7 +174,7 @@ class _Pass:
         """Take every block; what was found not to be finite."""
         before: tuple[Block, list[Doubles]] | None = None
         for block in self._reader:
-            for accumulator in self._accumulators:
+            for accumulator in self._taking:
                 accumulator.begin_block(block)
             self._submit(block)
             if not self._holds:
@@ -198,36 +202,46 @@ class _Pass:
         for tile in self._open.tiles(block):
             while not self._holds and self._waiting and not self._has_room(block):
                 self._merge_next()
-            for accumulator in self._accumulators:
+            taking = self._taking
+            for accumulator in taking:
                 accumulator.enter(tile)
             before = self._latest.pop(tile.key, None)
-            future = self._pool.submit(self._run, tile, weights, before)
+            future = self._pool.submit(self._run, tile, weights, before, taking)
             if not block.last:
                 self._latest[tile.key] = future
             self._waiting.append(future)
 
     def _has_room(self, block: Block) -> bool:
         few = len(self._waiting) <= self._work.plan.workers
-        return few and all(accumulator.admits(block) for accumulator in self._accumulators)
+        return few and all(accumulator.admits(block) for accumulator in self._taking)
 
-    def _run(self, tile: Tile, weights: Doubles, before: Future[_Taken] | None) -> _Taken:
+    def _run(
+        self,
+        tile: Tile,
+        weights: Doubles,
+        before: Future[_Taken] | None,
+        taking: Sequence[Accumulator[Any]],
+    ) -> _Taken:
         try:
             if before is not None:
                 before.result()
             with np.errstate(over="ignore", invalid="ignore"):
-                return self._take(tile, weights)
+                return self._take(tile, weights, hooked=bool(taking))
         except OverflowError as error:
             tensors = self._work.tensors
             names = ", ".join(f"'{tensors[strip.tensor].name}'" for strip in tile.strips[:3])
             raise OverflowError(f"tensor {names}: {error}") from error
         finally:
-            for accumulator in self._accumulators:
+            for accumulator in taking:
                 accumulator.leave(tile)
             # What holds blocks still needs the increments that the tiles leave there.
             if self._open.over(tile) and not self._holds:
                 self._reader.release(tile.block)
 
-    def _take(self, tile: Tile, weights: Doubles) -> _Taken:
+    def _take(self, tile: Tile, weights: Doubles, *, hooked: bool) -> _Taken:
+        if not hooked:
+            self._sums.take(tile, weights)
+            return _Taken(tile, ())
         pieces = [(number, take(tile)) for number, take in self._gradients]
         if self._wants_first and tile.start == 0:
             tile.first_gradients = tile.values[:1].copy()
@@ -262,6 +276,7 @@ class _Pass:
             for row in np.flatnonzero(sums[:, NONFINITE]):
                 found = NonfiniteRow(strip.tensor, tile.start + int(row), int(sums[row, NONFINITE]))
                 self._nonfinite.append(found)
+                self._taking = ()  # nothing is merged any more: further tiles are only looked through
 
     def _end_held(self, block: Block, sums: Sequence[Doubles]) -> None:
         self._end_block(block, sums)

@@ -16,6 +16,7 @@ from ..logs.log import Tensor
 from ..predictors import HistoryBank
 from ..progress import Progress
 from .blocks import BlockReader
+from .measure import RowSink
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class PassWork:
     """bank : of the predictors; keep : (rows,) bool, False for rows of the plan to leave out, None keeps all
 
     strips : of each tensor in the whole plan, where `plan` holds the ranges of a part only
+    sink : as of `PassContext`
     """
 
     tensors: Sequence[Tensor]
@@ -34,6 +36,7 @@ class PassWork:
     bank: HistoryBank
     keep: NDArray[np.bool_] | None
     strips: Counter[int] | None = None
+    sink: RowSink | None = None
 
     @property
     def rows(self) -> int:
@@ -56,7 +59,9 @@ def take_work(path: str, work: PassWork, progress: Progress | None = None) -> Ga
             compile_kernels(work.tensors)
         with one_blas_thread():
             return run_pass(
-                reader, Work(work.tensors, work.plan, work.bank, work.rows, work.strips), progress
+                reader,
+                Work(work.tensors, work.plan, work.bank, work.rows, work.strips, work.sink),
+                progress,
             )
 
 

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..logs.log import Tensor
-from .measure import Measure
 from .parameter_range import ParameterRange
-from .plan import Plan, Way, make_plan
-from .request import Request
+from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,12 @@ class PartPlan:
     digest: str
 
 
-def plan_part(
-    request: Request, measures: Sequence[Measure], ways: Sequence[Way], part: PartNumber
-) -> PartPlan:
-    """Plan a part. How the parameters are split follows from the log, measures and memory alone.
+def part_of(plan: Plan, tensors: Sequence[Tensor], part: PartNumber) -> PartPlan:
+    """The plan of a part. How the parameters are split follows from the whole plan alone.
 
-    Raises MemoryLimitError where the plan does not fit.
+    plan : that was made for so many parts
     """
-    request = replace(request, parts=part.count)
-    # Machines may differ in their cores, which do not move the borders of ranges.
-    plan = make_plan(request, measures, ways)
-    mine = split(plan, request.tensors, part.count)[part.index - 1]
+    mine = split(plan, tensors, part.count)[part.index - 1]
     return PartPlan(mine, plan.strips, _digest(plan))
 
 

@@ -208,6 +208,7 @@ class GradientLog:
     left_out : reasons why other arrays are no gradients, by path
     faults : what keeps tensors from being read, by name: `check` raises it where one is wanted
     step_axis : what the rows lie along, in words; ranks : stores of a set that is read as one log
+    source : path or URL that it was opened by; None where other processes cannot open it
     """
 
     path: str
@@ -223,6 +224,7 @@ class GradientLog:
     faults: Mapping[str, str] = field(default_factory=dict, repr=False)
     step_axis: str = ""
     ranks: int | None = None
+    source: str | None = None
 
     def check(self, names: Container[str]) -> None:
         """Raise DataError where a tensor among `names` cannot be read."""
@@ -264,7 +266,12 @@ def sketch_of(log: GradientLog) -> Projection | None:
 
     Raises DataError for one that this gradmf does not know.
     """
-    declared = log.attributes.get("gradlog")
+    return projection_of(log.attributes, log.path)
+
+
+def projection_of(attributes: Mapping[str, Any], path: str) -> Projection | None:
+    """As of `sketch_of`, from the attributes of a log."""
+    declared = attributes.get("gradlog")
     if not isinstance(declared, dict) or "projection" not in declared:
         return None
-    return Projection.of(declared["projection"], log.path)
+    return Projection.of(declared["projection"], path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypedDict, Unpack
@@ -68,10 +69,11 @@ def open_log(
     if isinstance(path, GradientLog):
         return path
     name, place = open_source(path)
-    return read_log(
+    log = read_log(
         name, place, truncate=truncate, gradients=gradients, tensors=tensors,
         exclude=exclude,
     )  # fmt: skip
+    return replace(log, source=name if isinstance(path, str | os.PathLike) else None)
 
 
 def open_log_as(name: str, path: str, **opening: Unpack[Opening]) -> GradientLog:

@@ -15,11 +15,20 @@ from .row_kind import RowKind, row_kind
 
 @dataclass(frozen=True)
 class Scope:
-    """A tensor by name, parameter shape and stored type."""
+    """A tensor by name, parameter shape and stored type.
+
+    sums : how many stand for its parameters, where it is a sketch
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    sums: int | None = None
+
+    @property
+    def entries(self) -> int:
+        """Columns that it has in the store."""
+        return self.parameters if self.sums is None else self.sums
 
     @property
     def parameters(self) -> int:

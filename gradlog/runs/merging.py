@@ -18,11 +18,13 @@ from ..engine.one_pass import start_all
 from ..engine.request import Span
 from ..engine.state import HeldState, TensorError
 from ..errors import DataError, UsageError
+from ..measures.sketch.sketch_choice import SketchChoice
 from ..predictors import HistoryBank, parse_predictors
 from ..results.result import Analysis, Cost
 from ..version import __version__
 from .assembly import assemble
 from .part_file import PartFile
+from .sketched import Sketched
 from .wanted import Asked, Wanted, band_width
 
 
@@ -146,10 +148,10 @@ def _measures(part: PartFile) -> list[Measure]:
     read, settings = part.selection, part.settings
     rows = int(read.step.size)
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows)
+    sketched = Sketched.of_selection(read)
+    choice = SketchChoice(part.sketch_dim, settings.seed) if sketched is None else sketched.choice
     wanted = Wanted(part.tensor_steps, part.search)
-    asked = Asked(
-        settings, wanted, bank, read.tensors, rows, part.sketch_dim, settings.seed, in_parts=True
-    )  # fmt: skip
+    asked = Asked(settings, wanted, bank, read.tensors, rows, choice, in_parts=True)
     ways = [way for way in asked.ways() if band_width(way.measures) == part.band]
     if not ways:
         raise part.damaged(f"predictors were not searched in a band of {part.band}")
@@ -162,7 +164,7 @@ def _measures(part: PartFile) -> list[Measure]:
 
 def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str, Any]:
     read = parts[0].selection
-    names, parameters = [t.name for t in read.tensors], [t.parameters for t in read.tensors]
+    names, parameters = [t.name for t in read.tensors], [t.entries for t in read.tensors]
     with (
         adding(names, parameters, int(read.step.size), parts[0].strips) as context,
         ThisProcess().job() as job,

@@ -34,6 +34,7 @@ from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
 from ..engine.state import Symmetric, TensorError, TensorOverflowError
 from ..errors import DataError, StoreNotFoundError, first_line
+from ..logs.log import projection_of
 from ..logs.places.finding import place_of
 from ..logs.places.remote_url import is_url
 from ..logs.root_keys import PART_HEADER, is_zarr_node
@@ -45,7 +46,7 @@ from .partial import PartialAnalysis
 from .preparation import check_settings
 
 FORMAT = "gradmf.part"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 GRAM_ERROR = 1e-3
 """Relative: products of tiles may be of single precision."""
 SQUARES_ERROR = 1e-12
@@ -173,6 +174,7 @@ class PartFile:
             if STEP not in self._names:
                 raise ValueError(f"{STEP}.npy is missing")
             self.selection = self._selected(header.inner("run"))
+            self._check_sketch()
             self.strips = header.counts("strips")
             self.held = header.counts("held")
             if not len(self.strips) == len(self.held) == len(self.selection.tensors):
@@ -188,25 +190,34 @@ class PartFile:
         check_fields(self.settings, "settings.")
         check_settings(self.settings)
         self.method = header.text("method")
-        if self.method != METHODS.get(self.settings.rank):
-            raise ValueError(
-                f"it is of the method {self.method!r}, and its settings of {self.settings.rank!r}"
-            )
         self.span = header.text("span")
         self.plan = header.text("plan")
         self.tensor_steps = header.flag("tensor_steps")
         self.search = header.flag("search")
         self.band = header.count("band") if header.has("band") else None
         self.sketch_dim = header.count("sketch_dim") if header.has("sketch_dim") else None
-        if (self.sketch_dim is None) != (self.method != "sketch"):
-            raise ValueError(f"it is of the method {self.method!r}, and its sketch_dim {self.sketch_dim}")
-        if self.sketch_dim is not None:
-            check_dimension(self.sketch_dim)
         self.warnings = tuple(
             LogWarning(warning.text("code"), warning.text("message")) for warning in header.inners("warnings")
         )
         cost = header.inner("cost")
         self.cost = Cost(cost.number("seconds"), cost.count("bytes_decoded"), cost.text("reader"))
+
+    def _check_sketch(self) -> None:
+        """Raise ValueError where what is said of projections doesn't go together."""
+        projection = projection_of(self.selection.attributes, self.path)
+        known = {None} if projection is None else {None, projection.dim}
+        sums = {tensor.sums for tensor in self.selection.tensors}
+        if not sums <= known:
+            raise ValueError("it has sketches of another projection than its run")
+        methods = METHODS | ({"auto": "sketch"} if sums - {None} else {})
+        if self.method != methods.get(self.settings.rank):
+            raise ValueError(
+                f"it is of the method {self.method!r}, and its settings of {self.settings.rank!r}"
+            )
+        if (self.sketch_dim is None) != (self.method != "sketch"):
+            raise ValueError(f"it is of the method {self.method!r}, and its sketch_dim {self.sketch_dim}")
+        if self.sketch_dim is not None:
+            check_dimension(self.sketch_dim)
 
     def __enter__(self) -> PartFile:
         with self._blaming():
@@ -295,7 +306,12 @@ class PartFile:
         )
 
     def _selected(self, run: Fields) -> Selection:
-        tensors = [Scope(t.text("name"), t.counts("shape"), t.text("dtype")) for t in run.inners("tensors")]
+        tensors = [
+            Scope(
+                t.text("name"), t.counts("shape"), t.text("dtype"), t.count("sums") if t.has("sums") else None
+            )
+            for t in run.inners("tensors")
+        ]
         if len({tensor.name for tensor in tensors}) < len(tensors):
             raise ValueError("a tensor stands there twice")
         step = self._array(STEP, (run.count("rows", least=1),), "<i8").astype(np.int64, copy=False)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster.cluster import Cluster, current_cluster
+from ..cluster.cluster import Cluster, current_cluster, path_for_workers
 from ..engine.measure import Measure
 from ..engine.pass_work import PassWork
 from ..engine.plan import PLANNED_THREADS, Plan, make_plan
 from ..engine.request import Request
-from ..engine.splitting import PartNumber, PartPlan, plan_part
+from ..engine.splitting import PartNumber, PartPlan, part_of
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.log import GradientLog, Tensor, chosen_names
@@ -26,13 +26,13 @@ from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
 from ..measures.sketch.sketch_choice import SketchChoice
-from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.sketch.sketching import Sketching
 from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
 from ..progress import Progress
-from ..results.projection import KIND, check_dimension, check_seed
+from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from .scratch_plan import with_scratch
@@ -88,10 +88,8 @@ class Preparation:
 
     @property
     def sketch(self) -> SketchChoice:
-        """How increments are projected, where the ranks are a sketch's."""
-        spectrum = self.spectrum
-        assert isinstance(spectrum, SketchedRank)
-        return spectrum.choice
+        """How gradients or increments are projected, where they are."""
+        return next(each.choice for each in self.plan.measures if isinstance(each, Sketching))
 
     @property
     def rows(self) -> int:
@@ -107,7 +105,9 @@ class Preparation:
         """What the pass reads. keep : (rows,) bool, False for rows that are left out; None keeps all."""
         step = self.log.step[slice(*self.plan.rows)]
         scopes = [
-            Scope(tensor.name, tensor.shape if tensor.made_of is None else tensor.made_of, tensor.dtype)
+            Scope(tensor.name, tensor.shape, tensor.dtype)
+            if tensor.made_of is None
+            else Scope(tensor.name, tensor.made_of, tensor.dtype, tensor.parameters)
             for tensor in self.tensors
         ]
         return Selection(self.log.path, self.log.attributes, scopes, step if keep is None else step[keep])
@@ -149,38 +149,25 @@ def prepare(
                 log, tensors, rows, strict=settings.strict, nonfinite=settings.nonfinite
             )
     sketched = Sketched.of(log, tensors)
-    dim, seed, kind = settings.sketch_dim, settings.seed, KIND
+    choice = SketchChoice(settings.sketch_dim, settings.seed)
     if sketched is not None:
-        sketched.check(log, settings, in_parts=in_parts, search=wanted.search)
-        made = sketched.projection
-        dim, seed, kind = made.dim, made.seed, made.kind
+        sketched.check(log, settings, search=wanted.search)
+        choice = sketched.choice
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
-    stored = {} if sketched is None else sketched.parameters
-    asked = Asked(
-        settings,
-        wanted,
-        bank,
-        tensors,
-        rows[1] - rows[0],
-        dim,
-        seed,
-        stored,
-        kind,
-        in_parts=in_parts,
-    )
-
-    taken = None if cluster is None else _parts_of(cluster, run, tensors, rows)
-
-    def request(chosen: Sequence[Tensor]) -> Request:
-        return Request(chosen, rows, bank, memory, workers, 1 if taken is None else taken.parts)
+    asked = Asked(settings, wanted, bank, tensors, rows[1] - rows[0], choice, in_parts=in_parts)
+    taken = None if cluster is None else _parts_of(cluster, log, tensors, rows)
+    parts = part.count if part is not None else 1 if taken is None else taken.parts
 
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
-        return make_plan(request(chosen), asked.measures(), asked.ways())
+        request = Request(chosen, rows, bank, memory, workers, parts)
+        made = make_plan(request, asked.measures(), asked.ways())
+        return made if sketched is None else sketched.cut(made, chosen)
 
     of_part, held = None, None
     try:
         if part is not None:
-            of_part = plan_part(request(tensors), asked.measures(), asked.ways(), part)
+            # Machines may differ in their cores, which do not move the borders of ranges.
+            of_part = part_of(plan_for(tensors), tensors, part)
             plan = of_part.plan
         elif scratch is not None and cluster is None:
             tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)
@@ -188,8 +175,6 @@ def prepare(
             plan = plan_for(tensors)
     except (MemoryLimitError, UsageError) as error:
         raise type(error)(f"{log.path}: {error}") from error
-    if sketched is not None:
-        plan = sketched.cut(plan, tensors)
     if plan.decodes > 1:
         warnings.append(_decodes_warning(plan))
     all_pairs = isinstance(plan.measure(SPECTRUM), ExactOverRows)
@@ -221,10 +206,11 @@ def prepare(
     )
 
 
-def _parts_of(cluster: Cluster, run: Run, tensors: Sequence[Tensor], rows: tuple[int, int]) -> ClusterParts:
+def _parts_of(
+    cluster: Cluster, log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int]
+) -> ClusterParts:
     """How many parts a log is cut into. Raises UsageError where workers cannot open it themselves."""
-    if not isinstance(run, str | os.PathLike | GradientLog):
-        raise UsageError("a cluster takes logs by path or URL: its workers open them themselves")
+    path_for_workers(log)
     count = rows[1] - rows[0]
     size = sum(count * tensor.parameters * tensor.entry_bytes for tensor in tensors)
     return ClusterParts(cluster, cluster.parts_of(size, count))

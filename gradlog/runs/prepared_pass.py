@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.measure import RowSink
 from ..engine.pass_work import PassWork, take_work
 from ..errors import DataError
 from ..logs.series import LOSSES, RATES, series_of_rows
@@ -70,7 +71,7 @@ def _gather(
         raise DataError(
             f"{log.path}: {told}; --nonfinite drop leaves those steps out, --rows and --exclude choose others"
         )
-    taken = _rows_taken(ready)
+    taken = rows_taken(ready)
     bad = np.unique(taken[[item.row for item in result.nonfinite]])
     keep = np.zeros(plan.count, dtype=bool)
     keep[taken] = True
@@ -87,10 +88,18 @@ def _gather(
     return take_pass(ready, keep, progress), keep
 
 
-def take_pass(ready: Preparation, keep: NDArray[np.bool_] | None, progress: Progress | None) -> Gathered:
-    """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all."""
+def take_pass(
+    ready: Preparation,
+    keep: NDArray[np.bool_] | None,
+    progress: Progress | None,
+    sink: RowSink | None = None,
+) -> Gathered:
+    """One pass over what was prepared. keep : (rows,) bool, False for rows to leave out; None keeps all
+
+    sink : as of `PassContext`
+    """
     strips = None if ready.part is None else ready.part.strips
-    work = PassWork(ready.tensors, ready.plan, ready.bank, keep, strips)
+    work = PassWork(ready.tensors, ready.plan, ready.bank, keep, strips, sink)
     try:
         if ready.cluster is not None:
             return ready.cluster.take(ready, work, progress)
@@ -106,7 +115,7 @@ def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
     """Where gradients are not finite, in words."""
     log, plan, tensors = ready.log, ready.plan, ready.tensors
     first = min(bad, key=lambda item: (item.row, item.tensor))
-    row = plan.rows[0] + int(_rows_taken(ready)[first.row])
+    row = plan.rows[0] + int(rows_taken(ready)[first.row])
     count = sum(item.count for item in bad)
     rows = len({item.row for item in bad})
     return (
@@ -116,7 +125,7 @@ def nonfinite_text(ready: Preparation, bad: Sequence[NonfiniteRow]) -> str:
     )
 
 
-def _rows_taken(ready: Preparation) -> NDArray[np.intp]:
+def rows_taken(ready: Preparation) -> NDArray[np.intp]:
     """The plan's rows that the first pass takes, by the pass's own index."""
     return np.arange(ready.plan.count) if ready.keep is None else np.flatnonzero(ready.keep)
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.block import Block
-from ..engine.blocks import BlockReader
+from ..cluster.cluster import taken_by
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.entry_types import REALS
-from ..logs.log import sketch_of
+from ..logs.log import Tensor, sketch_of
 from ..logs.opening import Run
 from ..logs.places.finding import place_of
 from ..logs.series import read_series
@@ -27,11 +25,10 @@ from ..results.result import Analysis, LogWarning, Settings
 from ..results.row_kind import OF_GRADIENTS, RowKind, said_of_rows
 from ..sizes import DEFAULT_MEMORY, format_size
 from .preparation import Preparation, prepare
-from .prepared_pass import run_analysis
+from .prepared_pass import nonfinite_text, rows_taken, run_analysis, take_pass
 from .wanted import Wanted
 
-if TYPE_CHECKING:
-    from ..measures.sketch.sketcher import Sketcher
+OTHERS = "--rows and --exclude choose others"
 
 
 @dataclass(frozen=True)
@@ -71,12 +68,18 @@ def sketch_log(
     ------
     UsageError : `out` exists, or the log is a sketch already
     DataError : the log is at fault, or holds NaN or infinity
-    MemoryLimitError : it does not fit in `memory`
+    MemoryLimitError : it does not fit in `memory`; of what a cluster sends back, the whole sketch
     ScratchError : as of `analyze`
     """
     target = place_of(out)
     target.check_free()
     ready = _prepared(run, settings or Settings(), threads, memory, scratch)
+    if ready.cluster is not None and _bytes(ready) > memory:
+        raise MemoryLimitError(
+            f"{ready.log.path}: its sketch of dimension {ready.sketch.known_dim} takes "
+            f"{format_size(_bytes(ready))}, and comes back from a cluster whole: give --memory "
+            f"{format_size(_bytes(ready))}, or a smaller --dim"
+        )
     with WholeLog.at_place(target) as sketch:
         written = _write(ready, sketch, progress)
     return SketchSummary(
@@ -115,7 +118,8 @@ def analyze_projected(
         settings, project=None, sketch_dim=None, seed=0, tensors=(), exclude=(), rows=(None, None)
     )
     wanted = Wanted(tensor_steps=tensor_steps)
-    found, *_ = run_analysis(prepare(sketched, inside, threads, memory - size, wanted=wanted), None)
+    with taken_by(None):  # what is small, and in this process's memory
+        found, *_ = run_analysis(prepare(sketched, inside, threads, memory - size, wanted=wanted), None)
     return replace(found, settings=settings, cost=ready.cost())
 
 
@@ -132,9 +136,7 @@ def prepare_projected(
     """
     dim = settings.project or 0
     ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory, scratch)
-    rows = ready.rows
-    columns = sum(dim if ready.sketch.is_wide(t) else t.parameters for t in ready.tensors)
-    size = rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
+    size = _bytes(ready)
     if size > memory // 2:
         raise MemoryLimitError(
             f"{ready.log.path}: its sketch of dimension {dim} takes {format_size(size)}: give --memory "
@@ -143,6 +145,13 @@ def prepare_projected(
     if ready.plan.memory + size > memory:  # both are there at the end of the pass
         ready = _prepared(run, replace(settings, sketch_dim=dim), threads, memory - size, scratch)
     return ready, size
+
+
+def _bytes(ready: Preparation) -> int:
+    """Of the sketch."""
+    choice = ready.sketch
+    columns = sum(choice.known_dim if choice.is_wide(t) else t.parameters for t in ready.tensors)
+    return ready.rows * columns * max((t.compute_dtype.itemsize for t in ready.tensors), default=4)
 
 
 def _prepared(
@@ -158,7 +167,7 @@ def _prepared(
         repeated=settings.repeated, truncate=settings.truncate, gradients=settings.gradients,
         strict=settings.strict,
     )  # fmt: skip
-    ready = prepare(run, wanted, threads, memory, scratch=scratch)
+    ready = prepare(run, wanted, threads, memory, wanted=Wanted(sketch=True), scratch=scratch)
     if sketch_of(ready.log) is not None:
         raise UsageError(f"{ready.log.path}: a sketch already: sketch the log that it was made of")
     return ready
@@ -166,92 +175,47 @@ def _prepared(
 
 def _write(ready: Preparation, sketch: WholeLog, progress: Progress | None) -> int:
     """Write all; returns the bytes of gradients written."""
-    from ...kernels.gram import one_blas_thread
-    from ..measures.sketch.sketcher import Sketcher
-
     log, plan = ready.log, ready.plan
-    rows = ready.rows
     with codec_pipeline(ready.workers), ready.scratch or contextlib.nullcontext():
         declared = {**said_of_rows(log.attributes), "projection": ready.sketch.projection.document()}
-        sketch.begin(rows, log.attributes, declared)
-        dtypes = [_add(sketch, ready, index, ready.sketch.projection) for index in range(len(ready.tensors))]
-        done = 0
-        pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="gradmf-compute")
-        sketcher = Sketcher(ready.tensors, plan.ranges, ready.sketch, rows, plan.workers)
-        try:
-            with one_blas_thread(), BlockReader(log.path, ready.tensors, plan, ready.keep) as reader:
-                for block in reader:
-                    _project(sketcher, pool, block)
-                    _copy_small(ready, sketch, block)
-                    unit = sketcher.merged(block)
-                    if unit is not None and unit[0] is not None:
-                        _write_sketch(ready, sketch, unit[0], unit[1], dtypes[unit[0]])
-                    done += block.stored_bytes
-                    reader.release(block)
-                    if progress is not None:
-                        progress(done, plan.decoded_bytes)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        sketch.begin(ready.rows, log.attributes, declared)
+        for tensor in ready.tensors:
+            _add(sketch, ready, tensor)
+
+        def write(tensor: int, first: int, values: NDArray[Any]) -> None:
+            _check_sums(ready, tensor, first, values)
+            sketch.write(ready.tensors[tensor].name, first, values)
+
+        found = take_pass(ready, ready.keep, progress, write)
+        if found.nonfinite:
+            raise DataError(f"{log.path}: {nonfinite_text(ready, found.nonfinite)}; {OTHERS}")
         series = {name: _kept(ready, read_series(log, name, plan.rows)) for name in log.series}
         return sketch.commit(_kept(ready, log.step[slice(*plan.rows)]), series)
 
 
-def _add(sketch: WholeLog, ready: Preparation, index: int, projection: Projection) -> np.dtype[Any]:
-    """Make room for a tensor; returns the dtype that it is written as."""
-    tensor = ready.tensors[index]
+def _add(sketch: WholeLog, ready: Preparation, tensor: Tensor) -> None:
+    """Make room for a tensor."""
     dtype: np.dtype[Any] = tensor.compute_dtype
     if ready.sketch.is_wide(tensor):
+        projection = ready.sketch.projection
         of = {"shape": list(tensor.shape), "dtype": tensor.dtype}
         sums = (projection.groups, projection.width)
         sketch.add(tensor.name, sums, dtype, axes=("group", "sum"), declared=of)
     else:
-        dtype = np.dtype(tensor.dtype) if tensor.dtype in REALS else dtype
-        sketch.add(tensor.name, tensor.shape, dtype)
-    return dtype
+        sketch.add(tensor.name, tensor.shape, np.dtype(tensor.dtype) if tensor.dtype in REALS else dtype)
 
 
 def _kept(ready: Preparation, values: NDArray[Any]) -> NDArray[Any]:
     return values if ready.keep is None else values[ready.keep]
 
 
-def _project(sketcher: Sketcher, pool: ThreadPoolExecutor, block: Block) -> None:
-    waiting = []
-    for strips in block.range.tiles:
-        turn = sketcher.turn(block)
-        waiting.append((pool.submit(sketcher.project, turn, block, strips), turn))
-    try:
-        for future, _ in waiting:
-            future.result()
-    finally:
-        for _, turn in waiting:
-            turn.finish()
-
-
-def _copy_small(ready: Preparation, sketch: WholeLog, block: Block) -> None:
-    for segment, first, last in block.range.columns():
-        index = segment.tensor
-        if ready.sketch.is_wide(ready.tensors[index]):
-            continue
-        values = block.values[:, first:last]
-        _check_finite(ready, index, values, block.start)
-        sketch.write(ready.tensors[index].name, block.start, values)
-
-
-def _write_sketch(
-    ready: Preparation, sketch: WholeLog, index: int, sums: NDArray[np.float64], dtype: np.dtype[Any]
-) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = sums.astype(dtype)
-    _check_finite(ready, index, values, 0)
-    sketch.write(ready.tensors[index].name, 0, values)
-
-
-def _check_finite(ready: Preparation, index: int, values: NDArray[Any], start: int) -> None:
+def _check_sums(ready: Preparation, tensor: int, first: int, values: NDArray[Any]) -> None:
+    """Raise DataError where sums of finite gradients don't fit into their type."""
     bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        row = ready.plan.rows[0] + start + int(np.argmax(bad))
-        raise DataError(
-            f"{ready.log.path}: tensor '{ready.tensors[index].name}', row {row} (training step "
-            f"{ready.log.step[row]}): NaN, infinite, or too large to be summed; "
-            "--rows and --exclude choose others"
-        )
+    if not bad.any():
+        return
+    row = ready.plan.rows[0] + int(rows_taken(ready)[first + int(np.argmax(bad))])
+    raise DataError(
+        f"{ready.log.path}: tensor '{ready.tensors[tensor].name}', row {row} (training step "
+        f"{ready.log.step[row]}): too large to be summed; {OTHERS}"
+    )

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from ..engine.plan import Plan
 from ..engine.range_table import Ranges
 from ..errors import DataError, UsageError
-from ..logs.log import GradientLog, Tensor, sketch_of
+from ..logs.log import GradientLog, Tensor, projection_of, sketch_of
+from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketch_groups import by_groups
 from ..results.projection import Projection
 from ..results.result import Settings
+from ..results.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,22 @@ class Sketched:
             parameters[index] = math.prod(tensor.made_of)
         return cls(projection, parameters)
 
-    def check(self, log: GradientLog, settings: Settings, *, in_parts: bool, search: bool) -> None:
+    @classmethod
+    def of_selection(cls, selection: Selection) -> Sketched | None:
+        """As of `of`, from what was selected of a log."""
+        projection = projection_of(selection.attributes, selection.path)
+        if projection is None:
+            return None
+        made = {n: tensor.parameters for n, tensor in enumerate(selection.tensors) if tensor.sums is not None}
+        return cls(projection, made)
+
+    @property
+    def choice(self) -> SketchChoice:
+        """How its tensors were projected."""
+        made = self.projection
+        return SketchChoice(made.dim, made.seed, self.parameters, made.kind)
+
+    def check(self, log: GradientLog, settings: Settings, *, search: bool) -> None:
         """Raise UsageError for what a sketch cannot answer."""
         path = log.path
         if settings.rank not in ("auto", "sketch", "none"):
@@ -53,8 +70,8 @@ class Sketched:
                 f"{path}: a sketch of dimension {self.projection.dim} with seed {self.projection.seed}: "
                 "leave --sketch-dim and --seed away"
             )
-        if settings.subspace is not None or in_parts or search:
-            what = "--part" if in_parts else "--search" if search else "--subspace"
+        if settings.subspace is not None or search:
+            what = "--search" if search else "--subspace"
             raise UsageError(f"{path}: a sketch: {what} takes logs of {log.kind.name}")
 
     def cut(self, plan: Plan, tensors: Sequence[Tensor]) -> Plan:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..engine.measure import Measure
 from ..engine.plan import Way
@@ -17,12 +17,12 @@ from ..measures.registry import registered_measure
 from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
+from ..measures.sketch.stored_sketch import StoredSketch
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
 from ..measures.subspaces.subspace import Subspaces
 from ..measures.windows.window_spectra import WindowSpectra
 from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
-from ..results.projection import KIND
 from ..results.result import Settings
 from ..results.selection import Scope
 from .group_figures import spectra_of_groups
@@ -39,12 +39,14 @@ class Wanted:
 
     tensor_steps : per-step sums of each tensor; search : the best predictors of each family
     beside : further measures; following : those that follow a spectrum
+    sketch : the rows of a sketch, and nothing else
     """
 
     tensor_steps: bool = False
     search: bool = False
     beside: tuple[Measure, ...] = ()
     following: tuple[Measure, ...] = ()
+    sketch: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Asked:
     """Everything that a pass over so many rows of these tensors may gather.
 
     tensors : of a log, or of what was selected of it
-    dim, seed, stored, kind : as of `SketchChoice`; in_parts : the pass takes a part only
+    choice : how they are projected, or were; in_parts : the pass takes a part only
     """
 
     settings: Settings
@@ -60,24 +62,25 @@ class Asked:
     bank: HistoryBank
     tensors: Sequence[Tensor | Scope]
     rows: int
-    dim: int | None
-    seed: int
-    stored: Mapping[int, int] = field(default_factory=dict)
-    kind: str = KIND
+    choice: SketchChoice
     in_parts: bool = False
 
     def measures(self) -> tuple[Measure, ...]:
         """What is gathered whichever way ranks are found."""
+        if self.wanted.sketch:
+            return ()
         return (
-            *measures_of_sums(self.settings, self.bank.specs, tensor_steps=self.wanted.tensor_steps),
+            *self._sums(),
             *subspaces(self.settings, in_parts=self.in_parts),
             *self.wanted.beside,
         )
 
     def ways(self) -> list[Way]:
         """Ways to ranks, and to the best predictors with them, the most certain first."""
+        if self.wanted.sketch:
+            return [Way("sketch", (self._stored_sketch(),))]
         epsilons, rank = self.settings.epsilons, self.settings.rank
-        if self.stored and rank == "auto":
+        if self.choice.stored and rank == "auto":
             rank = "sketch"
         if self.in_parts:
             if rank == "incremental":
@@ -93,8 +96,7 @@ class Asked:
         exact = exact_spectrum(
             epsilons, parameters, self.rows, searched=self.wanted.search, in_parts=self.in_parts
         )
-        choice = SketchChoice(self.dim, self.seed, self.stored, self.kind)
-        sketched = SketchedRank(epsilons, choice, self.in_parts)
+        sketched = SketchedRank(epsilons=epsilons, choice=self.choice, in_parts=self.in_parts)
         known: dict[str, tuple[Measure | None, str]] = {
             "exact": (exact, ""),
             "incremental": (IncrementalRank(epsilons), "incrementally"),
@@ -119,6 +121,24 @@ class Asked:
             for searched in self._searches(measure)
         ]
 
+    def _sums(self) -> list[Measure]:
+        """Sums over parameters."""
+        settings, specs, stored = self.settings, self.bank.specs, frozenset(self.choice.stored)
+        found: list[Measure] = [PathLengths(specs, stored), Energies(settings.rank != "none", stored)]
+        if self.wanted.tensor_steps:
+            found.append(StepsOfTensors(specs))
+        if settings.windows is not None:
+            found.append(WindowSums(specs, settings.windows))
+        return [*found, *map(registered_measure, settings.measures)]
+
+    def _stored_sketch(self) -> StoredSketch:
+        doubles = [
+            number
+            for number, tensor in enumerate(self.tensors)
+            if isinstance(tensor, Tensor) and tensor.compute_dtype.itemsize == 8
+        ]
+        return StoredSketch(choice=self.choice, in_parts=self.in_parts, doubles=frozenset(doubles))
+
     def _searches(self, spectrum: Measure | None) -> list[tuple[Measure, ...]]:
         """Where inner products of all pairs of rows are not formed, predictors are searched in a band."""
         if not self.wanted.search:
@@ -132,16 +152,6 @@ class Asked:
             return [(GramSearch(),)]
         widths = (self.settings.band or WIDTH, NARROW_WIDTH)
         return [(BandSearch(BandLayout.of(self.rows, width, self.bank.decays)),) for width in widths]
-
-
-def measures_of_sums(settings: Settings, specs: Sequence[str], *, tensor_steps: bool) -> list[Measure]:
-    """Sums over parameters. specs : of the predictors"""
-    found: list[Measure] = [PathLengths(tuple(specs)), Energies(spread=settings.rank != "none")]
-    if tensor_steps:
-        found.append(StepsOfTensors(tuple(specs)))
-    if settings.windows is not None:
-        found.append(WindowSums(tuple(specs), settings.windows))
-    return [*found, *map(registered_measure, settings.measures)]
 
 
 def band_width(measures: Sequence[Measure]) -> int | None:

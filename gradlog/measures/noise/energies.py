@@ -39,10 +39,14 @@ VANISHING = 1e-30
 
 @dataclass(frozen=True)
 class Energies(Measure):
-    """||g_t||^2 of each tensor. spread : also how the parameters share the energy"""
+    """||g_t||^2 of each tensor. spread : also how the parameters share the energy
+
+    stored : numbers of tensors that are sketches, whose sums are no parameters
+    """
 
     name = NAME
     spread: bool
+    stored: frozenset[int] = frozenset()
 
     def kept_bytes(self, shape: PassShape) -> int:
         """As of `Measure`."""
@@ -55,9 +59,8 @@ class Energies(Measure):
 
     def start(self, context: PassContext) -> EnergySums:
         """As of `Measure`."""
-        stored = {number for number, t in enumerate(context.tensors) if t.made_of is not None}
         watched = [
-            self.spread and size <= LARGEST and number not in stored
+            self.spread and size <= LARGEST and number not in self.stored
             for number, size in enumerate(context.parameters)
         ]
         return EnergySums(context.rows, watched)

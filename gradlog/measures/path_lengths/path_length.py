@@ -45,12 +45,16 @@ class PathLengthTotals:
         with np.errstate(over="ignore"):
             self.totals += sums
         if group is not None:
-            self.groups[group] = self.groups.get(group, 0.0) + sums
+            self.add_group(group, sums)
+
+    def add_group(self, group: int, sums: NDArray[np.float64]) -> None:
+        """Add sums of a group that are among the others already."""
+        self.groups[group] = self.groups.get(group, 0.0) + sums
 
     def merge_groups(self, other: PathLengthTotals) -> None:
         """Add the groups' sums over a disjoint set, whose other sums are there already."""
         for group, added in other.groups.items():
-            self.groups[group] = self.groups.get(group, 0.0) + added
+            self.add_group(group, added)
 
     @property
     def energy(self) -> float:

@@ -21,6 +21,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State, TensorError, TensorOverflowError
 from ...engine.tile import Tile
+from ...results.projection import GROUPS
 from .path_length import PathLengthSeries, PathLengthTotals
 
 Doubles = NDArray[np.float64]
@@ -36,10 +37,13 @@ NOTHING = 1e-300
 
 @dataclass(frozen=True)
 class PathLengths(Measure):
-    """specs : of the predictors, in the order of the sums' columns"""
+    """specs : of the predictors, in the order of the sums' columns; stored : numbers of tensors that are
+    sketches
+    """
 
     name = NAME
     specs: tuple[str, ...]
+    stored: frozenset[int] = frozenset()
 
     def kept_bytes(self, shape: PassShape) -> int:
         """Of the whole model's sums of every row, and a copy."""
@@ -51,7 +55,7 @@ class PathLengths(Measure):
 
     def start(self, context: PassContext) -> PathLengthSums:
         """As of `Measure`."""
-        return PathLengthSums(self.specs, len(context.names), context.rows)
+        return PathLengthSums(self.specs, len(context.names), context.rows, self.stored)
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,20 @@ class RowsOfTensors:
     """Sums of rows start, start + 1, ... over some parameters: of all together, and of each tensor.
 
     series : (T, columns of `fused_pass`) float64; totals : (columns,) over those rows, of each tensor, and of
-    each group of a stored sketch
+    each group of a stored sketch; groups : (tensor, group, (columns,)) that are among those totals already
     """
 
     start: int
     series: Doubles
     totals: Sequence[tuple[int, int | None, Doubles]]
+    groups: Sequence[tuple[int, int, Doubles]] = ()
 
 
 class PathLengthSums(Accumulator[RowsOfTensors]):
     """series : of the whole model's rows; totals : of each tensor"""
 
-    def __init__(self, specs: Sequence[str], tensors: int, rows: int) -> None:
+    def __init__(self, specs: Sequence[str], tensors: int, rows: int, stored: frozenset[int]) -> None:
+        self._stored = stored
         self.series = PathLengthSeries(rows, specs)
         self.totals = [PathLengthTotals(specs) for _ in range(tensors)]
 
@@ -92,12 +98,24 @@ class PathLengthSums(Accumulator[RowsOfTensors]):
         self.series.update(piece.start, piece.series)
         for tensor, group, sums in piece.totals:
             self.totals[tensor].add(sums, group)
+        for number, of_group, sums in piece.groups:
+            self.totals[number].add_group(of_group, sums)
 
     def state(self) -> State:
-        """series : (N, columns); totals : (tensors, columns)"""
+        """series : (N, columns); totals : (tensors, columns)
+
+        groups/T : (G, columns) of the first groups of a stored sketch, zeros of those that are elsewhere
+        """
         rows = [totals.totals for totals in self.totals]
         columns = self.series.sums.shape[1]
-        return {"series": self.series.sums, "totals": np.stack(rows) if rows else np.zeros((0, columns))}
+        found = {"series": self.series.sums, "totals": np.stack(rows) if rows else np.zeros((0, columns))}
+        for tensor in sorted(self._stored):
+            held = self.totals[tensor].groups
+            if held:
+                groups = found[f"groups/{tensor}"] = np.zeros((max(held) + 1, columns))
+                for group, sums in held.items():
+                    groups[group] = sums
+        return found
 
     def pieces(self, state: PartState) -> Iterator[RowsOfTensors]:
         """As of `Accumulator`."""
@@ -105,7 +123,17 @@ class PathLengthSums(Accumulator[RowsOfTensors]):
         series = state.array("series", (rows, columns))
         totals = state.array("totals", (len(self.totals), columns))
         _check(series, totals)
-        yield RowsOfTensors(0, series, [(tensor, None, sums) for tensor, sums in enumerate(totals)])
+        held = [tensor for tensor in sorted(self._stored) if state.strips(tensor)]
+        if state.numbers("groups") != held:
+            raise ValueError("it holds sums by group of other tensors than it has sketches of")
+        groups = []
+        for tensor in held:
+            found = state.array(f"groups/{tensor}", (-1, columns))
+            if not _are_groups(found, totals[tensor]):
+                raise ValueError(f"{NAME}/groups/{tensor}.npy does not add up to totals.npy")
+            groups += [(tensor, group, sums) for group, sums in enumerate(found) if sums.any()]
+        every = [(tensor, None, sums) for tensor, sums in enumerate(totals)]
+        yield RowsOfTensors(0, series, every, groups)
 
     def result(self) -> PathLengthSums:
         """Itself."""
@@ -117,8 +145,7 @@ def _check(series: Doubles, totals: Doubles) -> None:
     for tensor, sums in enumerate(totals):
         if not np.isfinite(sums).all():
             raise TensorOverflowError("the sums of tensor {} overflow", tensor)
-    squares = np.ones(series.shape[1], dtype=bool)
-    squares[[LAG_PRODUCT, *range(PREDICTORS + PRODUCT, squares.size, 3)]] = False
+    squares = _of_squares(series.shape[1])
     if not np.isfinite(series).all() or (series[:, squares] < 0).any() or (totals[:, squares] < 0).any():
         raise ValueError("a sum of squares is negative or no number")
     if series[:, NONFINITE].any():
@@ -127,6 +154,20 @@ def _check(series: Doubles, totals: Doubles) -> None:
         raise ValueError("series.npy and totals.npy don't add up to the same")
     if not rows_follow(series[:, ENERGY], series[:, LAG_PRODUCT], series[:, INCREMENT]):
         raise ValueError("the rows of series.npy don't follow each other")
+
+
+def _are_groups(groups: Doubles, total: Doubles) -> bool:
+    """Whether sums by group are such, and add up to those of the tensor."""
+    if not np.isfinite(groups).all() or (groups[:, _of_squares(groups.shape[1])] < 0).any():
+        return False
+    return len(groups) <= GROUPS and add_up(groups.sum(axis=0), total, np.abs(groups).sum(axis=0))
+
+
+def _of_squares(columns: int) -> NDArray[np.bool_]:
+    """Which sums are of squares, and not of products."""
+    squares = np.ones(columns, dtype=bool)
+    squares[[LAG_PRODUCT, *range(PREDICTORS + PRODUCT, columns, 3)]] = False
+    return squares
 
 
 def rows_follow(energy: Doubles, product: Doubles, increment: Doubles) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...engine.ranges import TILE_WIDTH
 from ...logs.log import Tensor
 from ...results.projection import CHOSEN_DIMENSIONS, KIND, Projection
 
-MOST_SMALL = TILE_WIDTH // 2
-"""Parameters of the largest tensor that is not projected, whatever M is."""
+MOST_SMALL = 2048
+"""Parameters of the largest tensor that is not projected, whatever M is: half a tile, which is never cut."""
 
 
 @dataclass(frozen=True)

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...engine.measure import Measure, PassContext
+from ...engine.measure import PassContext
 from ...engine.ranges import TILE_WIDTH
 from ...engine.request import PassShape, Request
 from ...errors import MemoryLimitError
-from ...logs.log import Tensor
-from ...results.projection import CHOSEN_DIMENSIONS
 from ...sizes import format_size
 from ..spectra.costs import sketch_seconds
 from ..spectra.spectrum import NAME
-from .sketch_choice import SketchChoice
+from .sketching import Sketching
 
 if TYPE_CHECKING:
     from .sketched_spectra import SketchedSpectra
 
 
-@dataclass(frozen=True)
-class SketchedRank(Measure):
-    """A sketch of each wide tensor after the other; small ones in groups, with exact spectra of their own.
-
-    in_parts : a tensor that the part before began stays apart until the end
-    """
+@dataclass(frozen=True, kw_only=True)
+class SketchedRank(Sketching):
+    """Small tensors have exact spectra of their own."""
 
     name = NAME
-    narrow_tiles = True
     epsilons: tuple[float, ...]
-    choice: SketchChoice
-    in_parts: bool = False
-
-    def stands_apart(self, tensor: Tensor) -> bool:
-        """As of `Measure`."""
-        return self.choice.is_wide(tensor)
 
     def kept_bytes(self, shape: PassShape) -> int:
         """Of the sums (N, M), of Gram matrices of small tensors, and of the algebra at the end."""
@@ -48,19 +36,6 @@ class SketchedRank(Measure):
         grams = min(sum(small), 2 * TILE_WIDTH) * max(small, default=0)
         side = min(shape.rows, dim)
         return 8 * (arrays * shape.rows * dim + grams + 8 * side * side)
-
-    def sized(self, request: Request, beside: int) -> SketchedRank:
-        """With the largest M that leaves half of the memory to blocks, where none was asked for.
-
-        In parts, too, it is the M of the whole.
-        """
-        if self.choice.dim is not None:
-            return self
-        for dim in CHOSEN_DIMENSIONS:
-            chosen = replace(self, choice=replace(self.choice, dim=dim), in_parts=False)
-            if beside + chosen.kept_bytes(request.shape(self.span, request.threads)) <= request.memory // 2:
-                break
-        return replace(chosen, in_parts=self.in_parts)
 
     def seconds(self, sizes: Sequence[int], rows: int) -> float:
         """As of `Measure`."""

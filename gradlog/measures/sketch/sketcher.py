@@ -100,6 +100,10 @@ class Sketcher:
         """Number of arrays that sums are taken in, one after another."""
         return len(self._units)
 
+    def projects(self, block: Block) -> bool:
+        """Whether a block is of a wide tensor."""
+        return self._unit_of[block.range_index].tensor is not None
+
     def has_room(self, block: Block) -> bool:
         """Whether the sums of a block's unit are there, or may be put beside those that are."""
         return self._unit_of[block.range_index].sums is not None or self._open < OPEN_UNITS

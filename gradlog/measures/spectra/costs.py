@@ -54,10 +54,14 @@ def incremental_seconds(parameters: Sequence[int], rows: int) -> float:
     return products + len(scopes) * rows / basis * 10 * (2 * basis) ** 3 / EIGEN_RATE
 
 
+def projection_seconds(parameters: Sequence[int], rows: int) -> float:
+    """A projection of all rows."""
+    return 4 * rows * float(sum(parameters)) / PROJECT_RATE
+
+
 def sketch_seconds(parameters: Sequence[int], rows: int, dim: int) -> float:
     """A projection of all increments, and the spectra of the sketches."""
-    seconds = 4 * rows * float(sum(parameters)) / PROJECT_RATE
-    return seconds + len(parameters) * (
+    return projection_seconds(parameters, rows) + len(parameters) * (
         2 * rows * float(dim) ** 2 / PRODUCT_RATE + 10 * min(rows, dim) ** 3 / EIGEN_RATE
     )
 

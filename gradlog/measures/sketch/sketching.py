@@ -1,0 +1,48 @@
+"""Measures that project tensors: which of them, to how many sums, and what that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from ...engine.measure import Measure
+from ...engine.request import Request
+from ...logs.log import Tensor
+from ...results.projection import CHOSEN_DIMENSIONS
+from ..spectra.costs import projection_seconds
+from .sketch_choice import SketchChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketching(Measure):
+    """Projects each wide tensor after the other; small ones are read in groups.
+
+    in_parts : a tensor that the part before began stays apart until the end
+    """
+
+    narrow_tiles = True
+    choice: SketchChoice
+    in_parts: bool = False
+
+    def stands_apart(self, tensor: Tensor) -> bool:
+        """As of `Measure`."""
+        return self.choice.is_wide(tensor)
+
+    def sized(self, request: Request, beside: int) -> Self:
+        """With the largest M that leaves half of the memory to blocks, where none was asked for.
+
+        In parts, too, it is the M of the whole.
+        """
+        if self.choice.dim is not None:
+            return self
+        for dim in CHOSEN_DIMENSIONS:
+            chosen = replace(self, choice=replace(self.choice, dim=dim), in_parts=False)
+            if beside + chosen.kept_bytes(request.shape(self.span, request.threads)) <= request.memory // 2:
+                break
+        return replace(chosen, in_parts=self.in_parts)
+
+    def seconds(self, sizes: Sequence[int], rows: int) -> float:
+        """As of `Measure`."""
+        made_of = [self.choice.parameters_of(index, size) for index, size in enumerate(sizes)]
+        return projection_seconds(made_of, rows)
