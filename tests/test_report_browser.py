@@ -151,11 +151,28 @@ def test_what_is_to_be_known_first_stands_first(browser: Any, pages: dict[str, P
     page.close()
 
 
+@pytest.mark.parametrize("name", ["one", "two", "bare"])
+def test_nothing_is_cut_on_paper(browser: Any, pages: dict[str, Path], name: str) -> None:
+    """A4 less its margins is 182 mm wide: no table, figure or command is wider."""
+    page, _ = opened(browser, pages[name], 688)
+    page.emulate_media(media="print")
+    script = "[...document.querySelectorAll('table, figure, pre')].map((each) => each.scrollWidth)"
+    assert max(page.evaluate(script)) <= 688
+    assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    heights = "[...document.querySelectorAll('figure')].map((each) => each.offsetHeight)"
+    assert max(page.evaluate(heights)) < 1017  # of a page
+    page.close()
+
+
 def test_a_page_prints(browser: Any, pages: dict[str, Path], tmp_path: Path) -> None:
     page, _ = opened(browser, pages["one"], scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+    # A box of its own would not be shown again at the top of each page.
+    boxes = "[...document.querySelectorAll('thead button')].map((b) => getComputedStyle(b).display)"
+    assert set(page.evaluate(boxes)) == {"contents"}
+    assert not page.locator(".filter").is_visible()
     page.pdf(path=tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").stat().st_size > 20_000
     page.close()

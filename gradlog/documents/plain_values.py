@@ -15,6 +15,8 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain_values(item) for item in value]
     if isinstance(value, np.ndarray):
+        if value.dtype.kind != "f" or np.isfinite(value).all():
+            return value.tolist()
         return [plain_values(item) for item in value.tolist()]
     if isinstance(value, np.generic):
         return plain_values(value.item())

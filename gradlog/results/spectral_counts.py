@@ -35,6 +35,21 @@ def effective_rank(squares: Doubles, times: Doubles | float = 1.0) -> Doubles:
     return np.asarray(np.exp(-(times * shares * logs).sum(axis=-1)))
 
 
+def predictable_ranks(squares: Doubles, epsilon: float) -> Doubles:
+    """(...) r* as of `predictable_rank`; NaN where squares are not all finite.
+
+    squares : (..., n) sigma_i^2, descending, zeros at the end where there are fewer
+    """
+    if not squares.shape[-1]:
+        return np.zeros(squares.shape[:-1])
+    total = squares.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        short = np.cumsum(squares, axis=-1) < (1.0 - epsilon - TIE) * total[..., None]
+        # What is left of rounding is no direction.
+        ranks = np.minimum(short.sum(axis=-1) + 1, (squares > 0).sum(axis=-1))
+    return np.where(np.isfinite(total), np.where(total > 0, ranks, 0), np.nan)
+
+
 def predictable_rank(squares: Doubles, epsilon: float) -> tuple[int, float]:
     """r*, the least r with sum_{i<=r} squares_i >= (1 - epsilon) sum squares, and the same as a real number.
 

@@ -12,7 +12,7 @@ from ...kernels.pass_layout import ENERGY, PREDICTION, PREDICTORS, PRODUCT, RESI
 from ..measures.noise.energies import lots
 from ..measures.windows.window_spectra import NAME as WINDOW_SPECTRA
 from ..measures.windows.window_sums import NAME as WINDOW_SUMS
-from ..results.spectral_counts import predictable_rank
+from ..results.spectral_counts import predictable_ranks
 from ..results.windows import ScopeWindows, Windows
 from ..statistics.noise_reference import spectrum_reference, window_references
 
@@ -83,8 +83,9 @@ def _scope(
         scaled[spec] = _scaled(energy, residual, product, prediction)
     rank = {}
     if squares is not None:
+        table = _table(squares)
         for epsilon in epsilons:
-            rank[epsilon] = np.array([_rank(each, epsilon) for each in squares])
+            rank[epsilon] = predictable_ranks(table, epsilon)
     return ScopeWindows(energy.copy(), kappa, scaled, dict(references), rank, dict(noise or {}))
 
 
@@ -102,8 +103,12 @@ def _scaled(energy: Doubles, residual: Doubles, product: Doubles, prediction: Do
     return np.where(energy > 0, np.where(prediction > 0, found, 1.0), np.nan)
 
 
-def _rank(squares: Doubles, epsilon: float) -> float:
-    return float(predictable_rank(squares, epsilon)[0]) if np.isfinite(squares).all() else np.nan
+def _table(squares: WindowSquares) -> Doubles:
+    """(W, n) sigma_i^2, 0 where a window has fewer."""
+    table = np.zeros((len(squares), max((row.size for row in squares), default=0)))
+    for into, row in zip(table, squares, strict=True):
+        into[: row.size] = row
+    return table
 
 
 def _noise(

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.gram import column_gram, row_gram, squared_singular_values
-from ....kernels.pass_layout import INCREMENT
+from ....kernels.gram import finite_doubles, squared_singular_values
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
@@ -68,14 +67,7 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         """As of `Accumulator`: small tensors share a tile, and have no matrix over rows of their own."""
         if not self._follows or len(tile.strips) == 1:
             return None
-        found = {}
-        for number, strip in enumerate(tile.strips):
-            energies = tile.sums[number][:, INCREMENT]
-            found[strip.tensor] = [
-                _squares(tile.of(strip)[first + 1 : last + 1], energies[first + 1 : last + 1])
-                for first, last in self._spans
-            ]
-        return TensorSquares(found)
+        return TensorSquares({s.tensor: _squares(tile.of(s)[1:], self._spans) for s in tile.strips})
 
     def merge(self, piece: TensorSquares) -> None:
         """As of `Accumulator`."""
@@ -125,12 +117,26 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         return self if self._follows else None
 
 
-def _squares(rows: NDArray[np.floating[Any]], energies: Doubles) -> Doubles:
-    """sigma_i^2, descending, of some rows. energies : of each"""
-    if rows.shape[0] <= rows.shape[1]:
-        gram = row_gram(np.ascontiguousarray(rows), energies, False)
-        return squared_singular_values(gram.astype(np.float64, copy=False))
-    return squared_singular_values(column_gram(np.ascontiguousarray(rows)))
+def _squares(increments: NDArray[np.floating[Any]], spans: Sequence[tuple[int, int]]) -> WindowSquares:
+    """Of the windows of some columns: those of the same size at once, but no more than the rows there are.
+
+    increments : (N - 1, W); spans : first and last + 1 of the increments of each window
+    """
+    found: dict[int, Doubles] = {}
+    of_size: dict[int, list[int]] = {}
+    for number, (first, last) in enumerate(spans):
+        of_size.setdefault(last - first, []).append(number)
+    for size, numbers in of_size.items():
+        many = max(1, increments.shape[0] // max(1, size))
+        for at in range(0, len(numbers), many):
+            lot = numbers[at : at + many]
+            rows = finite_doubles(np.stack([increments[slice(*spans[number])] for number in lot]))
+            columns = rows.swapaxes(1, 2)
+            few_rows = size <= increments.shape[1]
+            found |= zip(
+                lot, squared_singular_values(rows @ columns if few_rows else columns @ rows), strict=True
+            )
+    return [found[number] for number in range(len(spans))]
 
 
 def _all_squares(blocks: Sequence[Doubles]) -> WindowSquares:
