@@ -103,7 +103,7 @@ def analyze_for_bounds(
     # Deferred: bounds on finished results open no store.
     from ..logs.log import sketch_of
     from ..runs.analysis import analyze
-    from ..runs.preparation import open_for_pass
+    from ..runs.selecting import open_for_pass
 
     log = open_for_pass(run, settings, threads)
     search = settings.project is None and sketch_of(log) is None

@@ -26,6 +26,8 @@ from .inventory import ChunkInventory, grid_shape
 FORMAT_VERSION = 1
 GRADS = "grads"
 STEP = "step"
+GIVE_UP_SECONDS = 0.1
+"""How often a read that may take long is asked to end, once nobody wants it any more."""
 
 
 @dataclass(frozen=True)

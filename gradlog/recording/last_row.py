@@ -1,4 +1,4 @@
-"""The last row of a log that is resumed: what `missing="hold"` repeats until a tensor has a gradient again."""
+"""The last row of a log that is resumed: what `missing="hold"` repeats until there is another gradient."""
 
 from __future__ import annotations
 
