@@ -423,7 +423,14 @@ def test_a_gradient_is_held_over_a_resume(flush_every: int, dtype: str, tmp_path
     for rows, options in parts:
         model, optimizer = experts()
         with gradlog.record(
-            path, model, optimizer, missing="hold", dtype=dtype, resume=True, flush_every=flush_every, **options
+            path,
+            model,
+            optimizer,
+            missing="hold",
+            dtype=dtype,
+            resume=True,
+            flush_every=flush_every,
+            **options,
         ):
             for part, value in rows:
                 use(model, optimizer, part, value)
