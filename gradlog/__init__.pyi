@@ -81,9 +81,9 @@ from .runs.merging import merge_parts
 from .runs.part_file import write_part
 from .runs.partial import PartialAnalysis, analyze_part
 from .runs.planning import PlanDescription, describe_plan
-from .runs.preparation import open_as_asked
 from .runs.rechunking import CopiedTensor, RechunkPlan, RechunkSummary, plan_rechunk, rechunk_log
 from .runs.relation import Relation, RelationWindow, ScopeRelation, check_relation, relate
+from .runs.selecting import open_as_asked
 from .runs.sketch_writer import SketchSummary, sketch_log
 from .version import __version__
 

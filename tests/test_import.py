@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import threading
+import time
+import weakref
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,8 +27,9 @@ from stores import add_array
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
 from gradmf.cli.main import main
-from gradmf.gradlog.importing import log_import, npz, row_buffer
-from gradmf.gradlog.importing.snapshot import Contents, Snapshot, Values
+from gradmf.gradlog.importing import log_import, npz
+from gradmf.gradlog.importing.snapshot import Contents, Kind, Snapshot, Values
+from gradmf.gradlog.importing.stack import Blocks, Stack
 from gradmf.gradlog.importing.steps import step_numbers
 
 STEPS = (1, 2, 10)
@@ -537,14 +542,72 @@ def test_an_error_of_the_system_names_the_log(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["grads"]
 
 
-def test_rows_larger_than_memory_go_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("memory", "threads"), [(10, 1), (200, 2)])
+def test_as_many_tensors_are_held_as_memory_allows(
+    tmp_path: Path, memory: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is read, written and let go, and never all of a row."""
     folder = write_npz(tmp_path / "grads", save=np.savez_compressed)
-    made = []
-    memmap = row_buffer.np.memmap
-    monkeypatch.setattr(row_buffer.np, "memmap", lambda *a, **k: made.append(1) or memmap(*a, **k))
-    gradlog.import_log(folder, tmp_path / "run.zarr", memory=10)
-    assert made == [1]
+    monkeypatch.setattr("gradmf.gradlog.logs.writer.TASK_BYTES", 1)
+    opened, lock = npz.NpzFile.opened, threading.Lock()
+    held: list[int] = [0]
+
+    def count(change: int) -> None:
+        with lock:
+            held.append(held[-1] + change)
+
+    @contextlib.contextmanager
+    def counted(self: npz.NpzFile) -> Iterator[Values]:
+        def value(name: str) -> NDArray[Any]:
+            count(1)
+            time.sleep(0.01)
+            found = values(name)
+            weakref.finalize(found, count, -1)
+            return found
+
+        with opened(self) as values:
+            yield value
+
+    monkeypatch.setattr(npz.NpzFile, "opened", counted)
+    gradlog.import_log(folder, tmp_path / "run.zarr", memory=memory)
+    assert (held[-1], max(held)) == (0, threads)
     assert_imported(tmp_path / "run.zarr")
+
+
+def test_zarr_is_loaded_for_stores_alone(tmp_path: Path) -> None:
+    """Loading it takes longer than copying 500 MB."""
+    folder = write_npz(tmp_path / "grads")
+    script = "import sys; from gradmf import gradlog; gradlog.import_log(*sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder, tmp_path / "run.zarr"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & {"zarr", "zarrs", "numcodecs"}
+    assert_imported(tmp_path / "run.zarr")
+
+
+def test_blocks_of_rows_fit_tensors_and_chunks() -> None:
+    """A large tensor is read row by row, of a small one rows of a megabyte, and whole chunks of both."""
+
+    class Rows(Stack):
+        place, rows, height = "rows", 1000, 3
+        kinds: ClassVar = {"large": Kind((1 << 19,), "float32"), "small": Kind((256,), "float32")}
+
+        def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
+            asked.append((name, first, stop))
+            return np.broadcast_to(np.arange(first, stop)[:, None], (stop - first, 2))
+
+    asked: list[tuple[str, int, int]] = []
+    blocks = Blocks(Rows(), 1 << 30)
+    for row in range(8):
+        for name in ("large", "small"):
+            assert blocks.row(name, row).tolist() == [row, row]
+    assert asked == [("large", 0, 3), ("small", 0, 33), ("large", 3, 6), ("large", 6, 9)]
+    asked.clear()
+    blocks = Blocks(Rows(), 5 << 21)
+    for row in range(8):
+        blocks.row("small", row)
+    assert asked == [("small", 0, 3), ("small", 3, 6), ("small", 6, 9)]
 
 
 def test_a_tensor_is_read_once_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,19 +644,31 @@ from gradmf.cli.main import main
 sys.exit(main())
 """
 AT_A_ROW = """
-append = LogWriter.append
+append = LogWriter.append_read
 def append_and_send(self, *rest, **series):
     append(self, *rest, **series)
     if self.rows == 2: os.kill(os.getpid(), signal.{name})
-LogWriter.append = append_and_send
+LogWriter.append_read = append_and_send
+"""
+WITHIN_A_ROW = """
+from gradmf.gradlog.logs import writer
+writer.TASK_BYTES = 1
+append = LogWriter.append_read
+def append_and_send(self, step, like, read, pool, **series):
+    def read_and_send(name):
+        if self.rows == 2: os.kill(os.getpid(), signal.{name})
+        return read(name)
+    append(self, step, like, read_and_send, pool, **series)
+LogWriter.append_read = append_and_send
 """
 
 
+@pytest.mark.parametrize("where", [AT_A_ROW, WITHIN_A_ROW], ids=["at", "within"])
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_an_interrupted_import_leaves_nothing(tmp_path: Path, name: str, code: int) -> None:
+def test_an_interrupted_import_leaves_nothing(tmp_path: Path, name: str, code: int, where: str) -> None:
     folder = write_npz(tmp_path / "grads")
     done = subprocess.run(
-        [sys.executable, "-c", START.format(before=AT_A_ROW.format(name=name)), "import", folder,
+        [sys.executable, "-c", START.format(before=where.format(name=name)), "import", folder,
          "-o", tmp_path / "run.zarr"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -409,6 +409,61 @@ def test_gradients_that_are_none(slots: int, tmp_path: Path) -> None:
     assert column(hold, "right") == [0, 0, 3, 3, 3]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("flush_every", [1, 16])
+def test_a_gradient_is_held_over_a_resume(flush_every: int, dtype: str, tmp_path: Path) -> None:
+    """That of the last row, until there is another; rows that are cut are forgotten."""
+    import torch
+
+    parts = [
+        ([("left", 1.0), ("right", 3.0), ("left", 7.0)], {}),
+        ([("", 0.0), ("right", 5.0), ("", 0.0), ("left", 4.0), ("", 0.0)], {"after_step": 1}),
+    ]
+    path = tmp_path / "run.zarr"
+    for rows, options in parts:
+        model, optimizer = experts()
+        with gradlog.record(
+            path,
+            model,
+            optimizer,
+            missing="hold",
+            dtype=dtype,
+            resume=True,
+            flush_every=flush_every,
+            **options,
+        ):
+            for part, value in rows:
+                use(model, optimizer, part, value)
+    for name, expected in (("left", [1, 1, 1, 1, 1, 4, 4]), ("right", [0, 3, 3, 5, 5, 5, 5])):
+        found = torch.tensor(np.stack([row[f"{name}.weight"] for row in recorded(path)])[:, 0, 0])
+        if dtype == "bfloat16":
+            found = found.view(torch.bfloat16)
+        assert found.tolist() == expected
+    assert series_of(path, "missing") == [2, 2, 4, 2, 4, 2, 4]
+    assert not any("absent_rows" in str(t.array.attrs.asdict()) for t in gradlog.open_log(path).tensors[:2])
+
+
+def test_a_gradient_is_held_over_a_resume_of_sums(tmp_path: Path) -> None:
+    """Of a projection the sums are."""
+    import torch
+
+    path = tmp_path / "run.zarr"
+    for gradients in ([1.0, 2.0], [None, None, 3.0, None]):
+        wide = torch.nn.Parameter(torch.zeros(3000))
+        always = torch.nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.SGD([wide, always], lr=LR)
+        pairs = [("wide", wide), ("always", always)]
+        with gradlog.record(path, pairs, optimizer, missing="hold", project=256, resume=True):
+            for value in gradients:
+                always.grad = torch.ones(2)
+                wide.grad = None if value is None else torch.full((3000,), value)
+                optimizer.step()
+    sums = [row["wide"] for row in recorded(path)]
+    for row, same in ((2, 1), (3, 1), (5, 4)):
+        np.testing.assert_array_equal(sums[row], sums[same])
+    assert not np.array_equal(sums[4], sums[3])
+
+
 def test_a_gradient_that_is_none_is_an_error_where_asked(tmp_path: Path) -> None:
     model, optimizer = experts()
     with (

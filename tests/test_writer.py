@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, chunk_files, network, walk
 from sweeps import WHOLE, sweep
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from conftest import assert_analysis
 from gradmf import gradlog
 from gradmf.gradlog.logs import object_file
+from gradmf.gradlog.logs import writer as log_writer
+from gradmf.gradlog.logs.stored_array import Layout
 
 ROWS = 23
 
@@ -67,6 +74,46 @@ def test_read_back(tmp_path: Path, chunk_rows: int | None, dtype: str) -> None:
     assert set(description.series) == {"loss", "lr"}
 
 
+@pytest.mark.parametrize("task_bytes", [1, 500, 1 << 20])
+@pytest.mark.parametrize("chunk_rows", [1, 4, None])
+def test_gradients_that_are_read_as_they_are_written(
+    tmp_path: Path, chunk_rows: int | None, task_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same log, byte by byte; a row of which one cannot be read is not added, and may come again."""
+    monkeypatch.setattr(log_writer, "TASK_BYTES", task_bytes)
+    tensors = network(ROWS)
+    path = write(tmp_path / "run.zarr", tensors, chunk_rows=chunk_rows)
+    like = {name: np.broadcast_to(np.zeros((), v.dtype), v.shape[1:]) for name, v in tensors.items()}
+    last = sorted(tensors)[-1]
+    wrong = {"cannot": OSError("gone"), "shape": np.zeros((2, 1), "f4"), "dtype": np.zeros(like[last].shape)}
+    with (
+        ThreadPoolExecutor(2) as pool,
+        gradlog.create_log(tmp_path / "read.zarr", chunk_rows=chunk_rows) as writer,
+    ):
+        for index in range(ROWS):
+            values = row(tensors, index)
+
+            def read(name: str, values: dict[str, Any] = values) -> Array:
+                if isinstance(values[name], OSError):
+                    raise values[name]
+                found: Array = values[name]
+                return found
+
+            numbers = {"loss": index / 3, "lr": 1e-3}
+            for odd in wrong.values() if index in (0, 2, 3) else ():
+                with pytest.raises((OSError, gradlog.UsageError), match=r"gone|in the rows before it is"):
+                    writer.append_read(
+                        10 * index,
+                        like,
+                        functools.partial(read, values=values | {last: odd}),
+                        pool,
+                        **numbers,
+                    )
+                assert writer.rows == index
+            writer.append_read(10 * index, like, read, pool, **numbers)
+    assert files(tmp_path / "read.zarr") == files(path)
+
+
 def test_what_stands_in_the_store(tmp_path: Path) -> None:
     tensors = {**network(), "number": walk(ROWS, (), 7)}
     path = write(tmp_path / "run.zarr", tensors, chunk_rows=5, attributes={"model": "mlp", "depth": [1, 2]})
@@ -79,6 +126,21 @@ def test_what_stands_in_the_store(tmp_path: Path) -> None:
         assert len(metadata["dimension_names"]) == values.ndim
         assert [codec["name"] for codec in metadata["codecs"]] == ["bytes", "crc32c"]
     assert gradlog.analyze(path).run.attributes["model"] == "mlp"
+
+
+@pytest.mark.parametrize("compressors", [(), (ZstdCodec(level=1),)], ids=["plain", "zstd"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint16", "int64"])
+def test_metadata_is_what_zarr_makes(dtype: str, compressors: Any) -> None:
+    document, _ = Layout(1000, compressors).template(2, np.dtype(dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        array = zarr.create_array(
+            MemoryStore(), shape=(1, 1, 1), chunks=(1, 1, 1), dtype=dtype,
+            compressors=(*compressors, Crc32cCodec()), dimension_names=("step", "dim_0", "dim_1"),
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )  # fmt: skip
+    made = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
+    assert document == json.loads(made)
 
 
 def test_a_declared_format_cannot_be_overwritten_by_attributes(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from ..measures.increment_windows import NAME as WINDOWS
 from ..measures.increment_windows import IncrementWindows, window_starts
 from ..progress import Progress
 from ..results.result import Settings
-from ..runs.preparation import open_for_pass, prepare
+from ..runs.preparation import prepare
 from ..runs.prepared_pass import run_analysis
+from ..runs.selecting import open_for_pass
 from ..runs.wanted import Wanted
 from .evidence import Evidence
 from .quantities import Quantity

@@ -34,7 +34,7 @@ def analyze_for_comparison(
     """
     # Deferred: finished results are compared without a store.
     from ..runs.analysis import analyze
-    from ..runs.preparation import open_for_pass
+    from ..runs.selecting import open_for_pass
 
     settings = settings or Settings()
     log = open_for_pass(run, settings, threads)

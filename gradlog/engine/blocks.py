@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..logs.log import Tensor
+from ..logs.log import GIVE_UP_SECONDS, Tensor
 from .block import Block
 from .parameter_range import ParameterRange, Segment
 from .plan import Plan
 
 WAITING_TOGETHER = 16
 """Small tensors whose chunks are waited for together."""
-GIVE_UP_SECONDS = 0.1
-"""How often a read that may take long is asked to end, once nobody wants it any more."""
 
 
 class BlockReader:

@@ -106,7 +106,7 @@ def analyze_for_bounds(
     # Deferred: bounds on finished results open no store.
     from ..logs.log import sketch_of
     from ..runs.analysis import analyze
-    from ..runs.preparation import open_for_pass
+    from ..runs.selecting import open_for_pass
 
     settings = settings or Settings()
     log = open_for_pass(run, settings, threads)

@@ -31,8 +31,6 @@ def weights_of_folder(folder: Path) -> Path | None:
 class CheckpointFolder(Snapshot):
     """A folder that holds weights, and what the trainer wrote beside them."""
 
-    mapped = True
-
     def __init__(self, path: str, weights: Path) -> None:
         """weights : as of `weights_of_folder`"""
         self.place = path

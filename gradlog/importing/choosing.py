@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DataError, UsageError
-from ..logs.entry_types import REALS
-from ..logs.row_values import BFLOAT16, check_names
+from ..logs.row_values import BFLOAT16, REALS, check_names
 from ..naming import matching, shown
 from .snapshot import Contents, Kind, Snapshot
 

@@ -137,7 +137,7 @@ def hdf5_groups(path: str) -> list[str]:
 def _open(path: str) -> Any:
     h5py = library("h5py", f"{path}: a file of HDF5")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", rdcc_nbytes=0)  # chunks are read whole and once: right into place
     except OSError as error:
         if error.errno is not None:
             raise

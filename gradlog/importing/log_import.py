@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ from ..results.result import LogWarning
 from ..sizes import DEFAULT_MEMORY
 from .import_plan import FilePath, ImportPlan, ImportSettings, Ready, bfloat16, prepare
 from .row_buffer import RowBuffer
-from .snapshot import Values
+from .snapshot import Kind
 from .updates import Rounding, subtract, update_dtype
+
+THREADS = 2
+"""One reads a tensor, or checks what it has read, while the other writes one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def import_log(
 
     Parameters
     ----------
-    memory : bytes to stay within, beside what the writer gathers; a row that is larger goes by way of a file
+    memory : bytes to stay within, beside what the writer gathers; a row of updates that is larger goes by way
+        of a file
 
     Raises
     ------
@@ -125,26 +130,23 @@ def _called(target: Path, folder: Path) -> Iterator[None]:
 
 def _write_gradients(writer: LogWriter, ready: Ready, memory: int, progress: Progress | None) -> None:
     kinds = ready.chosen.tensors
-    bits = bfloat16() if any(kind.dtype == BFLOAT16 for kind in kinds.values()) else None
-    large = None
-    if ready.chosen.nbytes > memory and not ready.snapshots[0].mapped:
-        types = {name: np.dtype("u2" if k.dtype == BFLOAT16 else k.dtype) for name, k in kinds.items()}
-        large = RowBuffer({name: (kinds[name].shape, types[name]) for name in kinds}, memory, writer.path)
+    like = {name: _like(kind) for name, kind in kinds.items()}
+    threads = max(1, min(THREADS, memory // max(1, *(kind.nbytes for kind in kinds.values()))))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="gradmf-import")
+    try:
+        for row, (snapshot, planned) in enumerate(zip(ready.snapshots, ready.plan.steps, strict=True)):
+            with snapshot.opened() as values:
+                writer.append_read(planned.step, like, values, pool, **ready.series_of(row))
+            if progress is not None:
+                progress((row + 1) * ready.chosen.nbytes, ready.plan.bytes_read)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    def stored(name: str, values: Values) -> NDArray[Any]:
-        array = values(name)
-        if large is not None:
-            large[name][...] = array
-            array = large[name]
-        return array if bits is None or kinds[name].dtype != BFLOAT16 else array.view(bits)
 
-    for row, (snapshot, planned) in enumerate(zip(ready.snapshots, ready.plan.steps, strict=True)):
-        with snapshot.opened() as values:
-            writer.append(
-                planned.step, {name: stored(name, values) for name in kinds}, **ready.series_of(row)
-            )
-        if progress is not None:
-            progress((row + 1) * ready.chosen.nbytes, ready.plan.bytes_read)
+def _like(kind: Kind) -> NDArray[Any]:
+    """An array of that dtype and shape that takes no memory."""
+    dtype = bfloat16() if kind.dtype == BFLOAT16 else np.dtype(kind.dtype)
+    return np.broadcast_to(np.zeros((), dtype), kind.shape)
 
 
 def _write_updates(writer: LogWriter, ready: Ready, memory: int, progress: Progress | None) -> Rounding:

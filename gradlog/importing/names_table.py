@@ -98,7 +98,6 @@ class NamedVector(Snapshot):
 
     def __init__(self, vector: Snapshot, table: NamesTable) -> None:
         self.place = vector.place
-        self.mapped = vector.mapped
         self._vector = vector
         self._table = table
 

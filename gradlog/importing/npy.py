@@ -40,8 +40,6 @@ class NpyRows(Stack):
 class NpyFile(Snapshot):
     """An array, mapped: the gradients of one step."""
 
-    mapped = True
-
     def __init__(self, path: str) -> None:
         self.place = path
 

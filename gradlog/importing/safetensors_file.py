@@ -44,8 +44,6 @@ _LONGEST_HEADER = 100_000_000
 class SafetensorsFile(Snapshot):
     """A file of named tensors."""
 
-    mapped = True
-
     def __init__(self, path: str) -> None:
         self.place = path
 

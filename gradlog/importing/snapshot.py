@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..logs.entry_types import REALS
-from ..logs.row_values import BFLOAT16
+from ..logs.row_values import BFLOAT16, REALS
 from ..logs.series import LOSSES, RATES
 
 _STEP_NAMES = ("step", "global_step", "training_step", "iteration")
@@ -85,11 +84,10 @@ Values: TypeAlias = Callable[[str], NDArray[Any]]
 class Snapshot(abc.ABC):
     """Tensors of one training step.
 
-    place : what messages call it; mapped : entries lie in a file until they are used, and take no memory
+    place : what messages call it
     """
 
     place: str
-    mapped: bool = False
 
     @property
     def label(self) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, StoreNotFoundError, UsageError
 from ..logs.example_stores import example_store
-from ..logs.root_keys import is_zarr_node, may_hold_ranks
-from ..logs.whole_arrays import holds_arrays, holds_steps
+from ..logs.root_keys import holds_arrays, is_zarr_node, may_hold_ranks
 from ..naming import shown
 from .checkpoint import CheckpointFolder, weights_of_folder
 from .hdf5 import Hdf5Group, Hdf5Rows, hdf5_groups
@@ -21,7 +20,9 @@ from .snapshot import Snapshot
 from .stack import rows_of
 from .steps import naturally
 from .torch_file import GRADIENT_KEYS, WEIGHT_KEYS, TorchFile
-from .zarr_store import LogRows, ZarrSnapshot
+
+if TYPE_CHECKING:
+    from .zarr_store import LogRows
 
 _KINDS = {
     ".npz": "npz", ".safetensors": "safetensors", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5",
@@ -117,6 +118,9 @@ def _checkpoint(path: str) -> Snapshot:
 
 def _of_stores(places: Sequence[str], room: int, include: Sequence[str], exclude: Sequence[str]) -> Sources:
     """One store is a log; of several, each is one, or one step."""
+    from ..logs.whole_arrays import holds_steps  # deferred: other sources need no Zarr
+    from .zarr_store import LogRows, ZarrSnapshot
+
     snapshots: list[Snapshot] = []
     logs = []
     for place in places:

@@ -13,6 +13,8 @@ from .snapshot import Contents, Kind, Snapshot, Values
 
 ENOUGH_BYTES = 64 << 20
 """Of rows at once: larger blocks are read only where chunks are taller."""
+ENOUGH_OF_TENSOR = 1 << 20
+"""Of a tensor: more would take no less time, and has left the processor's cache before it is written."""
 
 
 class Stack(abc.ABC):
@@ -51,7 +53,10 @@ class Stack(abc.ABC):
 
 
 class Blocks:
-    """Blocks of rows of a stack's tensors, read when they are asked for and kept until the next."""
+    """Blocks of rows of a stack's tensors, read when they are asked for and kept until the next.
+
+    A tensor is asked for by one thread at a time, others by others meanwhile.
+    """
 
     def __init__(self, stack: Stack, room: int) -> None:
         """room : bytes that all tensors' blocks may take; one row of each is held at least"""
@@ -60,20 +65,24 @@ class Blocks:
         enough = max(1, ENOUGH_BYTES // row)
         whole = -(-enough // stack.height) * stack.height  # no chunk is decoded twice
         rows = max(1, min(whole, room // row))
-        self._rows = rows - rows % stack.height if rows > stack.height else rows
-        self._first = -1
-        self._held: dict[str, NDArray[Any]] = {}
+        most = rows - rows % stack.height if rows > stack.height else rows
+        self._rows = {name: min(most, self._enough(kind)) for name, kind in stack.kinds.items()}
+        self._held: dict[str, tuple[int, NDArray[Any]]] = {}
 
     def row(self, name: str, row: int) -> NDArray[Any]:
         """One row of a tensor."""
-        first = row // self._rows * self._rows
-        if first != self._first:
-            self._held.clear()
-            self._first = first
-        if name not in self._held:
-            self._held[name] = self.stack.read(name, first, min(first + self._rows, self.stack.rows))
-        found: NDArray[Any] = self._held[name][row - first]
+        rows = self._rows[name]
+        first = row // rows * rows
+        if name not in self._held or self._held[name][0] != first:
+            self._held.pop(name, None)
+            self._held[name] = (first, self.stack.read(name, first, min(first + rows, self.stack.rows)))
+        found: NDArray[Any] = self._held[name][1][row - first]
         return found
+
+    def _enough(self, kind: Kind) -> int:
+        """Rows of a tensor that are worth to be read at once, whole chunks."""
+        rows = -(-ENOUGH_OF_TENSOR // max(1, kind.nbytes))
+        return -(-rows // self.stack.height) * self.stack.height
 
 
 class StackRow(Snapshot):
@@ -83,7 +92,6 @@ class StackRow(Snapshot):
         self._blocks = blocks
         self._row = row
         self.place = f"{blocks.stack.place} row {row}"
-        self.mapped = True  # its entries are counted with those of its block
 
     @property
     def label(self) -> str:

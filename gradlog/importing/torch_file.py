@@ -25,8 +25,6 @@ WEIGHT_KEYS = ("state_dict", "model_state_dict", "model")
 class TorchFile(Snapshot):
     """A file that torch.save wrote. keys : of the dict inside that is wanted, the first that there is"""
 
-    mapped = True
-
     def __init__(self, path: str, keys: tuple[str, ...]) -> None:
         self.place = path
         self._keys = keys

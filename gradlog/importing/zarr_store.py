@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..logs.absent_chunks import absent_chunk_warnings
-from ..logs.entry_types import REALS
 from ..logs.log import GradientLog, Tensor, sketch_of
 from ..logs.opening import open_log
-from ..logs.row_values import BFLOAT16
+from ..logs.row_values import BFLOAT16, REALS
 from ..logs.series import read_series
 from ..logs.whole_arrays import whole_arrays
 from ..results.result import LogWarning

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import google_crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import MemoryStore, StorePath
 
 from .object_file import Bytes
-from .store import plain_array
+
+if TYPE_CHECKING:
+    import zarr
 
 Encoder: TypeAlias = "Callable[[NDArray[Any]], Sequence[Bytes]]"
 """Gives the bytes of a chunk, an array in C order of the chunk's shape, in pieces that follow each other."""
+
+
+def encoding(
+    compressors: Sequence[Any], ndim: int, dtype: np.dtype[Any]
+) -> tuple[list[Any], Callable[[tuple[int, ...]], Encoder]]:
+    """What the metadata says of codecs, and what encodes chunks of a shape: compressed, then checked.
+
+    compressors : Zarr's codecs; ndim : axes of an array without the rows'; dtype : of its entries
+    """
+    if not compressors:
+        return [{"name": "bytes", "configuration": {"endian": sys.byteorder}}, {"name": "crc32c"}], _checker
+    from zarr.codecs import Crc32cCodec  # deferred: most logs are written without zarr-python
+    from zarr.storage import MemoryStore
+
+    from .new_array import new_array
+
+    ones = (1,) * (ndim + 1)
+    array = new_array(MemoryStore(), "", ones, ones, dtype, None, (*compressors, Crc32cCodec()))
+    metadata: Any = array.metadata
+    return list(json.loads(json.dumps(metadata.to_dict()["codecs"]))), encoder_of(array)
+
+
+def _checker(shape: tuple[int, ...]) -> Encoder:  # noqa: ARG001 - of any
+    return _checked
 
 
 def chunk_encoder(array: zarr.Array[Any]) -> Encoder:
@@ -50,6 +73,13 @@ def _checked(chunk: NDArray[Any]) -> Sequence[Bytes]:
 
 def _by_zarr(array: zarr.Array[Any], shape: tuple[int, ...]) -> Encoder:
     """By an array of one chunk in memory."""
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+    from zarr.storage import MemoryStore, StorePath
+
+    from .store import plain_array
+
     store = MemoryStore()
     metadata: Any = array.metadata
     document = metadata.to_dict() | {"shape": shape}

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .hierarchy import Node
+from .row_values import REALS
 
-REALS = ("float16", "float32", "float64")
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _COMPLEX = {"complex64": "float32", "complex128": "float64"}
 _TWO_BYTES = frozenset({"uint16", "r16", "void16"})

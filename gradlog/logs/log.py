@@ -27,6 +27,8 @@ from .row_ranges import Ranges
 FORMAT_VERSION = 1
 GRADS = "grads"
 STEP = "step"
+GIVE_UP_SECONDS = 0.1
+"""How often a read that may take long is asked to end, once nobody wants it any more."""
 
 
 @dataclass(frozen=True)

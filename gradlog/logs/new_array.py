@@ -9,9 +9,6 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 
-CHUNK_BYTES = 4 << 20
-"""Size of a chunk aimed at, where nobody says otherwise."""
-
 
 def new_array(
     store: Store,
@@ -19,16 +16,14 @@ def new_array(
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
     dtype: np.dtype[Any],
-    axes: Sequence[str],
+    axes: Sequence[str] | None,
     codecs: Sequence[Any],
     *,
     attributes: Mapping[str, Any] | None = None,
-    flat: bool = False,
 ) -> zarr.Array[Any]:
     """An array of Zarr v3 without a chunk, and the groups above it.
 
     name : path below the root, "" for the root; axes : their names; codecs : behind the bytes
-    flat : chunks lie in the array's own folder, and no folder has to be made for one
     """
     return zarr.create_array(
         store,
@@ -41,5 +36,5 @@ def new_array(
         attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
         zarr_format=3,
-        chunk_key_encoding={"name": "default", "separator": "." if flat else "/"},
+        chunk_key_encoding={"name": "default", "separator": "/"},
     )

@@ -17,14 +17,18 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import LocalStore
 
 from ..errors import DataError, UsageError, first_line
+from .chunk_encoding import chunk_encoder
 from .log import FORMAT_VERSION, GRADS, STEP
 from .object_file import PARTIAL, LogFolder, naming
 from .root_keys import is_zarr_node
 from .row_ranges import clipped, read_ranges
 from .row_values import BFLOAT16
-from .stored_array import METADATA, StoredArray, open_stored
+from .store import plain_array
+from .stored_array import METADATA, StoredArray, unfinished
+from .stored_chunks import chunk_keys
 
 _CHUNK = re.compile(r"c(?:[./](\d+))?(?:[./]\d+)*")
 """Key of a chunk, or the folder of some, and its number along the step axis."""
@@ -42,13 +46,6 @@ class StoredRows:
     step: StoredArray
     rows: int
     last_step: int
-
-
-def is_blank(path: Path) -> bool:
-    """Whether nothing was begun there: no such path, an empty folder, or what a kill left of one."""
-    if not path.exists():
-        return True
-    return path.is_dir() and all(p.name.endswith(PARTIAL) and p.is_file() for p in path.iterdir())
 
 
 def resume_log(
@@ -226,7 +223,9 @@ class _Opened:
 
 def _open_array(path: Path, name: str) -> _Opened:
     try:
-        array, document = open_stored(path, name)
+        document: dict[str, Any] = json.loads((path / name / METADATA).read_bytes())
+        store = LocalStore(path, read_only=True)
+        array = plain_array(zarr.open_array(store, path=name, mode="r", zarr_format=3))
         sharded = array.shards is not None
         gaps, merged = read_ranges(array.attrs)
     except Exception as error:
@@ -240,7 +239,9 @@ def _open_array(path: Path, name: str) -> _Opened:
     known = array.metadata.encode_chunk_key((0, 1)) in ("c/0/1", "c.0.1")
     if sharded or not known or not array.dtype.isnative:
         raise _foreign(path, name, "is laid out in another way")
-    stored = StoredArray.of(name, document, array, dtype)
+    chunks = tuple(array.chunks)
+    rows = unfinished(chunks[0], array.shape[1:], array.dtype)
+    stored = StoredArray(name, document, dtype, chunks, chunk_keys(array), chunk_encoder(array), rows)
     stored.gaps, stored.merged = gaps, merged
     return _Opened(stored, array)
 

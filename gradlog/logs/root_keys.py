@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 ROOT_KEYS = ("zarr.json", ".zgroup", ".zarray")
 """The files that hold the metadata of a group or an array, of which a store's root has one."""
@@ -34,4 +35,21 @@ def may_hold_ranks(folder: str | os.PathLike[str]) -> bool:
         with os.scandir(folder) as entries:
             return any(is_rank_name(entry.name) and is_zarr_node(entry) for entry in entries)
     except OSError:
+        return False
+
+
+def holds_arrays(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder without Zarr's metadata has arrays right inside, as TensorStore leaves them."""
+    place = Path(folder)
+    if not place.is_dir() or is_zarr_node(place):
+        return False
+    return any(_is_array(inner) for inner in place.iterdir() if is_zarr_node(inner))
+
+
+def _is_array(folder: Path) -> bool:
+    if (folder / ".zarray").exists():
+        return True
+    try:
+        return '"array"' in (folder / "zarr.json").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
         return False

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import UsageError, first_line
 from .log import GRADS, STEP
 
+REALS = ("float16", "float32", "float64")
 BFLOAT16 = "bfloat16"
 _RESERVED = frozenset({"", ".", "..", "zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 _INT64 = np.iinfo(np.int64)

@@ -9,26 +9,21 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore
 
 from ..errors import UsageError
-from .chunk_encoding import Encoder, chunk_encoder, encoder_of
+from .chunk_encoding import Encoder, encoding
 from .log import GRADS, STEP
-from .new_array import new_array
 from .object_file import PARTIAL, LogFolder, naming
 from .row_ranges import MOST_RANGES, Ranges, clipped, extended, merged, noted
 from .row_values import BFLOAT16
-from .store import plain_array
-from .stored_chunks import chunk_keys
 from .whole_file import whole_folder
 
+CHUNK_BYTES = 4 << 20
+"""Size of a chunk aimed at, where nobody says otherwise."""
 METADATA = "zarr.json"
 LATE = f"late{PARTIAL}"
 """Below `step`, where no reader looks for arrays: a tensor that is being made."""
@@ -61,13 +56,6 @@ class StoredArray:
     gaps: Ranges = ()
     merged: bool = False
     _text: str | None = None  # of the metadata, but for the length
-
-    @classmethod
-    def of(cls, name: str, document: dict[str, Any], array: zarr.Array[Any], dtype: str) -> StoredArray:
-        """array : of that metadata, as zarr-python opens it"""
-        chunks = tuple(array.chunks)
-        rows = unfinished(chunks[0], array.shape[1:], array.dtype)
-        return cls(name, document, dtype, chunks, chunk_keys(array), chunk_encoder(array), rows)
 
     @property
     def title(self) -> str:
@@ -166,10 +154,10 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays are laid out. chunk_bytes : aimed at; codecs : behind the bytes"""
+    """How arrays are laid out. chunk_bytes : aimed at; compressors : Zarr's codecs, before the checksum"""
 
     chunk_bytes: int
-    codecs: Sequence[Any]
+    compressors: Sequence[Any] = ()
 
     def create(
         self,
@@ -236,24 +224,32 @@ class Layout:
         return array
 
     @functools.cached_property
-    def _templates(self) -> dict[tuple[int, str], tuple[dict[str, Any], Callable[..., Encoder]]]:
+    def _encodings(self) -> dict[tuple[int, str], tuple[list[Any], Callable[..., Encoder]]]:
         return {}
 
     def template(
         self, ndim: int, dtype: np.dtype[Any]
     ) -> tuple[dict[str, Any], Callable[[tuple[int, ...]], Encoder]]:
-        """The metadata that zarr-python makes, and what encodes chunks of a shape.
-
-        It takes milliseconds, so one is made of each kind.
-        """
-        known = self._templates.get((ndim, dtype.str))
+        """The metadata of an array, but for its shape and chunks, and what encodes chunks of a shape."""
+        known = self._encodings.get((ndim, dtype.str))
         if known is None:
-            axes = [STEP, *(f"dim_{axis}" for axis in range(ndim))]
-            ones = (1,) * (ndim + 1)
-            array = new_array(MemoryStore(), "", ones, ones, dtype, axes, self.codecs, flat=True)
-            text = array.metadata.to_buffer_dict(default_buffer_prototype())[METADATA].to_bytes()
-            known = self._templates[(ndim, dtype.str)] = (json.loads(text), encoder_of(array))
-        return known
+            known = self._encodings[(ndim, dtype.str)] = encoding(self.compressors, ndim, dtype)
+        codecs, encode = known
+        ones = [1] * (ndim + 1)
+        document = {
+            "shape": ones,
+            "data_type": dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": ones}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": dtype.type(0).item(),
+            "codecs": codecs,
+            "attributes": {},
+            "dimension_names": [STEP, *(f"dim_{axis}" for axis in range(ndim))],
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+        return document, encode
 
     @staticmethod
     def groups_above(name: str) -> Iterator[str]:
@@ -277,13 +273,6 @@ def flat_key(coordinates: tuple[int, ...]) -> str:
 def unfinished(height: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """(chunk rows, *shape) for the rows of a chunk that is not full; of one row there is none."""
     return np.zeros((height if height > 1 else 0, *shape), dtype)
-
-
-def open_stored(path: Path, name: str) -> tuple[zarr.Array[Any], dict[str, Any]]:
-    """An array of a log on disk, and its metadata as JSON has it. Raises whatever zarr-python raises."""
-    document: dict[str, Any] = json.loads((path / name / METADATA).read_bytes())
-    array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
-    return plain_array(array), document
 
 
 def even_chunks(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .entry_types import PACKING_WORDS, REALS
+from .entry_types import PACKING_WORDS
 from .hierarchy import ARRAY_DIMENSIONS, axis_names
 from .log import Tensor
 from .rank_tensor import RankTensor
 from .reading import read_stored
 from .row_ranges import between, noted
-from .row_values import BFLOAT16
+from .row_values import BFLOAT16, REALS
 from .zarr_tensor import ZarrTensor
 
 Box = tuple[slice, ...]

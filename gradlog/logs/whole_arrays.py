@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .gradient_arrays import STEP_AXES
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import GRADS, STEP
 from .places.finding import place_of
-from .root_keys import is_zarr_node, may_hold_ranks
+from .root_keys import holds_arrays, is_zarr_node, may_hold_ranks
 from .store import ZARR_PIPELINE, decoding_with
 from .zarr_array import make_array
 
@@ -48,23 +47,6 @@ class WholeArray:
         if self._entries is not None and self._entries.packing is not None:
             return self._entries.packing.unpack(stored, self._entries.compute)
         return stored.astype(stored.dtype.newbyteorder("="), copy=False)
-
-
-def holds_arrays(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder without Zarr's metadata has arrays right inside, as TensorStore leaves them."""
-    place = Path(folder)
-    if not place.is_dir() or is_zarr_node(place):
-        return False
-    return any(_is_array(inner) for inner in place.iterdir() if is_zarr_node(inner))
-
-
-def _is_array(folder: Path) -> bool:
-    if (folder / ".zarray").exists():
-        return True
-    try:
-        return '"array"' in (folder / "zarr.json").read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 def holds_steps(path: str) -> bool:

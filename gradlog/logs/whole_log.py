@@ -19,12 +19,12 @@ from zarr.storage import LocalStore, MemoryStore, StorePath
 from ..errors import UsageError, first_line
 from .growing_array import GrowingArray
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
-from .new_array import CHUNK_BYTES, new_array
+from .new_array import new_array
 from .object_file import LogFolder
 from .opening import read_log
 from .places.place import Place
 from .store import plain_array
-from .stored_array import Layout
+from .stored_array import CHUNK_BYTES, Layout
 
 SERIES_CHUNK = 1 << 13
 
@@ -105,8 +105,7 @@ class WholeLog:
         """
         assert isinstance(self._store, LocalStore)
         if compress not in self._layouts:
-            codecs = (ZstdCodec(level=1), Crc32cCodec()) if compress else (Crc32cCodec(),)
-            self._layouts[compress] = Layout(CHUNK_BYTES, codecs)
+            self._layouts[compress] = Layout(CHUNK_BYTES, (ZstdCodec(level=1),) if compress else ())
         return GrowingArray(
             LogFolder(self._store.root), f"{GRADS}/{name}", (self._rows, *shape), chunks, dtype,
             (STEP, *axes), attributes, self._layouts[compress], compress=compress,

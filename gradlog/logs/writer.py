@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from zarr.codecs import Crc32cCodec
 
 from ..errors import UsageError
 from ..naming import shown
 from .log import FORMAT_VERSION, GRADS, STEP
-from .new_array import CHUNK_BYTES
 from .object_file import PARTIAL, LogFolder, naming
 from .places.finding import folder_to_write
-from .resuming import StoredRows, is_blank, resume_log
 from .root_keys import is_zarr_node
 from .row_values import BFLOAT16, check_names, gradient, json_attributes, scalar, whole_step
-from .stored_array import METADATA, Layout, StoredArray
+from .stored_array import CHUNK_BYTES, METADATA, Layout, StoredArray
 from .writer_lock import WriterLock
+
+if TYPE_CHECKING:
+    from .resuming import StoredRows
 
 FLUSH_EVERY = 16
 GATHERED_BYTES = 72 << 20
 """Rows that are gathered into one chunk are held in memory: so much, less what a row takes, or half a row."""
 SERIES_ROWS = 4096
 """Rows of a chunk of `step` and of series, 32 KiB."""
+
+TASK_BYTES = 1 << 20
+"""Of a row that are worth a thread's while."""
 
 Missing = Literal["fail", "zero"]
 _Row = dict[str, tuple[NDArray[Any], str]]
@@ -113,7 +118,7 @@ def create_log(
         raise UsageError(f"{place}: {error}") from None
     codecs = tuple(compressors) if isinstance(compressors, (list, tuple)) else (compressors,)
     folder = LogFolder(place, fsync)
-    begins = not resume or is_blank(place)
+    begins = not resume or _is_blank(place)
     if begins:
         _make_place(place, overwrite, resume)
     lock = WriterLock(place)
@@ -122,12 +127,21 @@ def create_log(
         if begins:
             _begin(folder, {**stored, "gradlog": mark})
         else:
+            from .resuming import resume_log  # deferred, with zarr-python: a new log needs neither
+
             rows = resume_log(folder, stored, mark, chunk_rows, last_kept)
     except BaseException:
         lock.release()
         raise
-    layout = Layout(chunk_bytes, (*codecs, Crc32cCodec()))
+    layout = Layout(chunk_bytes, codecs)
     return LogWriter(folder, lock, layout, chunk_rows, flush_every, missing, marks, rows)
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether nothing was begun there: no such path, an empty folder, or what a kill left of one."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(p.name.endswith(PARTIAL) and p.is_file() for p in path.iterdir())
 
 
 def _make_place(path: Path, overwrite: bool, resume: bool) -> None:
@@ -240,6 +254,63 @@ class LogWriter:
         OSError : a chunk that this row fills cannot be written
         In both cases the row was not added: append it again once the cause is gone.
         """
+        number, row = self._begin_row(step, gradients, series)
+        with naming(self.path):
+            for name in sorted(row.keys() - self._arrays.keys()):
+                self._open_late(name, *row[name])
+            for name, array in self._arrays.items():
+                array.take(self._folder, self._rows, row[name][0] if name in row else None)
+        self._end_row(number)
+
+    def append_read(
+        self,
+        step: int,
+        like: Mapping[str, NDArray[Any]],
+        read: Callable[[str], NDArray[Any]],
+        pool: Executor,
+        /,
+        **series: float,
+    ) -> None:
+        """Add one row whose gradients are read only now, each by a thread that writes it next.
+
+        like : by name, an array of the dtype and shape of each gradient, whatever its entries
+        read : gives a gradient by its name, bfloat16 as its bits; asked once for each, by the pool's threads
+
+        Raises what `read` raises; otherwise as `append`.
+        """
+        number, row = self._begin_row(step, like, series)
+        with naming(self.path):
+            for name in self._series:
+                self._arrays[name].take(self._folder, self._rows, row[name][0])
+
+        def take(arrays: Sequence[StoredArray]) -> None:
+            for array in arrays:
+                value = read(array.title)
+                if (value.shape, value.dtype) != (array.shape, array.rows.dtype):
+                    raise UsageError(
+                        f"{self.path}: row {self.rows}: {_other(array, value, value.dtype.name)}"
+                    )
+                with naming(self.path):
+                    array.take(self._folder, self._rows, value)
+
+        tasks = list(_tasks(self._tensors.values()))
+        if len(tasks) == 1:
+            take(tasks[0])
+        else:
+            under_way = [pool.submit(take, arrays) for arrays in tasks]
+            try:
+                for each in under_way:
+                    each.result()
+            finally:
+                for each in under_way:
+                    each.cancel()
+                wait(under_way)  # they read what is closed next, and write what may be removed
+        self._end_row(number)
+
+    def _begin_row(
+        self, step: int, gradients: Mapping[str, ArrayLike | None], series: Mapping[str, float]
+    ) -> tuple[int, _Row]:
+        """As `_checked`, of a log that is ready to take it."""
         if not self._open:
             raise UsageError(f"{self.path}: the log is closed")
         try:
@@ -249,13 +320,14 @@ class LogWriter:
         with naming(self.path):
             if self._step is None:
                 self._create(row)
-            assert self._step is not None
             if self._rows - self._committed >= self._flush_every:  # an interrupt fell into the last commit
                 self.flush()
-            for name in sorted(row.keys() - self._arrays.keys()):
-                self._open_late(name, *row[name])
-            for name, array in self._arrays.items():
-                array.take(self._folder, self._rows, row[name][0] if name in row else None)
+        return number, row
+
+    def _end_row(self, number: int) -> None:
+        """Count the row that all arrays took. number : its training step"""
+        assert self._step is not None
+        with naming(self.path):
             self._step.take(self._folder, self._rows, np.asarray(number, np.int64))
         before = self._last_step
         self._rows, self._last_step = self._rows + 1, number
@@ -355,10 +427,7 @@ class LogWriter:
         for name in row.keys() & self._arrays.keys():
             (value, dtype), array = row[name], self._arrays[name]
             if (value.shape, dtype) != (array.shape, array.dtype):
-                raise UsageError(
-                    f"'{array.title}' is {dtype}{list(value.shape)}, in the rows before it is "
-                    f"{array.dtype}{list(array.shape)}"
-                )
+                raise UsageError(_other(array, value, dtype))
         return row
 
     def _refuse_gaps(self, known: set[str], named: set[str], given: set[str]) -> None:
@@ -422,6 +491,28 @@ class LogWriter:
         array = self._layout.create_behind(self._folder, name, height, value, dtype, self._rows, box)
         array.absent.update(range(self._committed, self._rows))
         self._keep({name: array})
+
+
+def _tasks(arrays: Iterable[StoredArray]) -> Iterator[list[StoredArray]]:
+    """Arrays in groups of rows of TASK_BYTES, or of one."""
+    group: list[StoredArray] = []
+    size = 0
+    for array in arrays:
+        group.append(array)
+        size += math.prod(array.shape) * array.rows.itemsize
+        if size >= TASK_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _other(array: StoredArray, value: NDArray[Any], dtype: str) -> str:
+    """What is wrong with a value of another shape or dtype."""
+    return (
+        f"'{array.title}' is {dtype}{list(value.shape)}, in the rows before it is "
+        f"{array.dtype}{list(array.shape)}"
+    )
 
 
 def _listed(names: set[str]) -> str:

@@ -53,7 +53,7 @@ def analyze_for_report(
     """
     # Deferred: reports of finished results open no store.
     from ..runs.analysis import analyze
-    from ..runs.preparation import open_for_pass, select_rows
+    from ..runs.selecting import open_for_pass, select_rows
 
     settings = settings or Settings()
     log = open_for_pass(run, settings, threads)

@@ -12,7 +12,7 @@ from ..logs.opening import Run
 from ..progress import Progress
 from ..results.result import Analysis, Settings
 from ..runs.analysis import analyze
-from ..runs.preparation import open_for_pass, select_rows
+from ..runs.selecting import open_for_pass, select_rows
 from ..sizes import DEFAULT_MEMORY
 from .panels import check_panels, settings_for_panels
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UsageError
+from ..logs.log import GradientLog
 from ..logs.opening import open_log
 from ..logs.places.finding import folder_to_write
 from ..logs.row_values import check_names, whole_step
 from ..logs.writer import LogWriter, create_log
+from .last_row import LastRow
 from .libraries import load_torch
 from .parameters import Owners, chosen_parameters, model_name, named_parameters
 from .recorder import Nonfinite, Recorder, Taking, WhenFull, of_log
@@ -71,8 +73,9 @@ def record(
     dtype : "float32", "float16" or "bfloat16", that gradients are stored as
     project : M, to store M sums of each larger tensor in place of its gradients, as `sketch_log` does
     seed : of the projection
-    missing : what a gradient that is None becomes: "zero", or with "hold" the tensor's last, both counted in
-        the series `missing`; "error" raises at the step. Tensors that are trained later are zero before
+    missing : what a gradient that is None becomes: "zero", or with "hold" the tensor's last, that of the last
+        row of a log that is resumed; both are counted in the series `missing`. "error" raises at the step.
+        Tensors that are trained later are zero before
     when_full : "wait" for the disk, or "drop" rows, counted in the series `dropped`
     nonfinite : "keep" rows with NaN or infinity, or "skip" them, counted in the series `skipped`
     series : names that `note` is given first behind the first row
@@ -142,21 +145,24 @@ def record(
             )  # fmt: skip
             last = writer.last_step
         rows: RowWriter | None = None
-        stored: set[str] | None = None
+        stored: GradientLog | None = None
         try:
             if writer is not None and writer.rows:
-                stored = _check_stored(writer, owners.chosen, entries)
-            noted = RowSeries(taking.counts, series, stored)
+                stored = _stored(writer, owners.chosen, entries)
+            noted = RowSeries(taking.counts, series, None if stored is None else stored.series)
+            tensors = () if stored is None else stored.tensors
+            gathering = RowGathering(owners, missing, [tensor.name for tensor in tensors])
             if writer is not None:
                 pinned = any(parameter.is_cuda for parameter in chosen.values())
                 free = [RowSlot(entries.dtype, pinned) for _ in range(slots)]
-                rows = RowWriter(writer, free, entries.projection, nonfinite == "skip")
+                before = None if stored is None else LastRow(stored)
+                rows = RowWriter(writer, free, entries.projection, nonfinite == "skip", before)
         except BaseException:
             if writer is not None:
                 writer.close()
             raise
     step = after + 1 if after is not None else first if last is None else last + 1
-    return Recorder(place, optimizers, RowGathering(owners, missing), rows, taking, noted, step)
+    return Recorder(place, optimizers, gathering, rows, taking, noted, step)
 
 
 def _check_shared(entries: RowEntries, taking: Taking) -> None:
@@ -179,8 +185,8 @@ def _is_replica(model: Any) -> bool:
     return bool(dist.get_rank(group) > 0)
 
 
-def _check_stored(writer: LogWriter, parameters: Mapping[str, Any], entries: RowEntries) -> set[str]:
-    """Names of the series of a log that is resumed. Raises UsageError where its rows are of another kind."""
+def _stored(writer: LogWriter, parameters: Mapping[str, Any], entries: RowEntries) -> GradientLog:
+    """The log that is resumed. Raises UsageError where its rows are of another kind."""
     log = open_log(writer.path)
     entries.check(log, {name: local_shape(parameter) for name, parameter in parameters.items()})
-    return set(log.series)
+    return log

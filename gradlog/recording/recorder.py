@@ -231,15 +231,15 @@ class Recorder:
         """All optimizers step."""
         row = None
         if self._slot is not None:
-            names, absent, missing = self._gathering.finish(self._slot)
+            gathered = self._gathering.finish(self._slot)
             if self._all_rates is None:
                 self._all_rates = differ(self._optimizers)
             series = {
                 **learning_rates(self._optimizers, self._all_rates),
-                MISSING: missing,
+                MISSING: gathered.missing,
                 DROPPED: self._since,
             }
-            row = Row(self._step, self._slot, names, absent, series)
+            row = Row(self._step, self._slot, gathered, series)
             self._since = 0
         elif self._is_full:
             self._dropped += 1

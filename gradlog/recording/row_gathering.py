@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import UsageError
@@ -14,15 +16,31 @@ from .step_hooks import scale_of
 Missing = Literal["zero", "hold", "error"]
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What a row has of which tensors, by their names.
+
+    names : in its slot; held : as the last row of the log that was resumed has them; absent : zeros
+    missing : how many gradients were None
+    """
+
+    names: list[str]
+    held: list[str]
+    absent: list[str]
+    missing: int
+
+
 class RowGathering:
     """Fills a slot with the gradients that optimizers are about to use, row after row."""
 
-    def __init__(self, owners: Owners, missing: Missing) -> None:
+    def __init__(self, owners: Owners, missing: Missing, stored: Iterable[str] = ()) -> None:
+        """stored : names of the tensors of a log that is resumed"""
         self._owners = owners
         self._missing = missing
         self._held: dict[int, tuple[list[int], list[tuple[str, Any]]]] = {}
         self._found: dict[str, Any] = {}  # of this row: parameters without a gradient, None for others
-        self._seen: dict[str, RowSlot] = {}  # tensors that rows have, and the slot with their last
+        # Tensors that rows have, and the slot with their last; None where that is a row of before.
+        self._seen: dict[str, RowSlot | None] = dict.fromkeys(stored)
 
     def copy(self, optimizer: Any, slot: RowSlot) -> None:
         """Copy what an optimizer is about to use, in place of what it used before in this row.
@@ -55,23 +73,25 @@ class RowGathering:
             known = self._held[id(optimizer)] = ids, self._owners.of(optimizer)
         return known[1]
 
-    def finish(self, slot: RowSlot) -> tuple[list[str], list[str], int]:
-        """Names of tensors that the slot holds, and that the writer fills with zeros; how many were None.
-
-        Tensors that never had a gradient are among neither: they are no part of the log yet.
-        """
+    def finish(self, slot: RowSlot) -> Gathered:
+        """End a row. Tensors that never had a gradient are no part of it, nor of the log yet."""
         names = [name for name, parameter in self._found.items() if parameter is None]
         absent = {name: parameter for name, parameter in self._found.items() if parameter is not None}
+        held: list[str] = []
         if self._missing == "hold":
-            held = [name for name in absent if name in self._seen]
-            for name in held:
-                slot.repeat(self._seen[name], name, local_shape(absent[name]))
-            names += held
-        if not names:  # the writer takes no row without a tensor
+            for name in [name for name in absent if name in self._seen]:
+                last = self._seen[name]
+                if last is None:
+                    held.append(name)
+                else:
+                    slot.repeat(last, name, local_shape(absent[name]))
+                    names.append(name)
+        if not names and not held:  # the writer takes no row without a tensor
             for name, parameter in absent.items():
                 slot.clear(name, local_shape(parameter))
             names = list(absent)
-        zeros = [name for name in absent if name in self._seen and name not in names]
+        there = {*names, *held}
+        zeros = [name for name in absent if name in self._seen and name not in there]
         self._seen |= dict.fromkeys(names, slot)
         self._found = {}
-        return names, zeros, len(absent)
+        return Gathered(names, held, zeros, len(absent))

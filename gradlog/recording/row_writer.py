@@ -15,6 +15,8 @@ from typing import Any
 from ..errors import GradmfError, first_line
 from ..logs.writer import LogWriter
 from ..measures.sketch.row_projection import RowProjection
+from .last_row import LastRow
+from .row_gathering import Gathered
 from .row_slot import RowSlot
 
 SKIPPED = "skipped"
@@ -29,14 +31,12 @@ class RecordingError(GradmfError, RuntimeError):
 class Row:
     """One row on its way to the log.
 
-    slot : holds the gradients; names : of those it holds; absent : of tensors whose gradient is None
-    series : numbers, or tensors of one entry on a GPU
+    slot : holds the gradients that were gathered; series : numbers, or tensors of one entry on a GPU
     """
 
     step: int
     slot: RowSlot
-    names: list[str]
-    absent: list[str]
+    gathered: Gathered
     series: dict[str, Any]
 
 
@@ -56,13 +56,17 @@ class RowWriter:
         slots: list[RowSlot],
         projection: RowProjection | None = None,
         skip_nonfinite: bool = False,
+        last: LastRow | None = None,
     ) -> None:
-        """slots : for rows that wait to be written; skip_nonfinite : leave out rows with NaN or infinity"""
+        """slots : for rows that wait to be written; skip_nonfinite : leave out rows with NaN or infinity
+        last : of the log where it is resumed
+        """
         self.path = writer.path
         self.skipped = 0
         self._writer = writer
         self._projection = projection
         self._skip = skip_nonfinite
+        self._last = last
         self._since = 0  # rows skipped since the last that was appended
         self._failure: tuple[int | None, Exception] | None = None
         self._told = False
@@ -178,12 +182,17 @@ class RowWriter:
 
     def _append(self, row: Row) -> None:
         row.slot.wait()
-        if self._skip and not all(row.slot.is_finite(name) for name in row.names):
+        gathered = row.gathered
+        if self._skip and not all(row.slot.is_finite(name) for name in gathered.names):
             self._since += 1
             self.skipped += 1
             return
-        gradients: dict[str, Any] = dict.fromkeys(row.absent)
-        for name in row.names:
+        gradients: dict[str, Any] = dict.fromkeys(gathered.absent)
+        if self._last is not None:
+            for name in gathered.names:
+                self._last.drop(name)
+            gradients |= {name: self._last.values(name) for name in gathered.held}
+        for name in gathered.names:
             values = row.slot.values(name)
             gradients[name] = values if self._projection is None else self._projection.apply(name, values)
         series = {name: float(value) for name, value in row.series.items()}

@@ -18,7 +18,8 @@ from ..predictors import HistoryBank
 from ..results.result import Settings
 from ..results.row_kind import check_same_kind
 from ..sizes import SCALAR, extents
-from .preparation import check_settings, open_as_asked, select_tensors
+from .preparation import check_settings
+from .selecting import open_as_asked, select_tensors
 from .side_by_side import plan_side_by_side
 
 

@@ -17,10 +17,10 @@ from ..engine.pass_work import PassWork
 from ..engine.plan import PLANNED_THREADS, Plan, make_plan
 from ..engine.request import Request
 from ..engine.splitting import PartNumber, PartPlan, part_of
-from ..errors import DataError, MemoryLimitError, UsageError
+from ..errors import MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
-from ..logs.log import GradientLog, Tensor, chosen_names
-from ..logs.opening import Opening, Run, open_log
+from ..logs.log import GradientLog, Tensor
+from ..logs.opening import Run
 from ..logs.repeated_steps import NOT_INCREASING, REPEATED, SETTLED, kept_rows
 from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
@@ -29,13 +29,13 @@ from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketching import Sketching
 from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
-from ..naming import matching, shown
 from ..predictors import HistoryBank, parse_predictors
 from ..progress import Progress
 from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from .scratch_plan import with_scratch
+from .selecting import available_processors, open_for_pass, opening_of, select_rows, select_tensors
 from .sketched import Sketched
 from .wanted import RANK_METHODS, Asked, Wanted
 
@@ -228,32 +228,6 @@ def _log_warnings(
     return [*others, LogWarning(SETTLED, told)]
 
 
-def open_for_pass(run: Run, settings: Settings, threads: int | None) -> GradientLog:
-    """The log, opened so that its chunks are decoded by the fastest codecs there are."""
-    with codec_pipeline(threads or available_processors()):
-        return open_as_asked(run, settings)
-
-
-def open_as_asked(run: Run, settings: Settings) -> GradientLog:
-    """`open_log`, with what the settings say of which arrays and tensors count."""
-    return open_log(run, **opening_of(settings))
-
-
-def opening_of(settings: Settings) -> Opening:
-    """Which arrays and tensors count."""
-    return Opening(
-        truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
-        exclude=settings.exclude,
-    )  # fmt: skip
-
-
-def available_processors() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def check_settings(settings: Settings) -> None:
     """Raise UsageError for settings outside their ranges, before anything is read."""
     parse_predictors(settings.predictors)
@@ -297,52 +271,6 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"repeated {settings.repeated!r}: known are {', '.join(REPEATED)}")
     if settings.nonfinite not in NONFINITE_POLICIES:
         raise UsageError(f"nonfinite {settings.nonfinite!r}: known are {', '.join(NONFINITE_POLICIES)}")
-
-
-def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], list[LogWarning]]:
-    """The tensors of `log` that the settings select, in order, and what to mind.
-
-    Raises UsageError where a pattern of `tensors` matches none, or none is left, and DataError where one that
-    is wanted cannot be read. What is to be left out may be in other runs only: that is a warning.
-    """
-    names = [*(tensor.name for tensor in log.tensors), *log.faults]
-    known = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-
-    for pattern in settings.tensors:
-        if not matching([pattern], names):
-            raise UsageError(f"{log.path}: no tensor matches {pattern!r}; there are {known}")
-    warnings = []
-    for pattern in settings.exclude:
-        if not matching([pattern], names):
-            told = f"nothing to exclude: no tensor matches {pattern!r}; there are {known}"
-            warnings.append(LogWarning("nothing-excluded", told))
-    wanted = chosen_names(names, settings.tensors, settings.exclude)
-    if not wanted:
-        raise UsageError(f"{log.path}: every tensor is excluded")
-    log.check(wanted)
-    tensors = [tensor for tensor in log.tensors if tensor.name in wanted]
-    return tensors, [*warnings, *_empty_warnings(log, tensors)]
-
-
-def _empty_warnings(log: GradientLog, tensors: Sequence[Tensor]) -> list[LogWarning]:
-    """Tensors without entries hold nothing of a parameter. Raises DataError where all are so."""
-    empty = [tensor.name for tensor in tensors if not tensor.parameters]
-    if not empty:
-        return []
-    cure = "parameters that are partitioned (FSDP, ZeRO-3) have to be gathered"
-    told = f"without any entry: {shown(empty, 4)}; {cure}"
-    if len(empty) == len(tensors):
-        raise DataError(f"{log.path}: all tensors are {told} before they are logged")
-    return [LogWarning("tensors-empty", f"tensors {told}")]
-
-
-def select_rows(log: GradientLog, settings: Settings) -> tuple[int, int]:
-    """(first, last + 1) of the rows that the settings select. Raises UsageError where they select none."""
-    first, last, _ = slice(*settings.rows).indices(log.rows)
-    if first >= last:
-        start, stop = ("" if end is None else str(end) for end in settings.rows)
-        raise UsageError(f"{log.path}: rows {start}:{stop} select none of its {log.rows} rows")
-    return first, last
 
 
 def _band_warning(search: bool) -> LogWarning:

@@ -20,18 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.blocks import GIVE_UP_SECONDS
 from ..engine.request import Request
 from ..errors import DataError, MemoryLimitError, UsageError
 from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.growing_array import GrowingArray
-from ..logs.log import GRADS, GradientLog, Tensor
-from ..logs.new_array import CHUNK_BYTES
+from ..logs.log import GIVE_UP_SECONDS, GRADS, GradientLog, Tensor
 from ..logs.opening import Run
 from ..logs.places.finding import folder_to_write
 from ..logs.row_values import check_names
 from ..logs.series import read_series, series_attributes
 from ..logs.store import codec_pipeline
+from ..logs.stored_array import CHUNK_BYTES
 from ..logs.stored_entries import Box, true_of_copy
 from ..logs.whole_log import WholeLog
 from ..naming import shown
@@ -40,8 +39,8 @@ from ..progress import Progress
 from ..results.result import LogWarning, Settings
 from ..results.row_kind import RowKind, said_of_rows
 from ..sizes import DEFAULT_MEMORY
-from .preparation import available_processors, open_for_pass, select_rows, select_tensors
 from .rechunk_layout import DECODING_BYTES, Slab, TensorCopy, common_height, plan_copy
+from .selecting import available_processors, open_for_pass, select_rows, select_tensors
 
 SHOWN = 6
 """Names that a warning shows."""

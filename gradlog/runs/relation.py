@@ -24,7 +24,7 @@ from ..results.known_values import mean_of_known
 from ..results.result import Settings
 from ..sizes import DEFAULT_MEMORY
 from .pairing import Pairing
-from .preparation import available_processors
+from .selecting import available_processors
 
 Doubles = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ..cluster.cluster import taken_by
 from ..errors import DataError, MemoryLimitError, UsageError
-from ..logs.entry_types import REALS
 from ..logs.log import Tensor, sketch_of
 from ..logs.opening import Run
 from ..logs.places.finding import place_of
+from ..logs.row_values import REALS
 from ..logs.series import read_series
 from ..logs.store import codec_pipeline
 from ..logs.whole_log import WholeLog
