@@ -14,8 +14,7 @@ import numpy as np
 from ..errors import DataError, StoreNotFoundError, first_line
 from ..results.typed_fields import Fields, as_count
 from .log import GradientLog, Tensor
-from .new_array import CHUNK_BYTES
-from .stored_array import even_chunks
+from .stored_array import CHUNK_BYTES, even_chunks
 from .uncompressed_chunks import CHECKSUM_BYTES
 from .zarr_tensor import REMOTE_CHUNK_SECONDS, UNDER_WAY
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ...engine.block import Block
 from ...engine.measure import Accumulator, PassContext
-from ...engine.ranges import strips_of_tensors
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
 from ..path_lengths.path_lengths import check_strips
@@ -46,7 +45,7 @@ class SketchedRows(Accumulator[RowsOfSketch]):
         self._context = context
         self._sketcher = Sketcher(context.tensors, context.ranges, choice, context.rows, context.workers)
         self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
-        self._strips = strips_of_tensors(context.ranges)
+        self._strips = context.ranges.strips
         self._missing = dict(context.strips)
         self._copied = 0
         self._open: dict[int, Doubles] = {}
