@@ -1,7 +1,8 @@
 """Time logs in a bucket: bare reads and gradmf, with the requests of each, and the listing of many chunks.
 
 `python benchmarks/scale.py` needs the extra `remote`. The bucket is served on the loopback by a process of
-its own, which waits before every answer, as a network does.
+its own, which waits before every answer, as a network does. With --planning, the plan of a log of 70 billion
+parameters is timed instead, whose metadata is made up.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import zarr
+from measure import run_once
+from report import markdown_table, put_between
 from zarr.codecs import Crc32cCodec
 from zarr.storage import ObjectStore
 
@@ -37,6 +40,8 @@ AT_ONCE = 128
 LIMIT = 1.3
 """Times the better bare reader."""
 LISTING_SECONDS, LISTING_REQUESTS = 2.0, 100
+PLANNED = Path(__file__).parent.parent / "docs" / "shapes-70b.json"
+PLANNING_SECONDS, PLANNING_MB = 20.0, 500
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks of 4 MB": {"chunks": (1, 1 << 20), "compressors": [Crc32cCodec()]},
     "chunks of 64 KB": {"chunks": (1, 1 << 14), "compressors": [Crc32cCodec()]},
@@ -61,7 +66,12 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.03, help="seconds before an answer (default 0.03)")
     parser.add_argument("--only", nargs="*", default=list(LAYOUTS), metavar="LOG", help="logs to read")
     parser.add_argument("--runs", type=int, default=3, help="rounds, of which the best counts (default 3)")
+    parser.add_argument("--planning", action="store_true", help="time the plan of a large model alone")
+    parser.add_argument("--markdown", type=Path, help="put its table between its marks in this file too")
     options = parser.parse_args()
+    if options.planning:
+        _time_planning(options.runs, options.markdown)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, layout) in enumerate(LAYOUTS.items()):
             if name in options.only or not number:
@@ -80,6 +90,28 @@ def main() -> None:
             told = _said(found.seconds <= LISTING_SECONDS)
             chunks = f"{LISTED:,} chunks"
             print(f"| {chunks} | inventory | {found.seconds:.2f} | {found.requests} | | {limit}: {told} |")
+
+
+def _time_planning(runs: int, markdown: Path | None) -> None:
+    """The whole process, from words to figures."""
+    tool = str(Path(sys.executable).with_name("gradmf"))
+    words = ("analyze", "--plan", "--like", str(PLANNED), "--workers", "800")
+    samples = [run_once((tool, *words), os.environ, 600) for _ in range(runs)]
+    for sample in samples:
+        if sample.failure:
+            sys.exit(sample.failure)
+    seconds = min(sample.seconds for sample in samples)
+    peak = max(sample.peak_bytes for sample in samples) / 1e6
+    limit = f"{PLANNING_SECONDS:g} s: {_said(seconds <= PLANNING_SECONDS)}; "
+    limit += f"{PLANNING_MB} MB: {_said(peak <= PLANNING_MB)}"
+    ranges = f"{gradlog.describe_plan(gradlog.declared_log(PLANNED), workers=800).ranges:,}"
+    table = markdown_table(
+        ["", "ranges", "seconds", "peak MB", ""],
+        [["70 billion parameters x 1,000 rows", ranges, f"{seconds:.2f}", f"{peak:.0f}", limit]],
+    )
+    print(table)
+    if markdown is not None:
+        put_between(markdown, "planning", table)
 
 
 def _compare(name: str, path: str, runs: int, requests: Callable[[], int]) -> None:

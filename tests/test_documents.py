@@ -16,7 +16,10 @@ from gradmf.gradlog.logs.store import zarrs_is_installed
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHOWN = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("tour", "memory", "decisions"))]
+SHOWN = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("tour", "memory", "decisions", "scale")),
+]
 """Their commands run in the project's folder. Other tests run those of the rest."""
 
 

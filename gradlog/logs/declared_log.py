@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, StoreNotFoundError, first_line
-from ..results.typed_fields import Fields, as_count
+from ..results.typed_fields import Fields, as_count, as_text
 from .log import GradientLog, Tensor
 from .stored_array import CHUNK_BYTES, even_chunks
 from .uncompressed_chunks import CHECKSUM_BYTES
@@ -23,9 +25,11 @@ CODECS = ("crc32c", "zstd", "blosc", "lz4", "gzip", "zlib")
 """What may encode chunks; all but the first compress them."""
 FIELDS = ("rows", "dtype", "chunk_bytes", "chunk_rows", "chunks", "codecs", "remote", "tensors")
 MOST_PARAMETERS = 10**13
+MOST_TENSORS = 10**6
 MOST_CHUNK_BYTES = 1 << 40
 CHUNK_SECONDS = {"direct": 8e-6, "zarrs": 3e-5}
 """Beside what the bytes take, by what reads the chunks: as of `ZarrTensor`."""
+_NUMBERS = re.compile(r"\{(\d{1,9}):(\d{1,9})\}")
 
 
 @dataclass(frozen=True)
@@ -170,18 +174,33 @@ def _tensors(document: Any) -> tuple[Storage, tuple[DeclaredTensor, ...]]:
     for name in chunks.held:
         if name not in shapes.held:
             raise ValueError(f"{chunks.where(name)} is of no tensor")
-    tensors = []
-    for name in sorted(shapes.held):
-        shape = shapes.counts(name)
-        if chunks.has(name):
-            chunk = _chunk(chunks, name, storage.rows, shape)
+    tensors: dict[str, DeclaredTensor] = {}
+    for key in shapes.held:
+        shape = shapes.counts(key)
+        if key in chunks.held:
+            chunk = _chunk(chunks, key, storage.rows, shape)
         else:
             chunk = (height, *even_chunks(shape, max(1, size // (height * storage.entry_bytes))))
-        tensors.append(DeclaredTensor(name, storage, shape, chunk))
-    parameters = sum(tensor.parameters for tensor in tensors)
+        for name in _names(as_text(key, "tensors")):
+            if name in tensors:
+                raise ValueError(f"tensors holds {name!r} twice")
+            if len(tensors) == MOST_TENSORS:
+                raise ValueError(f"tensors holds more than {MOST_TENSORS:,}")
+            tensors[name] = DeclaredTensor(name, storage, shape, chunk)
+    parameters = sum(tensor.parameters for tensor in tensors.values())
     if not 0 < parameters <= MOST_PARAMETERS:
         raise ValueError(f"tensors holds {parameters:,} parameters, not from 1 to {MOST_PARAMETERS:,}")
-    return storage, tuple(tensors)
+    return storage, tuple(tensors[name] for name in sorted(tensors))
+
+
+def _names(key: str) -> Iterator[str]:
+    """The name itself, or for {A:B} in it one for each number from A to B - 1."""
+    found = _NUMBERS.search(key)
+    if found is None:
+        yield key
+        return
+    for number in range(int(found[1]), int(found[2])):
+        yield from _names(f"{key[: found.start()]}{number}{key[found.end() :]}")
 
 
 def _maybe(fields: Fields, name: str, read: Any, default: Any) -> Any:
