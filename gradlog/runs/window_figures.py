@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,46 +48,56 @@ def figures_of_windows(
     at = {spec: number for number, spec in enumerate(specs) if spec in listed}
     total = np.zeros(0)
     tensors: list[ScopeWindows] = []
+    of_model: dict[str, Doubles] = {}
     for lot in lots(len(energies.watched), step.size):
         of_lot = sums.of(lot)
         total = of_lot.sum(axis=0) + (total if total.size else 0.0)
-        references = {spec: window_references(spec, sums.windows, energies.of_rows(lot)) for spec in at}
-        for number, table in enumerate(of_lot):
-            squares = None if spectra is None else spectra.tensors.get(number + lot.start)
-            found = {spec: reference[number] for spec, reference in references.items()}
-            tensors.append(_scope(table, at, found, squares, epsilons))
-    references = {spec: window_references(spec, sums.windows, of_rows[None])[0] for spec in at}
+        of_lot_rows = energies.of_rows(lot)
+        if not lot.start:  # those of the whole model come with the first ones
+            of_lot_rows = np.concatenate([of_lot_rows, of_rows[None]])
+        references = {spec: window_references(spec, sums.windows, of_lot_rows) for spec in at}
+        if not lot.start:
+            of_model = {spec: each[-1:] for spec, each in references.items()}
+        squares = [None if spectra is None else spectra.tensors.get(n) for n in range(lot.start, lot.stop)]
+        tensors += _scopes(of_lot, at, references, squares, epsilons)
     noise = (
         {} if spectra is None or spectra.total is None else _noise(sums.windows, of_rows, groups, epsilons)
     )
-    of_total = _scope(total, at, references, None if spectra is None else spectra.total, epsilons, noise)
+    of_all = [None if spectra is None else spectra.total]
+    [of_total] = _scopes(total[None], at, of_model, of_all, epsilons)
+    of_total = dataclasses.replace(of_total, rank_reference=noise)
     ends = np.stack([sums.windows[:, 0], sums.windows[:, 1] - 1], axis=1)
     return Windows(sums.windows, step[ends], of_total, tensors)
 
 
-def _scope(
-    table: Doubles,
+def _scopes(
+    tables: Doubles,
     at: Mapping[str, int],
     references: Mapping[str, Doubles],
-    squares: WindowSquares | None,
+    squares: Sequence[WindowSquares | None],
     epsilons: Sequence[float],
-    noise: Mapping[float, Doubles] | None = None,
-) -> ScopeWindows:
-    """table : (W, columns of `fused_pass`); at : numbers of predictors; references, noise : as they are"""
-    energy = table[:, ENERGY]
+) -> Iterator[ScopeWindows]:
+    """tables : (scopes, W, columns of `fused_pass`); at : numbers of predictors; references : (scopes, W)"""
+    energy = tables[..., ENERGY].copy()
     kappa, scaled = {}, {}
     for spec, number in at.items():
         residual, product, prediction = (
-            table[:, PREDICTORS + 3 * number + column] for column in (RESIDUAL, PRODUCT, PREDICTION)
+            tables[..., PREDICTORS + 3 * number + column] for column in (RESIDUAL, PRODUCT, PREDICTION)
         )
         kappa[spec] = _over(residual, energy)
         scaled[spec] = _scaled(energy, residual, product, prediction)
-    rank = {}
-    if squares is not None:
-        table = _table(squares)
-        for epsilon in epsilons:
-            rank[epsilon] = predictable_ranks(table, epsilon)
-    return ScopeWindows(energy.copy(), kappa, scaled, dict(references), rank, dict(noise or {}))
+    for number, of_scope in enumerate(squares):
+        rank = {}
+        if of_scope is not None:
+            table = _table(of_scope)
+            rank = {epsilon: predictable_ranks(table, epsilon) for epsilon in epsilons}
+        yield ScopeWindows(
+            energy[number],
+            kappa={spec: each[number] for spec, each in kappa.items()},
+            scaled_kappa={spec: each[number] for spec, each in scaled.items()},
+            reference={spec: each[number] for spec, each in references.items()},
+            rank=rank,
+        )
 
 
 def _over(above: Doubles, below: Doubles) -> Doubles:

@@ -26,6 +26,8 @@ LEAST_EFFECTIVE_ROWS = 20.0
 FEW_CARRY = f"fewer than {LEAST_EFFECTIVE_ROWS:g} rows carry the energy"
 MOST_GROUPS = 32
 """Groups of parameters of the same energy that a spectrum is worked out for."""
+WINDOWS_AT_ONCE = 64
+"""Of training, whose weights are held at once."""
 FILTERED_AT_ONCE = 64
 """Rows that a product of matrices takes in the place of a loop."""
 
@@ -66,17 +68,18 @@ def window_references(spec: str, windows: NDArray[np.int64], energies: Doubles) 
 
     windows : (W, 2), first and last + 1 of the rows of each; energies : (tensors, N), e_t = ||g_t||^2
     """
-    rows = energies.shape[1]
-    found = np.full((energies.shape[0], len(windows)), np.nan)
-    for number, (first, last) in enumerate(windows.tolist()):
-        weights = np.zeros(rows)
-        weights[:last] += squared_weights(spec, last)
-        weights[:first] -= squared_weights(spec, first) if first else 0.0
-        own = energies[:, first:last].sum(axis=1)
+    added, own = np.empty((2, energies.shape[0], len(windows)))
+    for at in range(0, len(windows), WINDOWS_AT_ONCE):
+        lot = windows[at : at + WINDOWS_AT_ONCE]
+        weights = np.zeros((len(lot), energies.shape[1]))
+        for number, (first, last) in enumerate(lot.tolist()):
+            weights[number, :last] = squared_weights(spec, last)
+            if first:
+                weights[number, :first] -= squared_weights(spec, first)
+            energies[:, first:last].sum(axis=1, out=own[:, at + number])
         # Differences of sums of the same terms: what is left below 0 is rounding.
-        added = energies @ np.maximum(weights, 0.0)
-        found[:, number] = 1.0 + np.divide(added, own, out=np.full_like(own, np.nan), where=own > 0)
-    return found
+        added[:, at : at + len(lot)] = energies @ np.maximum(weights, 0.0).T
+    return np.asarray(1.0 + np.divide(added, own, out=np.full_like(own, np.nan), where=own > 0))
 
 
 @functools.lru_cache(maxsize=64)
@@ -109,14 +112,20 @@ def squared_weights(spec: str, rows: int) -> Doubles:
     return found
 
 
+@functools.lru_cache(maxsize=64)
+def _response(decay: float) -> Doubles:
+    """(n, n) decay^(t-s) for t >= s, 0 elsewhere, with s before t."""
+    at = np.arange(FILTERED_AT_ONCE)
+    ages = at - at[:, None]
+    return np.where(ages >= 0, float(decay) ** np.maximum(ages, 0), 0.0)
+
+
 def _summed_back(values: Doubles, decay: float) -> Doubles:
     """(n,) sum over t >= s of decay^(t-s) values[t], for each s."""
     size = FILTERED_AT_ONCE
-    ages = np.subtract.outer(np.arange(size), np.arange(size))
-    response = np.where(ages >= 0, float(decay) ** np.maximum(ages, 0), 0.0)
     padded = np.zeros(-(-values.size // size) * size)
     padded[: values.size] = values[::-1]
-    within = padded.reshape(-1, size) @ response.T
+    within = padded.reshape(-1, size) @ _response(decay)
     fading = float(decay) ** np.arange(1, size + 1)
     before = 0.0
     for block in within:

@@ -117,33 +117,38 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         return self if self._follows else None
 
 
+def _by_size(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Numbers of windows of the same size, which are worked on at once. most : rows of all of them"""
+    of_size: dict[int, list[int]] = {}
+    for number, size in enumerate(sizes):
+        of_size.setdefault(size, []).append(number)
+    for size, numbers in of_size.items():
+        many = max(1, most // max(1, size))
+        yield from (numbers[at : at + many] for at in range(0, len(numbers), many))
+
+
 def _squares(increments: NDArray[np.floating[Any]], spans: Sequence[tuple[int, int]]) -> WindowSquares:
-    """Of the windows of some columns: those of the same size at once, but no more than the rows there are.
+    """Of the windows of some columns. No more rows are copied at a time than there are.
 
     increments : (N - 1, W); spans : first and last + 1 of the increments of each window
     """
     found: dict[int, Doubles] = {}
-    of_size: dict[int, list[int]] = {}
-    for number, (first, last) in enumerate(spans):
-        of_size.setdefault(last - first, []).append(number)
-    for size, numbers in of_size.items():
-        many = max(1, increments.shape[0] // max(1, size))
-        for at in range(0, len(numbers), many):
-            lot = numbers[at : at + many]
-            rows = finite_doubles(np.stack([increments[slice(*spans[number])] for number in lot]))
-            columns = rows.swapaxes(1, 2)
-            few_rows = size <= increments.shape[1]
-            found |= zip(
-                lot, squared_singular_values(rows @ columns if few_rows else columns @ rows), strict=True
-            )
+    for numbers in _by_size([last - first for first, last in spans], increments.shape[0]):
+        rows = finite_doubles(np.stack([increments[slice(*spans[number])] for number in numbers]))
+        columns = rows.swapaxes(1, 2)
+        grams = rows @ columns if rows.shape[1] <= rows.shape[2] else columns @ rows
+        found |= zip(numbers, squared_singular_values(grams), strict=True)
     return [found[number] for number in range(len(spans))]
 
 
 def _all_squares(blocks: Sequence[Doubles]) -> WindowSquares:
-    """Of each block; those of the same size at once."""
-    if len({block.shape for block in blocks}) == 1:
-        return list(squared_singular_values(np.stack(blocks)))
-    return [squared_singular_values(block) for block in blocks]
+    """Of each block."""
+    sizes = [block.shape[0] for block in blocks]
+    found: dict[int, Doubles] = {}
+    for numbers in _by_size(sizes, sum(sizes)):
+        stack = np.stack([blocks[number] for number in numbers])
+        found |= zip(numbers, squared_singular_values(stack), strict=True)
+    return [found[number] for number in range(len(blocks))]
 
 
 def _padded(squares: WindowSquares) -> Doubles:
