@@ -248,6 +248,23 @@ def test_nothing_is_written_where_results_fail(
     )
 
 
+def test_logs_are_copied_and_imported_to_a_bucket(
+    moto: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_log(tmp_path / "run.zarr")
+    assert main(["rechunk", str(path), "s3://box/copies/run.zarr", "-q"]) == 0
+    assert document("s3://box/copies/run.zarr")["total"] == document(path)["total"]
+    assert main(["rechunk", str(path), "s3://box/copies/run.zarr", "-q"]) == 2
+    assert main(["rechunk", "s3://box/copies/run.zarr", "s3://box/copies/run.zarr/inside", "-q"]) == 2
+    assert "it lies in the log s3://box/copies/run.zarr" in capsys.readouterr().err
+    for step in range(3):
+        np.savez(tmp_path / f"step-{step}.npz", weight=np.full((2, 3), 1.0 + step, np.float32))
+    sources = [str(tmp_path / f"step-{step}.npz") for step in range(3)]
+    assert main(["import", *sources, "-o", "s3://box/imported.zarr", "-q"]) == 0
+    assert gradlog.open_log("s3://box/imported.zarr").step.tolist() == [0, 1, 2]
+    assert main(["import", *sources, "-o", "s3://nowhere/imported.zarr", "-q"]) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

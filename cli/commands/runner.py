@@ -58,7 +58,12 @@ class Granted(TypedDict):
 @contextlib.contextmanager
 def granted(resources: Resources, bar: ProgressBar, run: str) -> Iterator[Granted]:
     """The resources for the work on a run, with its progress bar."""
-    with bar.of(run) as progress:
+    from gradmf.gradlog.cluster.cluster import current_cluster
+
+    # Where a cluster takes whole runs, several are at work at once, and none tells how far it is.
+    cluster = current_cluster()
+    alone = cluster is None or not cluster.whole_runs
+    with bar.of(run) if alone else contextlib.nullcontext() as progress:
         yield Granted(
             threads=resources.threads,
             memory=resources.memory,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, GradmfError
-from ..logs.places.finding import folder_to_write
+from ..logs.places.finding import place_of
+from ..logs.places.place import Place
 from ..logs.root_attributes import declare
 from ..logs.row_values import BFLOAT16
 from ..logs.update_log import LARGEST_ROUNDING, update_warnings
@@ -78,13 +79,12 @@ def import_log(
         weights is more than half of the updates' energy
     OSError : there is no room for the log
     """
-    place = folder_to_write(out)
+    place = place_of(out)
     place.check_free()
-    target = place.path
     settings = settings or ImportSettings()
     ready = prepare(sources, settings, memory)
-    _check_space(target, ready.plan.bytes_written)
-    with place.whole_folder() as folder, _called(target, folder):
+    _check_space(place, ready.plan.bytes_written)
+    with place.whole_folder() as folder, _called(place.name, folder):
         writer = create_log(folder, resume=True, attributes=ready.attributes, declared=ready.declared)
         rounding = None
         if settings.updates:
@@ -92,7 +92,7 @@ def import_log(
         else:
             _write_gradients(writer, ready, memory, progress)
         writer.close()
-        shares = rounding and _checked(target, rounding, settings)
+        shares = rounding and _checked(place.name, rounding, settings)
         declared = dict(ready.declared)
         if shares:
             declared["rounding"] = {"total": shares[0], "tensors": shares[1]}
@@ -106,25 +106,25 @@ def import_log(
     )
 
 
-def _check_space(target: Path, size: int) -> None:
+def _check_space(place: Place, size: int) -> None:
     """Raise OSError where there is less room than the log takes, as far as the system knows."""
     try:
-        free = shutil.disk_usage(target.absolute().parent).free
+        free = shutil.disk_usage(place.folder_filled()).free
     except OSError:
         return
     if free < size:
         told = f"no room: {size / 1e9:.3g} GB to write, {free / 1e9:.3g} GB free"
-        raise OSError(errno.ENOSPC, told, os.fspath(target))
+        raise OSError(errno.ENOSPC, told, place.name)
 
 
 @contextlib.contextmanager
-def _called(target: Path, folder: Path) -> Iterator[None]:
+def _called(name: str, folder: Path) -> Iterator[None]:
     """Let errors that name the hidden folder name the log. folder : where it is written meanwhile"""
     try:
         yield
     except GradmfError as error:
         if str(folder) in str(error):
-            raise type(error)(str(error).replace(str(folder), str(target))) from error
+            raise type(error)(str(error).replace(str(folder), name)) from error
         raise
 
 
@@ -176,17 +176,17 @@ def _write_updates(writer: LogWriter, ready: Ready, memory: int, progress: Progr
 
 
 def _checked(
-    target: Path, rounding: Rounding, settings: ImportSettings
+    name: str, rounding: Rounding, settings: ImportSettings
 ) -> tuple[float, dict[str, float]] | None:
     """Shares of rounding, as of `Rounding`. Raises DataError where they are too large, or nothing moved."""
     if rounding.nothing_moved:
-        raise DataError(f"{target}: the checkpoints all hold the same weights: there are no updates")
+        raise DataError(f"{name}: the checkpoints all hold the same weights: there are no updates")
     shares = rounding.shares()
     if shares and shares[0] > LARGEST_ROUNDING and not settings.allow_rounding:
         total, tensors = shares
         worst = max(tensors, key=tensors.__getitem__)
         raise DataError(
-            f"{target}: rounding of the 16-bit weights is about {total:.2g} of the updates' energy ("
+            f"{name}: rounding of the 16-bit weights is about {total:.2g} of the updates' energy ("
             f"'{worst}': {tensors[worst]:.2g}), more than {LARGEST_ROUNDING}: such updates are mostly noise; "
             "save weights in float32, take checkpoints further apart, or allow it: --allow-rounding"
         )

@@ -26,7 +26,9 @@ from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.growing_array import GrowingArray
 from ..logs.log import GIVE_UP_SECONDS, GRADS, GradientLog, Tensor
 from ..logs.opening import Run
-from ..logs.places.finding import folder_to_write
+from ..logs.places.finding import place_of
+from ..logs.places.local_place import LocalPlace
+from ..logs.places.place import Place
 from ..logs.row_values import check_names
 from ..logs.series import read_series, series_attributes
 from ..logs.store import codec_pipeline
@@ -152,13 +154,12 @@ def rechunk_log(
     OSError : the system refuses to write, or there is too little room
     """
     began = time.perf_counter()
-    place = folder_to_write(out)
+    place = place_of(out)
     place.check_free()
-    target = place.path
     ready = _prepare(run, settings or Settings(), threads, memory, chunk_rows, chunk_bytes, compress=compress)
-    _check_outside(ready.log.path, target)
+    _check_outside(ready.log.path, place)
     if not compress:
-        _check_room(target, ready)
+        _check_room(place, ready)
     with WholeLog.at_place(place) as copy:
         written, warnings = _write(ready, copy, progress)
     seconds = time.perf_counter() - began
@@ -261,20 +262,24 @@ def _check_names(log: GradientLog, tensors: Sequence[Tensor]) -> None:
         raise DataError(f"{log.path}: {error}") from error
 
 
-def _check_outside(path: str, target: Path) -> None:
+def _check_outside(path: str, place: Place) -> None:
     """Raise UsageError for a copy inside of what is copied."""
-    source = Path(path.removeprefix("file://"))
-    if source.is_dir() and source.resolve() in target.absolute().parent.resolve().joinpath("x").parents:
-        raise UsageError(f"{target}: it lies in the log {path}; choose another path")
+    inside = place.name.startswith(f"{path.rstrip('/')}/")
+    if isinstance(place, LocalPlace):
+        source = Path(path.removeprefix("file://"))
+        above = place.path.absolute().parent.resolve().joinpath("x").parents
+        inside = source.is_dir() and source.resolve() in above
+    if inside:
+        raise UsageError(f"{place.name}: it lies in the log {path}; choose another path")
 
 
-def _check_room(target: Path, ready: _Ready) -> None:
+def _check_room(place: Place, ready: _Ready) -> None:
     files = ready.plan.chunks + 2 * len(ready.copies) + 2 * len(ready.log.series)
     needed = ready.plan.bytes_written + METADATA_BYTES * files
-    free = shutil.disk_usage(target.absolute().parent).free
+    free = shutil.disk_usage(place.folder_filled()).free
     if free < needed:
         told = f"no room for the copy: {needed:,} bytes are needed, {free:,} are free"
-        raise OSError(errno.ENOSPC, told, os.fspath(target))
+        raise OSError(errno.ENOSPC, told, place.name)
 
 
 def _left_warnings(log: GradientLog) -> list[LogWarning]:

@@ -69,8 +69,8 @@ def folder_to_write(path: str | os.PathLike[str]) -> LocalPlace:
     text = os.fspath(path)
     if is_url(text):
         raise UsageError(
-            f"{without_secrets(text)}: such logs are written to a local folder only: write it there and "
-            "copy it, `step` last (gradmf sketch writes to a URL)"
+            f"{without_secrets(text)}: what is written row by row is written to a local folder only: gradmf "
+            "rechunk copies a log to a URL"
         )
     return LocalPlace(text, local_path(text))
 

@@ -43,6 +43,9 @@ class LocalPlace(Place):
     def whole_folder(self) -> contextlib.AbstractContextManager[Path]:
         return whole_folder(self.path)
 
+    def folder_filled(self) -> Path:
+        return self.path.absolute().parent
+
     def check_file(self) -> None:
         if self.path.is_dir():
             raise UsageError(f"{self.path}: a folder; give the name of a file")

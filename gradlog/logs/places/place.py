@@ -95,6 +95,10 @@ class Place(abc.ABC):
         """
         raise UsageError(f"{self.name}: no log can be written there")
 
+    def folder_filled(self) -> Path:
+        """The local folder in which `whole_folder` has its own filled: there has to be room."""
+        raise UsageError(f"{self.name}: no log can be written there")
+
     def check_free(self) -> None:
         """Raise UsageError where a log cannot be put at the place, before anything is spent on it."""
         raise UsageError(f"{self.name}: no log can be written there")

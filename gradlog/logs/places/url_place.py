@@ -139,6 +139,9 @@ class UrlPlace(Place):
                     self._remove(files)
                 raise
 
+    def folder_filled(self) -> Path:
+        return Path(tempfile.gettempdir())
+
     def check_free(self) -> None:
         if not self.url.path:
             raise UsageError(f"{self.name}: a whole bucket: give a path inside of it")
