@@ -248,9 +248,8 @@ def test_nothing_is_written_where_results_fail(
     )
 
 
-def test_logs_are_copied_and_imported_to_a_bucket(
-    moto: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("moto")
+def test_logs_are_copied_and_imported_to_a_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = own_log(tmp_path / "run.zarr")
     assert main(["rechunk", str(path), "s3://box/copies/run.zarr", "-q"]) == 0
     assert document("s3://box/copies/run.zarr")["total"] == document(path)["total"]
