@@ -2,7 +2,7 @@
 
     python benchmarks/added.py --markdown docs/benchmarks.md
 
-Whole processes in turn, warm, that write the table: seconds of processors, all threads together. What else runs makes them more and
+Whole processes in turn, warm: seconds of processors, all threads together. What else runs makes them more and
 never less, so that the least of all rounds counts. No option leaves the reference away: the process without
 it has its parts replaced by nothing.
 """
