@@ -29,7 +29,7 @@ from gradmf.gradlog.cluster.dask_workers import DaskWorkers
 
 pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 
-PROGRAM = [sys.executable, "-m", "gradmf.cli"]
+PROGRAM = [sys.executable, "-m", "gradmf"]
 
 
 @pytest.fixture(scope="module")
