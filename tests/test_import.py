@@ -593,21 +593,26 @@ def test_blocks_of_rows_fit_tensors_and_chunks() -> None:
         place, rows, height = "rows", 1000, 3
         kinds: ClassVar = {"large": Kind((1 << 19,), "float32"), "small": Kind((256,), "float32")}
 
-        def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
+        def read(self, name: str, first: int, stop: int, into: NDArray[Any] | None = None) -> NDArray[Any]:
             asked.append((name, first, stop))
+            given.append(into is not None)
             return np.broadcast_to(np.arange(first, stop)[:, None], (stop - first, 2))
 
     asked: list[tuple[str, int, int]] = []
+    given: list[bool] = []
     blocks = Blocks(Rows(), 1 << 30)
     for row in range(8):
         for name in ("large", "small"):
             assert blocks.row(name, row).tolist() == [row, row]
     assert asked == [("large", 0, 3), ("small", 0, 33), ("large", 3, 6), ("large", 6, 9)]
+    assert given == [False, False, False, True]
     asked.clear()
+    given.clear()
     blocks = Blocks(Rows(), 5 << 21)
     for row in range(8):
         blocks.row("small", row)
     assert asked == [("small", 0, 3), ("small", 3, 6), ("small", 6, 9)]
+    assert not any(given)
 
 
 def test_a_tensor_is_read_once_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gradmf import gradlog
 from gradmf.cli.main import main
+from gradmf.gradlog.importing.hdf5 import Hdf5Rows
 
 pytestmark = pytest.mark.extras
 
@@ -165,6 +166,30 @@ def test_hdf5_with_a_step_axis(tmp_path: Path, options: dict[str, Any]) -> None:
     gradlog.import_log(tmp_path / "all.h5", tmp_path / "run.zarr", memory=200)
     assert_rows(tmp_path / "run.zarr", [0, 5, 10, 15, 20], [0, 1, 2, 3, 4], WITHOUT_BRAIN)
     assert stored(tmp_path / "run.zarr")[2] == {"loss": np.linspace(1, 0, 5).tolist()}
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 20])
+def test_updates_of_rows_of_hdf5(tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two rows at once, each of which is read once."""
+    import h5py
+
+    weights = np.random.default_rng(0).standard_normal((7, 5, 3)).astype(np.float32)
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["w"], file["v"], file["step"] = weights, weights[:, 0], np.arange(7)
+    monkeypatch.setattr("gradmf.gradlog.importing.stack.ENOUGH_OF_TENSOR", 1)
+    read, asked = Hdf5Rows.read, []
+
+    def counted(self: Hdf5Rows, name: str, first: int, *rest: Any) -> Any:
+        asked.append((name, first))
+        return read(self, name, first, *rest)
+
+    monkeypatch.setattr(Hdf5Rows, "read", counted)
+    settings = gradlog.ImportSettings(updates=True)
+    gradlog.import_log(tmp_path / "weights.h5", tmp_path / "run.zarr", settings, memory=memory)
+    found = stored(tmp_path / "run.zarr")[1]
+    np.testing.assert_array_equal(found["w"], np.diff(weights, axis=0))
+    np.testing.assert_array_equal(found["v"], np.diff(weights[:, 0], axis=0))
+    assert sorted(asked) == [(name, row) for name in "vw" for row in range(7)]
 
 
 def test_hdf5_with_a_group_or_a_file_a_step(tmp_path: Path) -> None:

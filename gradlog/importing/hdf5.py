@@ -52,9 +52,13 @@ class Hdf5Rows(Stack):
         }
         self.height = max(chunks[0] if (chunks := d.chunks) else 1 for d in self._datasets.values())
 
-    def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
+    def read(self, name: str, first: int, stop: int, into: NDArray[Any] | None = None) -> NDArray[Any]:
         """(stop - first, *shape) entries of some rows. Raises DataError that names the dataset."""
-        return _read(self.place, name, self._datasets[name], slice(first, stop))
+        dataset = self._datasets[name]
+        shape = (stop - first, *dataset.shape[1:])
+        if into is None or (into.shape, into.dtype) != (shape, dataset.dtype):
+            into = np.empty(shape, dataset.dtype)
+        return _read(self.place, name, dataset, into, np.s_[first:stop])
 
     def step(self, row: int) -> int | None:
         """The training step that is stored for a row."""
@@ -79,7 +83,7 @@ class Hdf5Rows(Stack):
         return self._left_out
 
     def _whole(self, name: str, dataset: Any) -> NDArray[Any]:
-        return _read(self.place, name, dataset, ())
+        return _read(self.place, name, dataset)
 
 
 class Hdf5Group(Snapshot):
@@ -103,7 +107,7 @@ class Hdf5Group(Snapshot):
             for name, dataset in _datasets(group).items():
                 kind = numpy_kind(dataset.shape, dataset.dtype)
                 if is_scalar_name(name) and not kind.shape and kind.is_plain:
-                    scalars[name] = _read(self.place, name, dataset, ()).item()
+                    scalars[name] = _read(self.place, name, dataset).item()
                 else:
                     tensors[name] = kind
         return Contents.with_scalars(tensors, scalars)
@@ -113,7 +117,7 @@ class Hdf5Group(Snapshot):
         """Its entries, for as long as the block lasts."""
         with _open(self._path) as file:
             group = file[self._group or "/"]
-            yield lambda name: _read(self.place, name, group[name], ())
+            yield lambda name: _read(self.place, name, group[name])
 
 
 def hdf5_groups(path: str) -> list[str]:
@@ -156,8 +160,15 @@ def _datasets(group: Any) -> dict[str, Any]:
     return found
 
 
-def _read(place: str, name: str, dataset: Any, where: Any) -> NDArray[Any]:
+def _read(
+    place: str, name: str, dataset: Any, into: NDArray[Any] | None = None, where: Any = ()
+) -> NDArray[Any]:
+    """Entries of a dataset. into : of their shape and dtype; where : all of them without any"""
+    if into is None:
+        into = np.empty(dataset.shape, dataset.dtype)
     try:
-        return native(np.asarray(dataset[where]))
+        if into.size:
+            dataset.read_direct(into, where)
+        return native(into)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{place}: dataset '{name}' cannot be read: {first_line(error)}") from error

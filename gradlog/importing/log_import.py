@@ -163,8 +163,8 @@ def _write_updates(writer: LogWriter, ready: Ready, memory: int, progress: Progr
             following = stack.enter_context(contextlib.ExitStack())
             after = following.enter_context(snapshot.opened())
             for name, kind in kinds.items():
-                weights = after(name)
-                rounding.add(name, weights, subtract(kind, before(name), weights, row[name]))
+                old, new = before(name), after(name)  # of a stack, in this order no row is read twice
+                rounding.add(name, new, subtract(kind, old, new, row[name]))
             writer.append(
                 ready.plan.steps[at + 1].step, {name: row[name] for name in kinds}, **ready.series_of(at)
             )

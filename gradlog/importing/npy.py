@@ -27,7 +27,7 @@ class NpyRows(Stack):
         self.rows = self._array.shape[0]
         self.kinds = {GRADIENT: numpy_kind(self._array.shape[1:], self._array.dtype)}
 
-    def read(self, name: str, first: int, stop: int) -> NDArray[Any]:  # noqa: ARG002
+    def read(self, name: str, first: int, stop: int, into: NDArray[Any] | None = None) -> NDArray[Any]:  # noqa: ARG002
         """(stop - first, *shape) entries of some rows."""
         return native(self._array[first:stop])
 

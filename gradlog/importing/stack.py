@@ -30,8 +30,13 @@ class Stack(abc.ABC):
     kinds: Mapping[str, Kind]
 
     @abc.abstractmethod
-    def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
-        """(stop - first, *shape) entries of some rows, bfloat16 as bits. Raises DataError that names it."""
+    def read(self, name: str, first: int, stop: int, into: NDArray[Any] | None = None) -> NDArray[Any]:
+        """(stop - first, *shape) entries of some rows, bfloat16 as bits.
+
+        into : what an earlier call gave for the tensor: its memory may be taken, fresh one is cleared first
+
+        Raises DataError that names it.
+        """
 
     def step(self, row: int) -> int | None:  # noqa: ARG002
         """The training step that is stored for a row."""
@@ -53,9 +58,10 @@ class Stack(abc.ABC):
 
 
 class Blocks:
-    """Blocks of rows of a stack's tensors, read when they are asked for and kept until the next.
+    """Blocks of rows of a stack's tensors, read when they are asked for.
 
-    A tensor is asked for by one thread at a time, others by others meanwhile.
+    A row lasts until the second one behind it is asked for. A tensor is asked for by one thread at a time,
+    others by others meanwhile.
     """
 
     def __init__(self, stack: Stack, room: int) -> None:
@@ -67,15 +73,22 @@ class Blocks:
         rows = max(1, min(whole, room // row))
         most = rows - rows % stack.height if rows > stack.height else rows
         self._rows = {name: min(most, self._enough(kind)) for name, kind in stack.kinds.items()}
+        held = sum(self._rows[name] * kind.nbytes for name, kind in stack.kinds.items())
+        self._keeps = 2 * held <= room
         self._held: dict[str, tuple[int, NDArray[Any]]] = {}
+        self._before: dict[str, NDArray[Any]] = {}
 
     def row(self, name: str, row: int) -> NDArray[Any]:
         """One row of a tensor."""
         rows = self._rows[name]
         first = row // rows * rows
         if name not in self._held or self._held[name][0] != first:
-            self._held.pop(name, None)
-            self._held[name] = (first, self.stack.read(name, first, min(first + rows, self.stack.rows)))
+            _, before = self._held.pop(name, (0, None))
+            last = min(first + rows, self.stack.rows)
+            self._held[name] = (first, self.stack.read(name, first, last, self._before.pop(name, None)))
+            if before is not None and self._keeps:
+                self._before[name] = before
+            del before
         found: NDArray[Any] = self._held[name][1][row - first]
         return found
 

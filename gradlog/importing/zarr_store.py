@@ -76,10 +76,13 @@ class LogRows(Stack):
         )  # fmt: skip
         return (*self._log.warnings, *absent)
 
-    def read(self, name: str, first: int, stop: int) -> NDArray[Any]:
+    def read(self, name: str, first: int, stop: int, into: NDArray[Any] | None = None) -> NDArray[Any]:
         """(stop - first, *shape) entries of some rows, bfloat16 as bits. Raises DataError that names it."""
         tensor = self._tensors[name]
-        values = np.empty((stop - first, tensor.parameters), tensor.compute_dtype)
+        shape = (stop - first, *tensor.shape)
+        if into is None or (into.shape, into.dtype) != (shape, tensor.compute_dtype):
+            into = np.empty(shape, tensor.compute_dtype)
+        values = into.reshape(stop - first, tensor.parameters)
         try:
             tensor.read((first, stop), tuple(slice(0, extent) for extent in tensor.shape), values)
         except DataError as error:
@@ -89,7 +92,7 @@ class LogRows(Stack):
             values = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
         elif self.kinds[name].dtype != values.dtype.name:
             values = values.astype(self.kinds[name].dtype)
-        return values.reshape(stop - first, *tensor.shape)
+        return values.reshape(shape)
 
     def step(self, row: int) -> int | None:
         """The training step of a row, counted where the store has none."""
