@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -104,37 +106,45 @@ class _DaskJob(Job):
         """As of `Job`."""
         from distributed import CancelledError, KilledWorker
 
+        # It may be large, and take longer than what is looked after meanwhile: a thread waits for it.
+        got: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        threading.Thread(target=_get, args=(held, got), name="gradmf-dask", daemon=True).start()
         alone_since: float | None = None
+        address = self._workers.address
         while not self._given_up:
             try:
-                return held.result(timeout=_POLL)
-            except TimeoutError:
-                pass
-            except KilledWorker as error:
+                value, error = got.get(timeout=_POLL)
+            except queue.Empty:
+                alone_since = self._look_after(alone_since)
+                continue
+            if error is None:
+                return value
+            if isinstance(error, KilledWorker):
                 raise ClusterError(
-                    f"{self._workers.address}: worker after worker died at the same task: out of memory? "
-                    "give them more of it, or a smaller --memory"
+                    f"{address}: worker after worker died at the same task: out of memory? give them more of "
+                    "it, or a smaller --memory"
                 ) from error
-            except CancelledError as error:
-                raise ClusterError(f"{self._workers.address}: the scheduler was lost") from error
-            except Exception as error:
-                # Errors of tasks are values: this is one of sending them.
-                raise self._lost(error) from error
-            if self._progress is not None:
-                self._progress(min(self._total, sum(self._done.values())), self._total)
-            if self._has_workers():
-                alone_since = None
-            elif alone_since is None:
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > self._workers.patience:
-                raise ClusterError(
-                    f"{self._workers.address}: all workers are gone, and none came back within "
-                    f"{self._workers.patience:g} s"
-                )
+            if isinstance(error, CancelledError):
+                raise ClusterError(f"{address}: the scheduler was lost") from error
+            # Errors of tasks are values: this is one of sending them.
+            raise self._lost(error) from error
+        raise ClusterError(f"{address}: the work was given up")
 
-        raise ClusterError(f"{self._workers.address}: the work was given up")
+    def _look_after(self, alone_since: float | None) -> float | None:
+        """Tell how far it is; since when there has been no worker. Raises ClusterError after too long."""
+        if self._progress is not None:
+            self._progress(min(self._total, sum(self._done.values())), self._total)
+        if self._has_workers():
+            return None
+        now = time.monotonic()
+        if alone_since is not None and now - alone_since > self._workers.patience:
+            raise ClusterError(
+                f"{self._workers.address}: all workers are gone, and none came back within "
+                f"{self._workers.patience:g} s"
+            )
+        return now if alone_since is None else alone_since
 
-    def _lost(self, error: Exception) -> ClusterError:
+    def _lost(self, error: BaseException) -> ClusterError:
         return ClusterError(f"{self._workers.address}: {type(error).__name__}: {first_line(error)}")
 
     def _has_workers(self) -> bool:
@@ -165,6 +175,13 @@ class _DaskJob(Job):
 
 def _itself(value: _T) -> _T:
     return value
+
+
+def _get(held: Any, got: queue.SimpleQueue[tuple[Any, BaseException | None]]) -> None:
+    try:
+        got.put((held.result(), None))
+    except BaseException as error:
+        got.put((None, error))
 
 
 def _run(function: Callable[..., _V], topic: str | None, number: int, item: Any, *shared: Any) -> _V:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster.cluster import Cluster, current_cluster, path_for_workers
+from ..cluster.cluster import Cluster, current_cluster
 from ..engine.measure import Measure
 from ..engine.pass_work import PassWork
 from ..engine.plan import PLANNED_THREADS, Plan, make_plan
@@ -155,7 +155,7 @@ def prepare(
         choice = sketched.choice
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
     asked = Asked(settings, wanted, bank, tensors, rows[1] - rows[0], choice, in_parts=in_parts)
-    taken = None if cluster is None else _parts_of(cluster, log, tensors, rows)
+    taken = None if cluster is None else _parts_of(cluster, tensors, rows)
     parts = part.count if part is not None else 1 if taken is None else taken.parts
 
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
@@ -206,11 +206,8 @@ def prepare(
     )
 
 
-def _parts_of(
-    cluster: Cluster, log: GradientLog, tensors: Sequence[Tensor], rows: tuple[int, int]
-) -> ClusterParts:
-    """How many parts a log is cut into. Raises UsageError where workers cannot open it themselves."""
-    path_for_workers(log)
+def _parts_of(cluster: Cluster, tensors: Sequence[Tensor], rows: tuple[int, int]) -> ClusterParts:
+    """How many parts a log is cut into."""
     count = rows[1] - rows[0]
     size = sum(count * tensor.parameters * tensor.entry_bytes for tensor in tensors)
     return ClusterParts(cluster, cluster.parts_of(size, count))
