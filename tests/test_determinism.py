@@ -123,7 +123,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Some tiles begin late, always the same ones."""
     take = one_pass._Pass._take
 
-    def late(self: Any, tile: Any, *others: Any) -> Any:
+    def late(self: Any, tile: Any, *others: Any, **how: Any) -> Any:
         block = tile.block
         identity = zlib.crc32(repr((block.range_index, tile.number, block.start)).encode())
         late = {
@@ -133,7 +133,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
         }
         if late[when]:
             time.sleep(1e-3 * (1 + identity % 10))
-        return take(self, tile, *others)
+        return take(self, tile, *others, **how)
 
     monkeypatch.setattr(one_pass._Pass, "_take", late)
 
@@ -226,11 +226,11 @@ def test_a_fault_in_a_thread_ends_the_pass(
     path = foreign_store(tmp_path / "run.zarr", {"w": walk(200, (20,), 1)}, chunks=(10, 20))
     take = one_pass._Pass._take
 
-    def failing(self: Any, tile: Any, *others: Any) -> Any:
+    def failing(self: Any, tile: Any, *others: Any, **how: Any) -> Any:
         block = tile.block
         if {"first": block.start == 0, "second": block.start == 10, "last": block.last}[when]:
             raise MemoryError("no more")
-        return take(self, tile, *others)
+        return take(self, tile, *others, **how)
 
     monkeypatch.setattr(one_pass._Pass, "_take", failing)
     caught: list[BaseException] = []
