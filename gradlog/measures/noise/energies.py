@@ -211,11 +211,16 @@ def _most_bins(tensors: int) -> int:
 
 
 def _column_energies(values: NDArray[np.floating[Any]]) -> Doubles:
-    """(W,) float64 sums of squares of the columns of (T, W) gradients."""
+    """(W,) float64 sums of squares of columns of (T, W) gradients, the same whichever lie side by side."""
+    if values.shape[1] == 1:  # which NumPy would add up in another order
+        return _column_energies(np.repeat(values, 2, axis=1))[:1]
     found = np.einsum("ij,ij->j", values, values)
-    if found.dtype == np.float64 or VANISHING < found.max(initial=0.0) < np.inf:
-        return np.asarray(found, np.float64)
-    return np.asarray(np.einsum("ij,ij->j", values, values, dtype=np.float64))
+    energies: Doubles = found.astype(np.float64, copy=False)
+    lost = ~((found > VANISHING) & (found < np.inf))
+    if found.dtype != np.float64 and lost.any():
+        few = values[:, lost]
+        energies[lost] = np.einsum("ij,ij->j", few, few, dtype=np.float64)
+    return energies
 
 
 def _by_octave(energies: Doubles) -> Doubles:
