@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,12 @@ from ..errors import UsageError
 from ..logs.places.access import current_access
 from ..logs.places.remote_url import is_url
 from ..progress import Progress
-from .workers import ThisProcess, Workers, added_up
+from .workers import PATIENCE, ThisProcess, Workers, added_up
 
 if TYPE_CHECKING:
     from ..engine.one_pass import Gathered
     from ..engine.pass_work import PassWork
-    from ..logs.log import GradientLog
+    from ..logs.log import GradientLog, Tensor
     from ..logs.opening import Opening
 
 PART_BYTES = 128 << 20
@@ -38,27 +37,24 @@ class Cluster:
     def __init__(self, workers: Workers, parts: int | None = None, *, whole_runs: bool = False) -> None:
         self.workers = workers
         self.whole_runs = whole_runs and parts is None
-        self._parts = parts
+        self.parts = parts
 
-    def parts_of(self, decoded_bytes: int, rows: int) -> int:
-        """K, from the size of a log alone: the bits of a result never depend on workers."""
-        return parts_of_size(decoded_bytes, rows) if self._parts is None else self._parts
-
-    def take(
-        self, log: GradientLog, opening: Opening, work: PassWork, parts: int, progress: Progress | None
-    ) -> Gathered:
-        """One pass over a log, whose plan is cut into parts.
+    def take(self, log: GradientLog, opening: Opening, work: PassWork, progress: Progress | None) -> Gathered:
+        """One pass over a log, whose plan was made for as many parts.
 
         Raises what the work raises in this process, ClusterError where workers are lost, and UsageError for
         a log that they cannot open.
         """
+        from uuid import uuid4  # deferred, as the others: few analyses are taken by a cluster
+
         from ..engine.range_table import Ranges
         from ..engine.splitting import split
         from .part_tasks import PartTask, PassTask, add_parts, finished, seen_of, take_part
 
+        assert self.parts is not None
         plan = work.plan
         common = PassTask(
-            number=uuid.uuid4().hex,
+            number=uuid4().hex,
             path=path_for_workers(log),
             name=log.path,
             access=current_access(),
@@ -69,7 +65,7 @@ class Cluster:
             specs=work.bank.specs,
             keep=work.keep,
         )
-        tasks = [PartTask(each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, parts)]
+        tasks = [PartTask(each.ranges, each.decoded_bytes) for each in split(plan, work.tensors, self.parts)]
         with self.workers.job(progress, plan.decoded_bytes) as job:
             sums = job.value(added_up(job, add_parts, job.map(take_part, tasks, common), common))
         if progress is not None:
@@ -77,8 +73,16 @@ class Cluster:
         return finished(sums, work, common)
 
 
+def parts_of_log(tensors: Sequence[Tensor], rows: int) -> int:
+    """How many parts so many rows of tensors are cut into, where nobody says it.
+
+    It follows from their size alone: the bits of a result never depend on workers.
+    """
+    return parts_of_size(sum(rows * tensor.parameters * tensor.entry_bytes for tensor in tensors), rows)
+
+
 def parts_of_size(decoded_bytes: int, rows: int) -> int:
-    """How many parts a log of so many bytes and rows is cut into, where nobody says it."""
+    """As `parts_of_log`, of a log of so many bytes."""
     least = max(PART_BYTES, SUMS_SHARE * 8 * rows**2)
     return max(1, min(MOST_PARTS, -(-decoded_bytes // least)))
 
@@ -119,7 +123,7 @@ def on_cluster(
     *,
     parts: int | None = None,
     whole_runs: bool = False,
-    patience: float = 60.0,
+    patience: float = PATIENCE,
 ) -> Iterator[Cluster]:
     """Let analyses in the block be taken in parts, by the workers of a Dask cluster or one after the other.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -15,16 +14,15 @@ from typing import Any, TypeVar
 
 from ..errors import ClusterError, UsageError, first_line
 from ..libraries import load_library
+from ..processors import available_processors
 from ..progress import Progress
-from .workers import Held, Job, Workers
+from .workers import PATIENCE, Held, Job, Workers
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
 
 CONNECT_SECONDS = 10.0
 """To reach a scheduler, and for its workers to answer."""
-PATIENCE = 60.0
-"""Seconds without any worker after which the work is given up."""
 _POLL = 0.25
 _REPORT_SECONDS = 0.2
 LOCAL = "local"
@@ -234,7 +232,7 @@ def _local_client(distributed: Any, count: int | None) -> Iterator[Any]:
     """One thread a process: they are the unit of work, and settings of libraries are a process's."""
     with (
         distributed.LocalCluster(
-            n_workers=count or len(os.sched_getaffinity(0)),
+            n_workers=count or available_processors(),
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # --memory bounds them

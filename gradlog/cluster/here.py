@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import StoreNotFoundError
+from ..processors import available_processors
 
 ONE_AT_A_TIME = threading.Lock()
 """Settings of Zarr, BLAS and the interpreter are a process's: a worker of several threads lends them all to
@@ -25,9 +25,7 @@ def worker_name() -> str:
 def worker_threads() -> int:
     """Threads that a task may take: a worker's own, or the processors that this process may use."""
     worker = _worker()
-    if worker is not None:
-        return max(1, int(worker.state.nthreads))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_processors() if worker is None else max(1, int(worker.state.nthreads))
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..engine.adding import add_states, adding, results_of
 from ..engine.measure import PassContext, RowSink
 from ..engine.one_pass import Gathered, NonfiniteRow
-from ..engine.pass_work import PassWork, take_work
+from ..engine.pass_work import PassWork
 from ..engine.plan import Plan
 from ..engine.range_table import Ranges
 from ..engine.state import HeldState
+from ..engine.taking import take_work
 from ..errors import DataError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Opening, open_log_as
@@ -53,11 +54,6 @@ class PassTask:
     strips: Counter[int]
     specs: Sequence[str]
     keep: NDArray[np.bool_] | None
-
-    @property
-    def rows(self) -> int:
-        """Rows that are kept."""
-        return self.plan.count if self.keep is None else int(self.keep.sum())
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def _adding(
 ) -> contextlib.AbstractContextManager[PassContext]:
     sizes = [math.prod(shape) for _, shape, _ in task.seen.values()]
     strips = [task.strips[tensor] for tensor in range(len(sizes))]
-    return adding(list(task.seen), sizes, task.rows, strips, workers, sink)
+    return adding(list(task.seen), sizes, task.plan.kept(task.keep), strips, workers, sink)
 
 
 def seen_of(tensors: Sequence[Tensor]) -> dict[str, Seen]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..logs.log import GradientLog, chosen_names
-from ..logs.opening import open_log_as
+from ..logs.log import GradientLog, Tensor, chosen_names
+from ..logs.opening import open_log_as, opening_of
 from ..logs.places.access import Access, reached_by
 from ..logs.store import codec_pipeline
 from ..results.result import Settings
-from .cluster import parts_of_size, taken_by
+from .cluster import parts_of_log, taken_by
 from .failures import failure_of
 from .here import ONE_AT_A_TIME, seen_from_worker, worker_threads
 from .workers import Report
@@ -44,17 +44,14 @@ def take_run(task: RunTask, report: Report) -> Any:  # noqa: ARG001
             threads = min(task.how.get("threads") or worker_threads(), worker_threads())
             settings = task.settings
             with codec_pipeline(threads), seen_from_worker(task.name):
-                log = open_log_as(
-                    task.name, task.path, truncate=settings.truncate, gradients=settings.gradients,
-                    tensors=settings.tensors, exclude=settings.exclude,
-                )  # fmt: skip
-            if parts_of_size(_decoded_bytes(log, settings), log.rows) > LARGE:
+                log = open_log_as(task.name, task.path, **opening_of(settings))
+            if parts_of_log(_chosen(log, settings), log.rows) > LARGE:
                 return ToCut()
             return task.function(log, settings, **{**task.how, "threads": threads})
         except Exception as error:
             return failure_of(error)
 
 
-def _decoded_bytes(log: GradientLog, settings: Settings) -> int:
+def _chosen(log: GradientLog, settings: Settings) -> list[Tensor]:
     names = chosen_names([tensor.name for tensor in log.tensors], settings.tensors, settings.exclude)
-    return sum(log.rows * t.parameters * t.entry_bytes for t in log.tensors if t.name in names)
+    return [tensor for tensor in log.tensors if tensor.name in names]

@@ -17,6 +17,8 @@ Held = Any
 Report = Callable[[int], None]
 """Is told by a task how many bytes it has done so far."""
 
+PATIENCE = 60.0
+"""Seconds without any worker after which the work is given up."""
 FAN_IN = 8
 """Neighbours that are added up one after the other. The tree follows from the number of leaves alone, so that
 sums have the same bits wherever, and in whichever order, they are formed."""

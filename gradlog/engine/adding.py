@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .measure import Accumulator, Measure, PassContext, RowSink
 from .one_pass import WorkPool, start_all
-from .state import HeldState, PartState
+from .state import HeldState
 
 
 @contextlib.contextmanager
@@ -49,39 +50,41 @@ def adding(
         )
 
 
-def add_part(accumulators: Mapping[str, Accumulator[Any]], part: PartState) -> None:
-    """Add what a part holds to accumulators, by the name of their measure.
+class Addend(Protocol):
+    """What is added: a state, or what holds one. held : how many of each tensor's strips it is of"""
 
-    Raises ValueError where its arrays don't fit each other, or those of the parts before.
-    """
-    for name, accumulator in accumulators.items():
-        for piece in accumulator.pieces(part.of(name)):
-            accumulator.merge(piece)
+    @property
+    def held(self) -> Sequence[int]: ...
+
+    def merge_into(self, accumulators: Mapping[str, Accumulator[Any]]) -> None:
+        """Add all of it to accumulators, by the name of their measure."""
 
 
-def add_states(measures: Sequence[Measure], context: PassContext, states: Iterable[HeldState]) -> HeldState:
+def add_states(measures: Sequence[Measure], context: PassContext, states: Iterable[Addend]) -> HeldState:
     """The state of all these together: of neighbouring parts, in their order.
 
     measures : of the pass that the states are of, in its order; context : as of `adding`
 
     Raises ValueError as `add_part` does, and OverflowError where a spectrum's sums don't fit into their type.
     """
-    accumulators = start_all(measures, context)
-    held = np.zeros(len(context.names), dtype=np.int64)
-    for state in states:
-        add_part(accumulators, state)
-        held += state.held
+    accumulators, held = _added(measures, context, states)
     return HeldState({name: each.state() for name, each in accumulators.items()}, held.tolist())
 
 
-def results_of(
-    measures: Sequence[Measure], context: PassContext, states: Iterable[PartState]
-) -> dict[str, Any]:
+def results_of(measures: Sequence[Measure], context: PassContext, states: Iterable[Addend]) -> dict[str, Any]:
     """What all parts amount to, by the name of the measure. Arguments and errors as of `add_states`.
 
     Raises TensorError, too, where a part of a tensor is missing.
     """
-    accumulators = start_all(measures, context)
-    for state in states:
-        add_part(accumulators, state)
+    accumulators, _ = _added(measures, context, states)
     return {name: each.result() for name, each in accumulators.items()}
+
+
+def _added(
+    measures: Sequence[Measure], context: PassContext, states: Iterable[Addend]
+) -> tuple[dict[str, Accumulator[Any]], NDArray[np.int64]]:
+    accumulators, held = start_all(measures, context), np.zeros(len(context.names), dtype=np.int64)
+    for state in states:
+        state.merge_into(accumulators)
+        held += state.held
+    return accumulators, held

@@ -7,7 +7,6 @@ plan, so that any number of threads gives the same bits.
 from __future__ import annotations
 
 import collections
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,11 +19,10 @@ from ...kernels.fused_pass import compile_fused_pass
 from ...kernels.pass_layout import NONFINITE
 from ...kernels.short_gram import compile_short_gram
 from ..logs.log import Tensor
-from ..predictors import HistoryBank
 from .block import Block
 from .blocks import BlockReader
-from .measure import Accumulator, Measure, PassContext, RowSink, takes
-from .plan import Plan
+from .measure import Accumulator, Measure, PassContext, takes
+from .pass_work import PassWork
 from .state import State
 from .tile import OpenBlocks, RowSums, Tile
 
@@ -56,23 +54,6 @@ class Gathered:
     nonfinite: Sequence[NonfiniteRow] = ()
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a pass works on.
-
-    bank : of the predictors; rows : that the reader keeps
-    strips : of each tensor in the whole plan, where `plan` holds the ranges of a part only
-    sink : as of `PassContext`
-    """
-
-    tensors: Sequence[Tensor]
-    plan: Plan
-    bank: HistoryBank
-    rows: int
-    strips: Counter[int] | None = None
-    sink: RowSink | None = None
-
-
 def compile_kernels(tensors: Sequence[Tensor]) -> None:
     """Load what a pass over these tensors calls, or compile it if this is the first time."""
     for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
@@ -88,7 +69,7 @@ def start_all(measures: Sequence[Measure], context: PassContext) -> dict[str, Ac
     return started
 
 
-def run_pass(reader: BlockReader, work: Work, progress: Progress | None = None) -> Gathered:
+def run_pass(reader: BlockReader, work: PassWork, progress: Progress | None = None) -> Gathered:
     """Take every block of the reader once, and gather what the measures of the plan ask for.
 
     progress : called with (bytes done, bytes in all), from the calling thread
@@ -146,7 +127,7 @@ class _Pass:
     def __init__(
         self,
         reader: BlockReader,
-        work: Work,
+        work: PassWork,
         accumulators: Sequence[Accumulator[Any]],
         pool: ThreadPoolExecutor,
         progress: Progress | None,

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from .costs import pass_seconds
@@ -76,6 +79,10 @@ class Plan:
     def count(self) -> int:
         """Number of rows."""
         return self.rows[1] - self.rows[0]
+
+    def kept(self, keep: NDArray[np.bool_] | None) -> int:
+        """Number of rows that are not left out. keep : (rows,) bool, False for those; None keeps all"""
+        return self.count if keep is None else int(keep.sum())
 
     @property
     def holds_blocks(self) -> bool:

@@ -78,6 +78,26 @@ class PartState(Protocol):
         """The arrays of another measure of the same part."""
 
 
+class TakesPieces(Protocol):
+    """An accumulator, as far as states are concerned: see `engine.measure`."""
+
+    def pieces(self, state: PartState) -> Iterator[Any]:
+        """Pieces that make up a state."""
+
+    def merge(self, piece: Any) -> None:
+        """Add one."""
+
+
+def add_part(accumulators: Mapping[str, TakesPieces], part: PartState) -> None:
+    """Add what a part holds to accumulators, by the name of their measure.
+
+    Raises ValueError where its arrays don't fit each other, or those of the parts before.
+    """
+    for name, accumulator in accumulators.items():
+        for piece in accumulator.pieces(part.of(name)):
+            accumulator.merge(piece)
+
+
 @dataclass(frozen=True)
 class HeldState:
     """States of measures in memory, by name: a `PartState`, of the measure that it is taken `of`.
@@ -129,3 +149,7 @@ class HeldState:
     def of(self, measure: str) -> HeldState:
         """As of `PartState`."""
         return replace(self, measure=measure)
+
+    def merge_into(self, accumulators: Mapping[str, TakesPieces]) -> None:
+        """Add all of it to accumulators, by the name of their measure. Raises as `add_part`."""
+        add_part(accumulators, self)

@@ -15,7 +15,7 @@ from zarr.storage import StorePath
 
 from ..errors import DataError, first_line
 from ..naming import shown
-from ..results.result import LogWarning
+from ..results.result import LogWarning, Settings
 from ..results.row_kind import RowKind, row_kind
 from .entry_types import stored_type
 from .gradient_arrays import Choice, bare_array, choose_arrays
@@ -124,6 +124,14 @@ class Opening(TypedDict):
     gradients: Sequence[str]
     tensors: Sequence[str]
     exclude: Sequence[str]
+
+
+def opening_of(settings: Settings) -> Opening:
+    """What settings say of which arrays and tensors count."""
+    return Opening(
+        truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
+        exclude=settings.exclude,
+    )  # fmt: skip
 
 
 def _read_store(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cluster.workers import ThisProcess, below_the_root
-from ..engine.adding import add_part, adding
-from ..engine.measure import Accumulator, Measure
-from ..engine.one_pass import start_all
+from ..engine.adding import add_states, adding, results_of
+from ..engine.measure import Measure
 from ..engine.request import Span
-from ..engine.state import HeldState, TensorError
+from ..engine.state import TensorError
 from ..errors import DataError, UsageError
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..predictors import HistoryBank, parse_predictors
@@ -169,26 +168,10 @@ def _results(parts: Sequence[PartFile], measures: Sequence[Measure]) -> dict[str
         adding(names, parameters, int(read.step.size), parts[0].strips) as context,
         ThisProcess().job() as job,
     ):
-
-        def merged(parts: Iterable[PartFile | HeldState]) -> tuple[dict[str, Accumulator[Any]], list[int]]:
-            accumulators, held = start_all(measures, context), np.zeros(len(names), np.int64)
-            for part in parts:
-                if isinstance(part, HeldState):
-                    add_part(accumulators, part)
-                else:
-                    with part:
-                        part.merge_into(accumulators)
-                held += part.held
-            return accumulators, held.tolist()
-
-        def add(parts: Iterable[PartFile | HeldState]) -> PartFile | HeldState:
-            accumulators, held = merged(parts)
-            return HeldState({name: each.state() for name, each in accumulators.items()}, held)
-
+        held = job.map(lambda part, _: part, parts)
         try:
-            below = below_the_root(job, add, job.map(lambda part, _: part, parts))
-            accumulators, _ = merged(job.value(part) for part in below)
-            return {name: accumulator.result() for name, accumulator in accumulators.items()}
+            below = below_the_root(job, lambda some: add_states(measures, context, some), held)
+            return results_of(measures, context, map(job.value, below))
         except TensorError as error:
             told = error.text.format(repr(read.tensors[error.tensor].name))
             raise DataError(f"{read.path}: {told}: make all parts anew") from error

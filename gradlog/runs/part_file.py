@@ -23,16 +23,14 @@ import weakref
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.adding import add_part
 from ..engine.measure import Accumulator
 from ..engine.splitting import PartNumber
-from ..engine.state import Symmetric, TensorError, TensorOverflowError
+from ..engine.state import Symmetric, TensorError, TensorOverflowError, add_part
 from ..errors import DataError, StoreNotFoundError, first_line
 from ..logs.log import projection_of
 from ..logs.places.finding import place_of
@@ -145,7 +143,7 @@ def _triangle_entries(size: int) -> int:
 
 
 class PartFile:
-    """A part file: its header at once, its arrays within a `with` statement.
+    """A part file: its header at once, its arrays when they are added.
 
     Raises DataError in one line that names the file where it is none, is cut short, or fails its checksums.
     """
@@ -219,23 +217,16 @@ class PartFile:
         if self.sketch_dim is not None:
             check_dimension(self.sketch_dim)
 
-    def __enter__(self) -> PartFile:
-        with self._blaming():
-            self._archive = zipfile.ZipFile(self._source)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._archive.close()
-
     def merge_into(self, accumulators: Mapping[str, Accumulator[Any]]) -> None:
         """Add what the part holds to accumulators, by the name of their measure.
 
         Raises DataError where its arrays don't fit each other, or those of the parts before.
         """
+        with self._blaming():
+            self._archive = zipfile.ZipFile(self._source)
         try:
-            add_part(accumulators, MeasureArrays(self, ""))
+            with self._archive:
+                add_part(accumulators, MeasureArrays(self, ""))
             strange = sorted(set(self._names) - self._used)
             if strange:
                 raise ValueError(f"it holds other members than a part: {strange[0]}.npy")

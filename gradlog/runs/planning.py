@@ -125,6 +125,7 @@ def _for_workers(
     with taken_by(Cluster(ThisProcess())):
         ready = prepare(run, settings, threads or 1, memory, listed=False)
     assert ready.cluster is not None
+    assert ready.cluster.parts is not None
     return ready, estimate_cluster(ready.plan, ready.tensors, ready.cluster.parts, workers)
 
 

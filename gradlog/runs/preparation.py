@@ -6,14 +6,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster.cluster import Cluster, current_cluster
+from ..cluster.cluster import Cluster, current_cluster, parts_of_log
 from ..engine.measure import Measure
-from ..engine.pass_work import PassWork
 from ..engine.plan import PLANNED_THREADS, Plan, make_plan
 from ..engine.request import Request
 from ..engine.splitting import PartNumber, PartPlan, part_of
@@ -30,32 +28,16 @@ from ..measures.sketch.sketching import Sketching
 from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..predictors import HistoryBank, parse_predictors
-from ..progress import Progress
+from ..processors import available_processors
 from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
 from .scratch_plan import with_scratch
-from .selecting import available_processors, open_for_pass, opening_of, select_rows, select_tensors
+from .selecting import open_for_pass, select_rows, select_tensors
 from .sketched import Sketched
 from .wanted import RANK_METHODS, Asked, Wanted
 
-if TYPE_CHECKING:
-    from ..engine.one_pass import Gathered
-
 NONFINITE_POLICIES = ("fail", "drop")
-
-
-@dataclass(frozen=True)
-class ClusterParts:
-    """A cluster, and how many parts it takes the pass in."""
-
-    cluster: Cluster
-    parts: int
-
-    def take(self, ready: Preparation, work: PassWork, progress: Progress | None) -> Gathered:
-        """As of `Cluster.take`."""
-        opening = opening_of(ready.settings)
-        return self.cluster.take(ready.log, opening, work, self.parts, progress)
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,7 @@ class Preparation:
     began: float
     wanted: Wanted = Wanted()  # noqa: RUF009
     part: PartPlan | None = None
-    cluster: ClusterParts | None = None
+    cluster: Cluster | None = None
     keep: NDArray[np.bool_] | None = None
     scratch: Scratch | None = None
 
@@ -94,7 +76,7 @@ class Preparation:
     @property
     def rows(self) -> int:
         """Rows that enter the analysis, unless more of them turn out not to be finite."""
-        return self.plan.count if self.keep is None else int(self.keep.sum())
+        return self.plan.kept(self.keep)
 
     def cost(self, passes: int = 1) -> Cost:
         """What it has cost since it began, after as many passes."""
@@ -155,8 +137,10 @@ def prepare(
         choice = sketched.choice
     bank = HistoryBank.of(parse_predictors(settings.predictors), rows[1] - rows[0])
     asked = Asked(settings, wanted, bank, tensors, rows[1] - rows[0], choice, in_parts=in_parts)
-    taken = None if cluster is None else _parts_of(cluster, tensors, rows)
-    parts = part.count if part is not None else 1 if taken is None else taken.parts
+    parts = 1 if part is None else part.count
+    if cluster is not None:
+        parts = cluster.parts or parts_of_log(tensors, rows[1] - rows[0])
+        cluster = Cluster(cluster.workers, parts)
 
     def plan_for(chosen: Sequence[Tensor]) -> Plan:
         request = Request(chosen, rows, bank, memory, workers, parts)
@@ -200,17 +184,10 @@ def prepare(
         began=began,
         wanted=wanted,
         part=of_part,
-        cluster=taken,
+        cluster=cluster,
         keep=keep,
         scratch=held,
     )
-
-
-def _parts_of(cluster: Cluster, tensors: Sequence[Tensor], rows: tuple[int, int]) -> ClusterParts:
-    """How many parts a log is cut into."""
-    count = rows[1] - rows[0]
-    size = sum(count * tensor.parameters * tensor.entry_bytes for tensor in tensors)
-    return ClusterParts(cluster, cluster.parts_of(size, count))
 
 
 def _log_warnings(

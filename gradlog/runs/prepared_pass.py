@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.measure import RowSink
-from ..engine.pass_work import PassWork, take_work
+from ..engine.pass_work import PassWork
+from ..engine.taking import take_work
 from ..errors import DataError
+from ..logs.opening import opening_of
 from ..logs.series import LOSSES, RATES, series_of_rows
 from ..logs.store import codec_pipeline
 from ..progress import Progress
@@ -102,7 +104,7 @@ def take_pass(
     work = PassWork(ready.tensors, ready.plan, ready.bank, keep, strips, sink)
     try:
         if ready.cluster is not None:
-            return ready.cluster.take(ready, work, progress)
+            return ready.cluster.take(ready.log, opening_of(ready.settings), work, progress)
         return take_work(ready.log.path, work, progress)
     except OverflowError as error:
         raise DataError(

@@ -37,12 +37,13 @@ from ..logs.stored_entries import Box, true_of_copy
 from ..logs.whole_log import WholeLog
 from ..naming import shown
 from ..predictors import HistoryBank
+from ..processors import available_processors
 from ..progress import Progress
 from ..results.result import LogWarning, Settings
 from ..results.row_kind import RowKind, said_of_rows
 from ..sizes import DEFAULT_MEMORY
 from .rechunk_layout import DECODING_BYTES, Slab, TensorCopy, common_height, plan_copy
-from .selecting import available_processors, open_for_pass, select_rows, select_tensors
+from .selecting import open_for_pass, select_rows, select_tensors
 
 SHOWN = 6
 """Names that a warning shows."""

@@ -19,12 +19,12 @@ from ..errors import UsageError
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Run
 from ..logs.store import codec_pipeline
+from ..processors import available_processors
 from ..progress import Progress
 from ..results.known_values import mean_of_known
 from ..results.result import Settings
 from ..sizes import DEFAULT_MEMORY
 from .pairing import Pairing
-from .selecting import available_processors
 
 Doubles = NDArray[np.float64]
 

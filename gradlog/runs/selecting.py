@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from ..errors import DataError, UsageError
 from ..logs.log import GradientLog, Tensor, chosen_names
-from ..logs.opening import Opening, Run, open_log
+from ..logs.opening import Run, open_log, opening_of
 from ..logs.store import codec_pipeline
 from ..naming import matching, shown
+from ..processors import available_processors
 from ..results.result import LogWarning, Settings
 
 
@@ -22,21 +22,6 @@ def open_for_pass(run: Run, settings: Settings, threads: int | None) -> Gradient
 def open_as_asked(run: Run, settings: Settings) -> GradientLog:
     """`open_log`, with what the settings say of which arrays and tensors count."""
     return open_log(run, **opening_of(settings))
-
-
-def opening_of(settings: Settings) -> Opening:
-    """Which arrays and tensors count."""
-    return Opening(
-        truncate=settings.truncate, gradients=settings.gradients, tensors=settings.tensors,
-        exclude=settings.exclude,
-    )  # fmt: skip
-
-
-def available_processors() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def select_tensors(log: GradientLog, settings: Settings) -> tuple[list[Tensor], list[LogWarning]]:
