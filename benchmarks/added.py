@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measure import run_once
 from report import markdown_table, put_between
-from stores import STORES, Store, make, named
+from stores import Store, add_stores, make, named
 from ways import environment
 
 DEFAULT_STORES = ("wide-zstd", "tall-chunks", "many-small", "many-long", "many-tiny", "small")
@@ -48,20 +48,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 def main() -> None:
     """Make the stores that are missing, let the ways take turns on each, print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--store",
-        nargs="+",
-        default=DEFAULT_STORES,
-        metavar="NAME",
-        help=f"of {', '.join(STORES)}; NAME@0.25 for one size (default {' '.join(DEFAULT_STORES)})",
-    )
+    add_stores(parser, DEFAULT_STORES)
     parser.add_argument("--runs", type=int, default=7, help="rounds that count (default 7)")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "gradmf-benchmarks",
-        help="where stores are made and kept",
-    )
     parser.add_argument("--markdown", type=Path, help="put the table between its marks in this file too")
     options = parser.parse_args()
     rows = []

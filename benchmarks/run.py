@@ -14,7 +14,7 @@ from pathlib import Path
 
 from measure import Sample, run_once
 from report import Measured, page
-from stores import STORES, Store, known_truth, make, named
+from stores import STORES, Store, add_stores, known_truth, make, named
 from ways import Way, environment, ways_for
 
 DEFAULT_STORES = ("wide-zstd", "wide-raw", "tall-chunks", "many-small", "small")
@@ -38,13 +38,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--store",
-        nargs="+",
-        default=DEFAULT_STORES,
-        metavar="NAME",
-        help=f"of {', '.join(STORES)}; NAME@0.25 for one size (default {' '.join(DEFAULT_STORES)})",
-    )
+    add_stores(parser, DEFAULT_STORES)
     parser.add_argument(
         "--way", nargs="+", default=["*"], metavar="GLOB", help="ways to run, such as 'gradmf*'"
     )
@@ -60,12 +54,6 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--limit", type=float, default=900, help="seconds after which a process is stopped (default 900)"
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "gradmf-benchmarks",
-        help="where stores are made and kept; needs about 4 GB for the usual ones",
     )
     parser.add_argument(
         "--markdown",

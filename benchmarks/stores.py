@@ -5,10 +5,13 @@ NumPy and Zarr are not imported: run.py reads the table below in a process that 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -226,6 +229,23 @@ STORES = {
         ),
     )
 }
+
+
+def add_stores(parser: argparse.ArgumentParser, usual: Sequence[str]) -> None:
+    """Add the options that say which stores are read, and where they are."""
+    parser.add_argument(
+        "--store",
+        nargs="+",
+        default=usual,
+        metavar="NAME",
+        help=f"of {', '.join(STORES)}; NAME@0.25 for one size (default {' '.join(usual)})",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "gradmf-benchmarks",
+        help="where stores are made and kept; needs about 4 GB for the usual ones",
+    )
 
 
 def named(text: str, size: float) -> Store:

@@ -32,14 +32,20 @@ pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 PROGRAM = [sys.executable, "-m", "gradmf"]
 
 
+def cluster_of(workers: int, threads: int = 1) -> Any:
+    """Processes of so many threads each, as `local:N` makes them of one."""
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers, threads_per_worker=threads, memory_limit=0, dashboard_address=":0",
+        silence_logs=50,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def service() -> Iterator[Any]:
     """A cluster of two processes of one thread, as `local:2` makes it."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=":0", silence_logs=50
-    ) as cluster:
+    with cluster_of(2) as cluster:
         yield cluster
 
 
@@ -143,12 +149,8 @@ def test_comparisons_are_the_same(service: Any, tmp_path: Path, capsys: pytest.C
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(run: Path) -> None:
     """Killed while it holds sums of parts: they are taken again, and the bits stay."""
-    from distributed import LocalCluster
-
     with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=":0", silence_logs=50
-        ) as cluster,
+        cluster_of(2) as cluster,
         dask_workers.open_workers(cluster.scheduler_address) as workers,
     ):
         pids = workers.client.run(os.getpid)
@@ -284,12 +286,8 @@ def _first_then(*made: Any) -> Any:
 
 
 def test_when_all_workers_are_gone(run: Path) -> None:
-    from distributed import LocalCluster
-
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=":0", silence_logs=50
-        ) as cluster,
+        cluster_of(1) as cluster,
         dask_workers.open_workers(cluster.scheduler_address, patience=1.0) as workers,
     ):
         scale = threading.Thread(target=lambda: cluster.scale(0))
@@ -307,12 +305,8 @@ def test_when_all_workers_are_gone(run: Path) -> None:
 
 
 def test_workers_of_several_threads_take_one_part_at_a_time(run: Path) -> None:
-    from distributed import LocalCluster
-
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=3, memory_limit=0, dashboard_address=":0", silence_logs=50
-        ) as cluster,
+        cluster_of(1, threads=3) as cluster,
         dask_workers.open_workers(cluster.scheduler_address) as workers,
         taken_by(Cluster(workers, 9)),
     ):

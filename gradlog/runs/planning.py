@@ -121,7 +121,7 @@ def _for_workers(
     if workers < 1:
         raise UsageError(f"workers {workers}: must be at least 1")
     if settings.project is not None:
-        raise UsageError("--workers: --project reads a log once, in one process")
+        raise UsageError("--workers: what --project takes of them is not estimated: leave it away")
     with taken_by(Cluster(ThisProcess())):
         ready = prepare(run, settings, threads or 1, memory, listed=False)
     assert ready.cluster is not None

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...engine.measure import PassContext
 from ...engine.ranges import TILE_WIDTH
-from ...engine.request import PassShape, Request
-from ...errors import MemoryLimitError
-from ...sizes import format_size
+from ...engine.request import PassShape
 from ..spectra.costs import sketch_seconds
 from ..spectra.spectrum import NAME
 from .sketching import Sketching
@@ -24,6 +22,8 @@ class SketchedRank(Sketching):
     """Small tensors have exact spectra of their own."""
 
     name = NAME
+    smaller = "--sketch-dim"
+    otherwise = ", or --rank none for path lengths alone"
     epsilons: tuple[float, ...]
 
     def kept_bytes(self, shape: PassShape) -> int:
@@ -41,14 +41,6 @@ class SketchedRank(Sketching):
         """As of `Measure`."""
         made_of = [self.choice.parameters_of(index, size) for index, size in enumerate(sizes)]
         return sketch_seconds(made_of, rows, self.choice.known_dim)
-
-    def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
-        """As of `Measure`."""
-        return MemoryLimitError(
-            f"a sketch of {request.count} rows by {self.choice.known_dim} takes more than --memory "
-            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a smaller "
-            "--sketch-dim, or fewer rows with --rows, or --rank none for path lengths alone"
-        )
 
     def start(self, context: PassContext) -> SketchedSpectra:
         """As of `Measure`."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.block import Block
-from ...engine.measure import Accumulator, PassContext
+from ...engine.measure import PassContext
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
 from ..path_lengths.path_lengths import check_strips
+from .projected_sums import ProjectedSums
 from .sketch_choice import SketchChoice
-from .sketcher import Sketcher, Turn
 
 Doubles = NDArray[np.float64]
 
@@ -35,20 +35,14 @@ class RowsOfSketch:
     sums: Sequence[tuple[int, int, Doubles]] = ()
 
 
-class SketchedRows(Accumulator[RowsOfSketch]):
+class SketchedRows(ProjectedSums[RowsOfSketch]):
     """Hands rows to the context's sink once they are whole; keeps them where there is none."""
 
     def __init__(self, choice: SketchChoice, doubles: frozenset[int], context: PassContext) -> None:
         """doubles : as of `StoredSketch`"""
-        self._choice = choice
+        super().__init__(choice, context)
         self._doubles = doubles
-        self._context = context
-        self._sketcher = Sketcher(context.tensors, context.ranges, choice, context.rows, context.workers)
-        self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
-        self._strips = context.ranges.strips
-        self._missing = dict(context.strips)
         self._copied = 0
-        self._open: dict[int, Doubles] = {}
         self._whole: dict[int, NDArray[Any]] = {}
         self._rows: dict[int, NDArray[Any]] = {}
 
@@ -105,17 +99,10 @@ class SketchedRows(Accumulator[RowsOfSketch]):
             self._rows[tensor] = np.zeros((self._context.rows, values.shape[1]), self._dtype(tensor))
         self._rows[tensor][first : first + values.shape[0]] = values
 
-    def _add(self, tensor: int, strips: int, sums: Doubles) -> None:
-        """Add the sums over some strips of a wide tensor."""
-        if tensor in self._open:
-            self._open[tensor] += sums
-        else:
-            self._open[tensor] = sums
-        self._missing[tensor] -= strips
-        if self._missing[tensor]:
-            return
+    def _complete(self, tensor: int, sums: Doubles) -> None:
+        """As of `ProjectedSums`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            whole = self._open.pop(tensor).astype(self._dtype(tensor))
+            whole = sums.astype(self._dtype(tensor))
         if self._context.sink is None:
             self._whole[tensor] = whole
         else:

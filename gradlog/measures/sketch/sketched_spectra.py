@@ -14,15 +14,15 @@ from ....kernels.cross_fit import TOO_LARGE, CrossFit, cross_fit
 from ....kernels.gram import column_gram, row_gram, squared_singular_values
 from ....kernels.pass_layout import INCREMENT
 from ...engine.block import Block
-from ...engine.measure import Accumulator, PassContext
+from ...engine.measure import PassContext
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
 from ..path_lengths.path_lengths import check_complete, check_strips, part_totals
 from ..spectra.exact_spectrum import adds_up, finished
 from ..spectra.spectrum import NAME, Spectra, Spectrum
+from .projected_sums import ProjectedSums
 from .sketch_choice import SketchChoice
 from .sketch_spectrum import SketchedSpectrum
-from .sketcher import Sketcher, Turn
 
 Doubles = NDArray[np.float64]
 
@@ -43,19 +43,13 @@ class SketchesOfTensors:
     total: Doubles | None = None
 
 
-class SketchedSpectra(Accumulator[SketchesOfTensors]):
+class SketchedSpectra(ProjectedSums[SketchesOfTensors]):
     """Adds tiles' projections up in the pool, each in its turn: they are whole at the end of a block."""
 
     def __init__(self, choice: SketchChoice, epsilons: Sequence[float], context: PassContext) -> None:
-        self._choice = choice
+        super().__init__(choice, context)
         self._epsilons = epsilons
-        self._context = context
-        self._sketcher = Sketcher(context.tensors, context.ranges, choice, context.rows, context.workers)
-        self._turns: dict[tuple[tuple[int, int], int], Turn] = {}
         self._increments = max(0, context.rows - 1)
-        self._missing = dict(context.strips)
-        self._strips = context.ranges.strips
-        self._open: dict[int, Doubles] = {}
         self._fits: dict[int, Future[CrossFit]] = {}
         self._known: dict[int, CrossFit] = {}  # of states that were taken in
         self._squares: dict[int, Doubles] = {}
@@ -119,22 +113,14 @@ class SketchedSpectra(Accumulator[SketchesOfTensors]):
         else:
             self._add(wide, self._strips[wide], sketch)
 
-    def _add(self, tensor: int, strips: int, sums: Doubles) -> None:
-        """Add the sums over some strips of a wide tensor."""
-        if tensor in self._open:
-            self._open[tensor] += sums
-        else:
-            self._open[tensor] = sums
-        self._missing[tensor] -= strips
-        if self._missing[tensor]:
-            return
-        sketch = self._open.pop(tensor)
+    def _complete(self, tensor: int, sums: Doubles) -> None:
+        """As of `ProjectedSums`."""
         if self._increments:
             for before in self._fits.values():
                 before.result()  # no more arrays wait than the plan counted
             where = f"tensor '{self._context.names[tensor]}': "
-            self._fits[tensor] = self._context.pool.submit(_fit, sketch, where)
-        self._add_to_total(sketch)
+            self._fits[tensor] = self._context.pool.submit(_fit, sums, where)
+        self._add_to_total(sums)
 
     def _add_to_total(self, sketch: Doubles) -> None:
         """Add sums of tensors that are whole. The array is only read from now on."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from ...engine.measure import Measure
 from ...engine.request import Request
+from ...errors import MemoryLimitError
 from ...logs.log import Tensor
 from ...results.projection import CHOSEN_DIMENSIONS
+from ...sizes import format_size
 from ..spectra.costs import projection_seconds
 from .sketch_choice import SketchChoice
 
@@ -19,9 +21,12 @@ class Sketching(Measure):
     """Projects each wide tensor after the other; small ones are read in groups.
 
     in_parts : a tensor that the part before began stays apart until the end
+    smaller, otherwise : in messages, what says the dimension, and what else takes less memory
     """
 
     narrow_tiles = True
+    smaller: ClassVar[str]
+    otherwise: ClassVar[str] = ""
     choice: SketchChoice
     in_parts: bool = False
 
@@ -41,6 +46,14 @@ class Sketching(Measure):
             if beside + chosen.kept_bytes(request.shape(self.span, request.threads)) <= request.memory // 2:
                 break
         return replace(chosen, in_parts=self.in_parts)
+
+    def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
+        """As of `Measure`."""
+        return MemoryLimitError(
+            f"a sketch of {request.count} rows by {self.choice.known_dim} takes more than --memory "
+            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a smaller "
+            f"{self.smaller}, or fewer rows with --rows{self.otherwise}"
+        )
 
     def seconds(self, sizes: Sequence[int], rows: int) -> float:
         """As of `Measure`."""

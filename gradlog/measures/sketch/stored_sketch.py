@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...engine.measure import PassContext
 from ...engine.ranges import TILE_WIDTH
-from ...engine.request import PassShape, Request
-from ...errors import MemoryLimitError
-from ...sizes import format_size
+from ...engine.request import PassShape
 from .sketching import Sketching
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ class StoredSketch(Sketching):
     """doubles : numbers of tensors whose rows are float64, those of others being float32"""
 
     name = "stored_sketch"
+    smaller = "dimension"
     doubles: frozenset[int]
 
     def kept_bytes(self, shape: PassShape) -> int:
@@ -31,14 +30,6 @@ class StoredSketch(Sketching):
         small = [tensor.parameters for tensor in shape.tensors if not self.choice.is_wide(tensor)]
         copies = 2 * min(sum(small), 2 * TILE_WIDTH) * shape.rows_at_once
         return 8 * ((3 + self.in_parts) * shape.rows * self.choice.known_dim + copies)
-
-    def too_large(self, request: Request, fixed: int) -> MemoryLimitError:
-        """As of `Measure`."""
-        return MemoryLimitError(
-            f"a sketch of {request.count} rows by {self.choice.known_dim} takes more than --memory "
-            f"{format_size(request.memory)} holds: give --memory {request.enough(fixed)}, or a smaller "
-            "dimension, or fewer rows with --rows"
-        )
 
     def start(self, context: PassContext) -> SketchedRows:
         """As of `Measure`."""
