@@ -102,7 +102,11 @@ def _way(name: str) -> Way:
 def _python(*arguments: Any) -> str | None:
     """What the script prints; None, with a word, where it fails."""
     done = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, __file__, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},  # or waiting threads of PyTorch count as work
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
@@ -268,7 +272,8 @@ def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str
         f"A step of a transformer of {row / 4:.1f} million parameters at 16 x 128 tokens takes {step:.2f} s; "
         f"a row of float32 is {row:.1f} MB. *x step*: time with it over time without, which differs by some "
         "percent from block to block of steps; *x CPU*: by what its own work adds to the processor time "
-        "of a step, found without the model; *CPU-ms/MB*: that work, of a row's gradients as float32."
+        "of a step, found without the model (`OMP_WAIT_POLICY=passive`: threads of PyTorch that turn while "
+        "they wait are no work); *CPU-ms/MB*: that work, of a row's gradients as float32."
     )
     return f"{head}\n\n" + "\n".join(lines) + "\n"
 

@@ -47,6 +47,12 @@ def _files(save: Callable[[dict[str, Any], Path], None]) -> Any:
     return attach
 
 
+def _bytes(gradients: dict[str, Any], path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for value in gradients.values():
+            file.write(value.numpy())
+
+
 def _torch_save(gradients: dict[str, Any], path: Path) -> None:
     import torch
 
@@ -174,6 +180,7 @@ def _read_log(folder: Path) -> dict[int, float] | None:
 
 WAYS = (
     Way("no logging", "the step alone", _nothing),
+    Way("write", "the bytes alone, a file a row", _files(_bytes)),
     Way("torch.save", "a file a row, in the loop", _files(_torch_save), read=_read_files(_first_pt)),
     Way("npz", "a file a row, in the loop", _files(_npz), read=_read_files(_first_npz)),
     Way(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sweeps import sweep
 
 import reference
 from gradmf.gradlog.predictors import HistoryBank, parse_predictors
-from gradmf.kernels import bfloat16, fused_pass, gram, pass_layout, short_gram
+from gradmf.kernels import bfloat16, column_energies, fused_pass, gram, pass_layout, short_gram
 
 SPECS = (
     "one-step",
@@ -256,3 +257,51 @@ def test_eigenvalues_take_no_matrix_beside_lapacks(scale: float) -> None:
     assert peak - lapacks < product.nbytes / 2 or scale in (1e-150, 1e150)
     wanted = np.linalg.svd(matrix, compute_uv=False) ** 2
     np.testing.assert_allclose(found / scale / scale, wanted, rtol=1e-10)
+
+
+@settings(deadline=None, max_examples=sweep(60))
+@given(
+    rows=st.integers(0, 70),
+    width=st.sampled_from([1, 2, 3, 7, 64, 1023, 1025, 3000]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    data=st.data(),
+)
+def test_energies_of_columns(rows: int, width: int, dtype: type, data: st.DataObject) -> None:
+    """Bit for bit the same whatever lies beside a column, and wherever blocks of rows end."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    block = (rng.standard_normal((rows, width)) * 10 ** rng.uniform(-30, 15, (1, width))).astype(dtype)
+    block[:, ::5] = 0.0
+    expected = np.zeros(width)
+    for row in block.astype(np.float64):
+        expected += row * row
+    first = data.draw(st.integers(0, width - 1))
+    last = data.draw(st.integers(first + 1, width))
+    cut = data.draw(st.integers(0, rows))
+    found = np.zeros(last - first)
+    column_energies.add_column_energies(block[:cut, first:last], found)
+    column_energies.add_column_energies(block[cut:, first:last], found)
+    np.testing.assert_array_equal(found, expected[first:last])
+
+
+def test_energies_by_octave() -> None:
+    rng = np.random.default_rng(0)
+    spread = 10.0 ** rng.uniform(-320, 300, 4000)
+    edges = 2.0 ** np.arange(-1074, 1000)
+    energies = np.concatenate([[0.0], spread, edges, np.nextafter(edges, 0.0)])
+    there = energies[energies > 0]
+    octaves = np.frexp(there)[1]
+    expected = [
+        (k, np.count_nonzero(octaves == k), math.fsum(there[octaves == k]))
+        for k in np.unique(octaves).tolist()
+    ]
+    found = column_energies.energy_octaves(energies)
+    np.testing.assert_array_equal(found[:, :2], np.array(expected)[:, :2])
+    np.testing.assert_allclose(found[:, 2], np.array(expected)[:, 2], rtol=1e-13)
+    assert column_energies.energy_octaves(np.zeros(5)).shape == (0, 3)
+
+
+def test_energies_of_columns_refuse_other_shapes() -> None:
+    with pytest.raises(ValueError, match="energies of shape"):
+        column_energies.add_column_energies(np.zeros((3, 4), np.float32), np.zeros(3))
+    with pytest.raises(ValueError, match="rows in pieces"):
+        column_energies.add_column_energies(np.zeros((3, 8), np.float32)[:, ::2], np.zeros(4))

@@ -331,20 +331,3 @@ def test_rules_against_noise_that_nothing_is_known_of(tmp_path: Path) -> None:
     for text in ("energy > noise", "kappa[zero] < noise", "residual[0.1] > 2 noise"):
         with pytest.raises(gradlog.RuleError, match=r"noise|in every run"):
             gradlog.parse_rule(text, gradlog.Vocabulary.of(analysis.settings))
-
-
-@pytest.mark.parametrize("rows", [1, 4, 7, 60, 300])
-@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e18])
-def test_the_energy_of_a_column_does_not_depend_on_its_neighbours(rows: int, scale: float) -> None:
-    """Parts of a log are cut into other tiles than the whole is."""
-    values = np.random.default_rng(rows).standard_normal((rows, 64)).astype(np.float32)
-    values[:, ::5] *= scale
-    values[:, 7] = 0.0
-    with np.errstate(over="ignore"):
-        whole = energies_module._column_energies(values)
-        for width in (1, 2, 3, 8, 17):
-            for first in (0, 5, 7, 40):
-                tile = np.ascontiguousarray(values[:, first : first + width])
-                found = energies_module._column_energies(tile)
-                np.testing.assert_allclose(found, whole[first : first + width], rtol=1e-14, atol=0)
-    np.testing.assert_allclose(whole, np.square(values.astype(np.float64)).sum(axis=0), rtol=1e-4)

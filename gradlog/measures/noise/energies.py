@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ....kernels.column_energies import add_column_energies, compile_column_energies, energy_octaves
 from ....kernels.pass_layout import ENERGY
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
@@ -31,10 +31,8 @@ LEAST_BINS = 1024
 """So many bins of rows a tensor has, or a row each."""
 LARGEST = 1 << 16
 """Parameters of a tensor from which on rows are few beside them, however uneven the energy is."""
-COLUMNS = 1e-3
-"""Relative: by how much energies by column, summed in the gradients' own type, may miss those by row."""
-VANISHING = 1e-30
-"""Squares of float32 below this have lost digits."""
+COLUMNS = 1e-9
+"""Relative: by how much energies by column may miss those by row, which are summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,9 @@ class Energies(Measure):
             self.spread and size <= LARGEST and number not in self.stored
             for number, size in enumerate(context.parameters)
         ]
+        if any(watched):
+            for dtype in {np.dtype(np.float32), *(tensor.compute_dtype for tensor in context.tensors)}:
+                compile_column_energies(dtype)
         return EnergySums(context.rows, watched)
 
 
@@ -100,18 +101,19 @@ class EnergySums(Accumulator[RowEnergies | ColumnEnergies]):
 
     def gradients(self, tile: Tile) -> ColumnEnergies | None:
         """As of `Accumulator`."""
-        before = self._columns.pop(tile.key, {})
-        columns = {
-            number: _column_energies(tile.of(strip)) + before.get(number, 0.0)
+        columns = self._columns.pop(tile.key, None) or {
+            number: np.zeros(strip.last - strip.first)
             for number, strip in enumerate(tile.strips)
             if self.watched[strip.tensor]
         }
+        for number, energies in columns.items():
+            add_column_energies(tile.of(tile.strips[number]), energies)
         if not tile.block.last:
             self._columns[tile.key] = columns
             return None
         found: dict[int, list[Doubles]] = {}
         for number, energies in columns.items():
-            found.setdefault(tile.strips[number].tensor, []).append(_by_octave(energies))
+            found.setdefault(tile.strips[number].tensor, []).append(energy_octaves(energies))
         return ColumnEnergies({tensor: np.concatenate(groups) for tensor, groups in found.items()})
 
     def row_sums(self, tile: Tile) -> RowEnergies | None:
@@ -208,29 +210,6 @@ def lots(tensors: int, rows: int) -> Iterator[slice]:
 
 def _most_bins(tensors: int) -> int:
     return max(LEAST_BINS, MOST_VALUES // max(1, tensors))
-
-
-def _column_energies(values: NDArray[np.floating[Any]]) -> Doubles:
-    """(W,) float64 sums of squares of columns of (T, W) gradients, the same whichever lie side by side."""
-    if values.shape[1] == 1:  # which NumPy would add up in another order
-        return _column_energies(np.repeat(values, 2, axis=1))[:1]
-    found = np.einsum("ij,ij->j", values, values)
-    energies: Doubles = found.astype(np.float64, copy=False)
-    lost = ~((found > VANISHING) & (found < np.inf))
-    if found.dtype != np.float64 and lost.any():
-        few = values[:, lost]
-        energies[lost] = np.einsum("ij,ij->j", few, few, dtype=np.float64)
-    return energies
-
-
-def _by_octave(energies: Doubles) -> Doubles:
-    """(G, 3) as of `ColumnEnergies`, of those that are greater than 0."""
-    there = energies[energies > 0]
-    octaves = np.frexp(there)[1]
-    least = int(octaves.min(initial=0))
-    numbers, sums = np.bincount(octaves - least), np.bincount(octaves - least, there)
-    held = np.flatnonzero(numbers)
-    return np.stack([held + least, numbers[held], sums[held]], axis=1, dtype=np.float64)
 
 
 def _are_groups(groups: Doubles) -> bool:
