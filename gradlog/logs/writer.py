@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .resuming import StoredRows
 
 FLUSH_EVERY = 16
-GATHERED_BYTES = 72 << 20
+GATHERED_BYTES = 56 << 20
 """Rows that are gathered into one chunk are held in memory: so much, less what a row takes, or half a row."""
 SERIES_ROWS = 4096
 """Rows of a chunk of `step` and of series, 32 KiB."""
@@ -60,7 +60,7 @@ def create_log(
     """Create a gradient log of format 1 at `path`, or go on with one; returns its writer, a context manager.
 
     Rows of large tensors are written as they come, each row as chunks of its own. Those of small tensors are
-    gathered in memory (at most 72 MiB with a row, or half a row) into chunks of `flush_every` rows, or of an
+    gathered in memory (at most 56 MiB with a row, or half a row) into chunks of `flush_every` rows, or of an
     even part of them. No chunk of a gradient is written again once its rows were committed, but for one that
     `flush` or `close` wrote unfinished: that is replaced whole by one with the same rows and more.
 
