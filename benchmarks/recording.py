@@ -23,10 +23,15 @@ from statistics import mean, median
 from typing import Any
 
 from recording_ways import WAYS, Way, size_of
-from report import put_between
+from report import markdown_table, put_between
 
 STEPS = 10
 """Of a block."""
+FULL_ROW = 2.0 / 1.2
+"""CPU seconds of a row, beside those of torch.save."""
+EVERY_TENTH, PROJECTED = 1.02, 1.03
+"""Processor time of a step with it, beside one without."""
+ROWS_HELD = 2.0
 
 
 def main() -> None:
@@ -60,10 +65,13 @@ def main() -> None:
                 kept.save()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    report = _table(found, kills)
+    report, bars = _table(found, kills), _bars(found)
     print(report)
+    print(bars)
     if options.markdown is not None:
         put_between(options.markdown, "recording", report)
+    if options.bars is not None:
+        put_between(options.bars, "recording bars", bars)
 
 
 class _Kept:
@@ -90,6 +98,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=None, help="where rows are written")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="keep figures there, and go on from them")
     parser.add_argument("--markdown", type=Path, help="put the table into this file too")
+    parser.add_argument("--bars", type=Path, help="put what is to be reached into this file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--victim", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -246,6 +255,39 @@ def _kills(way: Way, folder: Path, kills: int) -> str:
         lost.append(sum(step not in rows for step in expected))
     words = f"{min(lost)}-{max(lost)} rows lost" if not unreadable else f"unreadable {unreadable} of {kills}"
     return words + (f", {wrong} wrong" if wrong else "")
+
+
+def _median(found: dict[str, list[dict[str, Any]]], way: str, key: str) -> float:
+    return median(sample[key] for sample in found[way])
+
+
+def _bars(found: dict[str, list[dict[str, Any]]]) -> str:
+    """What recording may cost, and what it does."""
+    bytes_cost = _median(found, "torch.save", "cpu_ms_mb")
+    rows = _median(found, "record", "peak_mb") - _median(found, "no logging", "peak_mb")
+    held = (
+        (
+            "every row, float32: CPU-ms/MB",
+            _median(found, "record", "cpu_ms_mb"),
+            FULL_ROW * bytes_cost,
+            ".2f",
+        ),
+        ("every=10: x CPU of a step", _median(found, "record, every=10", "cpu_ratio"), EVERY_TENTH, ".3f"),
+        (
+            "project=4096: x CPU of a step",
+            _median(found, "record, project=4096", "cpu_ratio"),
+            PROJECTED,
+            ".3f",
+        ),
+        ("memory above the loop's, in rows", rows / found["record"][0]["row_mb"], ROWS_HELD, ".1f"),
+    )
+    return markdown_table(
+        ["", "measured", "bar", ""],
+        [
+            [what, f"{value:{form}}", f"{bar:{form}}", "met" if value <= bar else "**missed**"]
+            for what, value, bar, form in held
+        ],
+    )
 
 
 def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str:
