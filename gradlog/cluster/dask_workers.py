@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import queue
 import threading
@@ -16,6 +17,7 @@ from ..errors import ClusterError, UsageError, first_line
 from ..libraries import load_library
 from ..processors import available_processors
 from ..progress import Progress
+from .here import load_ahead
 from .workers import PATIENCE, Held, Job, Workers
 
 _T = TypeVar("_T")
@@ -26,6 +28,13 @@ CONNECT_SECONDS = 10.0
 _POLL = 0.25
 _REPORT_SECONDS = 0.2
 LOCAL = "local"
+_LOCAL_SETTINGS = {
+    # Dask has memory given back beyond 64 KiB: that of every array is asked for anew.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 << 20,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 << 20,
+    "distributed.worker.profile.enabled": False,  # a hundred times a second
+}
+"""Of a cluster that is here for one command."""
 _SAME = ("gradmf", "Python")
 """What workers have to have in the same version: what is sent is of their making."""
 
@@ -231,6 +240,7 @@ def workers_of(address: str) -> int | None:
 def _local_client(distributed: Any, count: int | None) -> Iterator[Any]:
     """One thread a process: they are the unit of work, and settings of libraries are a process's."""
     with (
+        importlib.import_module("dask.config").set(_LOCAL_SETTINGS),
         distributed.LocalCluster(
             n_workers=count or available_processors(),
             threads_per_worker=1,
@@ -304,6 +314,8 @@ def check_workers(client: Any) -> tuple[int, list[str]]:
             )
         if different:
             told.append(f"worker {worker}: {'; '.join(different.values())}")
+    with contextlib.suppress(Exception):
+        client.run(load_ahead)
     return len(found), told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,22 @@ def worker_threads() -> int:
     """Threads that a task may take: a worker's own, or the processors that this process may use."""
     worker = _worker()
     return available_processors() if worker is None else max(1, int(worker.state.nthreads))
+
+
+def load_ahead() -> None:
+    """Load what tasks need in a thread of its own: a worker has nothing to do while a log is planned."""
+    threading.Thread(target=_load, name="gradmf-load", daemon=True).start()
+
+
+def _load() -> None:
+    with contextlib.suppress(Exception):  # the first task will tell
+        import numpy as np
+
+        from ..engine.one_pass import compile_kernels
+
+        for module in ("..runs.analysis", "..cluster.part_tasks", "..cluster.run_tasks", "...kernels.gram"):
+            importlib.import_module(module, __package__)
+        compile_kernels([np.dtype(np.float32)])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ plan, so that any number of threads gives the same bits.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ...kernels.fused_pass import compile_fused_pass
 from ...kernels.pass_layout import NONFINITE
 from ...kernels.short_gram import compile_short_gram
-from ..logs.log import Tensor
 from .block import Block
 from .blocks import BlockReader
 from .measure import Accumulator, Measure, PassContext, takes
@@ -54,9 +53,9 @@ class Gathered:
     nonfinite: Sequence[NonfiniteRow] = ()
 
 
-def compile_kernels(tensors: Sequence[Tensor]) -> None:
-    """Load what a pass over these tensors calls, or compile it if this is the first time."""
-    for dtype in sorted({tensor.compute_dtype for tensor in tensors}, key=str):
+def compile_kernels(dtypes: Iterable[np.dtype[np.floating[Any]]]) -> None:
+    """Load what a pass in these types calls, or compile it if this is the first time."""
+    for dtype in sorted(set(dtypes), key=str):
         compile_fused_pass(dtype)
         compile_short_gram(dtype)
 
@@ -76,7 +75,7 @@ def run_pass(reader: BlockReader, work: PassWork, progress: Progress | None = No
 
     Raises what the reader raises, and OverflowError where products don't fit into their type.
     """
-    compile_kernels(work.tensors)
+    compile_kernels(tensor.compute_dtype for tensor in work.tensors)
     plan = work.plan
     with WorkPool(plan.workers, "gradmf-compute") as pool:
         context = PassContext(

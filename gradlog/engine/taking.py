@@ -29,7 +29,7 @@ def take_work(path: str, work: PassWork, progress: Progress | None = None) -> Ga
             from ...kernels.gram import one_blas_thread
             from .one_pass import compile_kernels, run_pass
 
-            compile_kernels(work.tensors)
+            compile_kernels(tensor.compute_dtype for tensor in work.tensors)
         with one_blas_thread():
             return run_pass(reader, work, progress)
 
