@@ -291,7 +291,7 @@ def _bars(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _table(found: dict[str, list[dict[str, Any]]], kills: dict[str, str]) -> str:
-    base = median(sample["peak_mb"] for sample in found["no logging"])
+    base = _median(found, "no logging", "peak_mb")
     lines = [
         "| way | x step | x CPU | worst step | CPU-ms/MB | MB/row | rows in memory | after kill -9 | |",
         "|---|---:|---:|---:|---:|---:|---:|---|---|",

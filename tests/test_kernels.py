@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -281,23 +280,6 @@ def test_energies_of_columns(rows: int, width: int, dtype: type, data: st.DataOb
     column_energies.add_column_energies(block[:cut, first:last], found)
     column_energies.add_column_energies(block[cut:, first:last], found)
     np.testing.assert_array_equal(found, expected[first:last])
-
-
-def test_energies_by_octave() -> None:
-    rng = np.random.default_rng(0)
-    spread = 10.0 ** rng.uniform(-320, 300, 4000)
-    edges = 2.0 ** np.arange(-1074, 1000)
-    energies = np.concatenate([[0.0], spread, edges, np.nextafter(edges, 0.0)])
-    there = energies[energies > 0]
-    octaves = np.frexp(there)[1]
-    expected = [
-        (k, np.count_nonzero(octaves == k), math.fsum(there[octaves == k]))
-        for k in np.unique(octaves).tolist()
-    ]
-    found = column_energies.energy_octaves(energies)
-    np.testing.assert_array_equal(found[:, :2], np.array(expected)[:, :2])
-    np.testing.assert_allclose(found[:, 2], np.array(expected)[:, 2], rtol=1e-13)
-    assert column_energies.energy_octaves(np.zeros(5)).shape == (0, 3)
 
 
 def test_energies_of_columns_refuse_other_shapes() -> None:

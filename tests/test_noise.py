@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,20 @@ def test_rules_against_noise_that_nothing_is_known_of(tmp_path: Path) -> None:
     for text in ("energy > noise", "kappa[zero] < noise", "residual[0.1] > 2 noise"):
         with pytest.raises(gradlog.RuleError, match=r"noise|in every run"):
             gradlog.parse_rule(text, gradlog.Vocabulary.of(analysis.settings))
+
+
+def test_energies_by_octave() -> None:
+    rng = np.random.default_rng(0)
+    spread = 10.0 ** rng.uniform(-320, 300, 4000)
+    edges = 2.0 ** np.arange(-1074, 1000)
+    energies = np.concatenate([[0.0], spread, edges, np.nextafter(edges, 0.0)])
+    there = energies[energies > 0]
+    octaves = np.frexp(there)[1]
+    expected = [
+        (k, np.count_nonzero(octaves == k), math.fsum(there[octaves == k]))
+        for k in np.unique(octaves).tolist()
+    ]
+    found = energies_module._by_octave(energies)
+    np.testing.assert_array_equal(found[:, :2], np.array(expected)[:, :2])
+    np.testing.assert_allclose(found[:, 2], np.array(expected)[:, 2], rtol=1e-13)
+    assert energies_module._by_octave(np.zeros(5)).shape == (0, 3)

@@ -575,7 +575,7 @@ def test_kills_at_every_change_to_a_file(
     if after is not None:
         assert trainer.train(base, 10, layout=layout)
     new = {"seeds": (0, 1), "split": split, "layout": layout}
-    assert trainer.train(whole, 12, **new)
+    assert trainer.train(whole, 18, **new)
     expected = files(whole)
     survived = False
     # The rows are cut by the first changes.
@@ -584,7 +584,7 @@ def test_kills_at_every_change_to_a_file(
         shutil.rmtree(path, ignore_errors=True)
         if after is not None:
             shutil.copytree(base, path)
-        survived = trainer.train(path, 12, after=after, kill_at=kill_at, **new)
+        survived = trainer.train(path, 18, after=after, kill_at=kill_at, **new)
         told = f"killed before change {kill_at}"
         try:
             rows = trainer.check(path, (0, 1), split)
@@ -593,12 +593,12 @@ def test_kills_at_every_change_to_a_file(
             assert trainer.check(path, (0, 0), 0) == 10, told
             rows = 10
         assert after is None or rows >= after + 1, told
-        assert trainer.train(path, 12, after=after, **new), told
+        assert trainer.train(path, 18, after=after, **new), told
         assert files(path) == expected, told
         if survived:
             break
     assert survived, "the training never ended"
-    assert kill_at > 70
+    assert kill_at > 100
 
 
 @needs_fork

@@ -51,6 +51,8 @@ class DaskWorkers(Workers):
         self.patience = patience
         self.address = str(client.scheduler.address)
         self.count, self.different = check_workers(client)
+        with contextlib.suppress(Exception):
+            client.run(load_ahead)
         self.dashboard = client.dashboard_link if _shows_dashboard() else None
         shown = f", dashboard at {self.dashboard}" if self.dashboard else ""
         self.told = f"{self.count} worker{'s' * (self.count > 1)} of Dask at {self.address}{shown}"
@@ -314,8 +316,6 @@ def check_workers(client: Any) -> tuple[int, list[str]]:
             )
         if different:
             told.append(f"worker {worker}: {'; '.join(different.values())}")
-    with contextlib.suppress(Exception):
-        client.run(load_ahead)
     return len(found), told
 
 

@@ -40,7 +40,7 @@ def _load() -> None:
 
         from ..engine.one_pass import compile_kernels
 
-        for module in ("..runs.analysis", "..cluster.part_tasks", "..cluster.run_tasks", "...kernels.gram"):
+        for module in ("..runs.analysis", ".part_tasks", ".run_tasks", "...kernels.gram"):
             importlib.import_module(module, __package__)
         compile_kernels([np.dtype(np.float32)])
 

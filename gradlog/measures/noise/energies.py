@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.column_energies import add_column_energies, compile_column_energies, energy_octaves
+from ....kernels.column_energies import add_column_energies, compile_column_energies
 from ....kernels.pass_layout import ENERGY
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
@@ -62,7 +62,9 @@ class Energies(Measure):
             for number, size in enumerate(context.parameters)
         ]
         if any(watched):
-            for dtype in {np.dtype(np.float32), *(tensor.compute_dtype for tensor in context.tensors)}:
+            for dtype in {
+                tensor.compute_dtype for tensor in context.tensors
+            }:  # none where parts are added up
                 compile_column_energies(dtype)
         return EnergySums(context.rows, watched)
 
@@ -113,7 +115,7 @@ class EnergySums(Accumulator[RowEnergies | ColumnEnergies]):
             return None
         found: dict[int, list[Doubles]] = {}
         for number, energies in columns.items():
-            found.setdefault(tile.strips[number].tensor, []).append(energy_octaves(energies))
+            found.setdefault(tile.strips[number].tensor, []).append(_by_octave(energies))
         return ColumnEnergies({tensor: np.concatenate(groups) for tensor, groups in found.items()})
 
     def row_sums(self, tile: Tile) -> RowEnergies | None:
@@ -210,6 +212,16 @@ def lots(tensors: int, rows: int) -> Iterator[slice]:
 
 def _most_bins(tensors: int) -> int:
     return max(LEAST_BINS, MOST_VALUES // max(1, tensors))
+
+
+def _by_octave(energies: Doubles) -> Doubles:
+    """(G, 3) as of `ColumnEnergies`, of those that are greater than 0."""
+    there = energies[energies > 0]
+    octaves = np.frexp(there)[1]
+    least = int(octaves.min(initial=0))
+    numbers, sums = np.bincount(octaves - least), np.bincount(octaves - least, there)
+    held = np.flatnonzero(numbers)
+    return np.stack([held + least, numbers[held], sums[held]], axis=1, dtype=np.float64)
 
 
 def _are_groups(groups: Doubles) -> bool:
