@@ -20,46 +20,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_function import WITHOUT_JIT, c_function
-from .noise_layout import SCRATCH
+from .noise_layout import LANES, SCRATCH
 
 Doubles = NDArray[np.float64]
 
 
-def noise_spectrum(
-    energies: Doubles, parameters: Doubles, shares: Doubles, epsilons: Sequence[float]
+def noise_spectra(
+    energies: Doubles, groups: Sequence[tuple[Doubles, Doubles]], epsilons: Sequence[float]
 ) -> Doubles:
-    """(2 + E,) stable rank, effective rank, and r* of each epsilon, of independent Gaussian rows.
+    """(S, 2 + E) stable rank, effective rank, and r* of each epsilon, of independent Gaussian rows.
 
-    Of r* about what most draws have, to one or two percent of N.
+    Of r* about what most draws have, to one or two percent of N. The GIL is free meanwhile.
 
-    energies : (N,) float64, E ||g_t||^2, N >= 2, of which the greatest is 1: the others' order of magnitude
-    is then no matter
-    parameters : (G,) float64, number of parameters of each group, which share its energy evenly
-    shares : (G,) float64, share of the energy of each group
+    energies : (S, N) float64 of each scope, E ||g_t||^2, N >= 2, of which the greatest is 1: the others'
+    order of magnitude is then no matter
+    groups : of each scope (G,) and (G,) float64, number of parameters of each group, which share its
+    energy evenly, and its share of the energy
     """
-    count = float(parameters.sum())
-    columns = np.ascontiguousarray([parameters / count, shares / parameters * (count / shares.sum())])
+    scopes, rows = energies.shape
+    ends = np.cumsum([0, *(parameters.size for parameters, _ in groups)])
+    columns, counts = np.empty(2 * ends[-1]), np.empty(scopes)
+    for number, (parameters, shares) in enumerate(groups):
+        counts[number] = count = parameters.sum()
+        first, middle, last = 2 * ends[number], ends[number] + ends[number + 1], 2 * ends[number + 1]
+        columns[first:middle] = parameters / count
+        columns[middle:last] = shares / parameters * (count / shares.sum())
     cut = np.array(epsilons, dtype=np.float64)
-    results, scratch = np.zeros(2 + cut.size), np.zeros(SCRATCH)
+    results = np.zeros((scopes, 2 + cut.size))
+    scratch, lanes = np.empty(SCRATCH), np.empty((3, LANES), np.float32)
     held = np.ascontiguousarray(energies, dtype=np.float64)
-    if held.ndim != 1 or held.size < 2 or not np.isfinite(columns).all():
-        raise ValueError(f"{held.shape} rows of {parameters} parameters that share {shares}")
+    if rows < 2 or len(groups) != scopes or not np.isfinite(columns).all():
+        raise ValueError(f"{energies.shape} rows of {len(groups)} groups of parameters: {groups}")
     if WITHOUT_JIT:
-        from .noise_spectrum_jit import noise_figures
+        from .noise_spectrum_jit import figures_of_scopes
 
-        noise_figures(held, columns, count, cut, results, scratch)
+        figures_of_scopes(held, columns, ends, counts, cut, results, scratch, lanes)
     else:
-        compile_noise_spectrum()(
-            held.ctypes.data, held.size, columns.ctypes.data, columns.shape[1], count,
-            cut.ctypes.data, cut.size, results.ctypes.data, scratch.ctypes.data,
+        compile_noise_spectra()(
+            held.ctypes.data, scopes, rows, columns.ctypes.data, ends.ctypes.data, counts.ctypes.data,
+            cut.ctypes.data, cut.size, results.ctypes.data, scratch.ctypes.data, lanes.ctypes.data,
         )  # fmt: skip
     return results
 
 
-def compile_noise_spectrum() -> Any:
+def compile_noise_spectra() -> Any:
     """The C function, from the cache or compiled: once for all processes."""
     return c_function("noise_spectrum", np.dtype(np.float64), _ARGUMENTS, ("noise_layout",))
 
 
-_POINTER, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-_ARGUMENTS = (_POINTER, _SIZE, _POINTER, _SIZE, _REAL, _POINTER, _SIZE, _POINTER, _POINTER)
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
+_ARGUMENTS = (_POINTER, _SIZE, _SIZE, *(_POINTER,) * 4, _SIZE, *(_POINTER,) * 3)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import kernel
-from .noise_layout import COARSE, FINE, SCRATCH
+from .noise_layout import COARSE, FINE, LANES, SCRATCH
 
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Columns = tuple[Doubles, Doubles]
+"""(G,) each: shares p of the parameters, and energy v of each of them, whose mean is 1."""
 
-LANES = 64
-"""Thresholds that are counted at a time."""
 FEWEST = 64
 """Of FINE thresholds, for few eigenvalues."""
 NODES = 48
@@ -37,6 +38,8 @@ HIGHEST, LOWEST = 20.0, 1e-2
 leading term above, and about constant below."""
 NUMBER_ERROR = 3e-4
 """Of all eigenvalues: about what the rule errs by."""
+CLOSE = 1e-6
+"""Square of the last step of Newton's method, relative: what is left after it is of that order."""
 NEGLIGIBLE_ASPECT = 2e-3
 """Eigenvalues for each parameter, below which they stay where they are."""
 RANKS, STABLE, EFFECTIVE = 2, 0, 1
@@ -44,28 +47,35 @@ RANKS, STABLE, EFFECTIVE = 2, 0, 1
 
 
 @kernel
-def _counts(energies: Doubles, thresholds: Doubles, count: int, above: Doubles, pivots: Doubles) -> None:
+def _counts(energies: Doubles, thresholds: Doubles, count: int, above: Doubles, lanes: Floats) -> None:
     """How many eigenvalues lie above each threshold, by the signs of a Sturm sequence (Wilkinson 1965).
 
-    Of the tridiagonal matrix with e_{t-1} + e_t on its diagonal and -e_t beside it. pivots : LANES of scratch
+    Of the tridiagonal matrix with e_{t-1} + e_t on its diagonal and -e_t beside it. Single precision shifts
+    each of its entries by no more than their rounding, whatever their sizes. lanes : (3, LANES) of scratch
     """
+    cuts, pivots, found = lanes[0], lanes[1], lanes[2]
+    least = np.float32(1e-30)
     for first in range(0, count, LANES):
         width = min(LANES, count - first)
-        for j in range(width):
+        for j in range(LANES):  # all of them: loops of a fixed length take half the time
+            cuts[j] = thresholds[first + min(j, width - 1)]
             pivots[j] = 1.0
-            above[first + j] = 0.0
+            found[j] = 0.0
         for t in range(1, energies.size):
-            diagonal = energies[t - 1] + energies[t]
-            beside = energies[t - 1] * energies[t - 1] if t > 1 else 0.0
-            for j in range(width):
-                pivot = diagonal - thresholds[first + j] - beside / pivots[j]
-                pivot = pivot if abs(pivot) > 1e-290 else -1e-290
+            diagonal = np.float32(energies[t - 1] + energies[t])
+            square = energies[t - 1] * energies[t - 1]
+            beside = np.float32(square) if t > 1 and square > least else np.float32(0.0)
+            for j in range(LANES):
+                pivot = diagonal - cuts[j] - beside / pivots[j]
+                pivot = pivot if abs(pivot) > least else -least
                 pivots[j] = pivot
-                above[first + j] += 1.0 if pivot > 0 else 0.0
+                found[j] += np.float32(1.0) if pivot > 0 else np.float32(0.0)
+        for j in range(width):
+            above[first + j] = found[j]
 
 
 @kernel
-def _largest(energies: Doubles, thresholds: Doubles, above: Doubles, pivots: Doubles) -> float:
+def _largest(energies: Doubles, thresholds: Doubles, above: Doubles, lanes: Floats) -> float:
     """The largest eigenvalue, by bisection into 64 at a time from Gershgorin's bounds."""
     low = high = 0.0
     for t in range(1, energies.size):
@@ -78,7 +88,7 @@ def _largest(energies: Doubles, thresholds: Doubles, above: Doubles, pivots: Dou
         step = (high - low) / LANES
         for j in range(LANES):
             thresholds[j] = low + j * step
-        _counts(energies, thresholds, LANES, above, pivots)
+        _counts(energies, thresholds, LANES, above, lanes)
         at = 0
         while at + 1 < LANES and above[at + 1] > 0:
             at += 1
@@ -87,17 +97,17 @@ def _largest(energies: Doubles, thresholds: Doubles, above: Doubles, pivots: Dou
 
 
 @kernel
-def _bins(energies: Doubles, scratch: Doubles) -> int:
+def _bins(energies: Doubles, scratch: Doubles, lanes: Floats) -> int:
     """Thresholds (falling), and how many eigenvalues lie above each, so that little energy lies between two.
 
     Fills the first two rows of `scratch` and uses the others; how many thresholds there are.
     """
-    thresholds, above, held, pivots = scratch[0], scratch[1], scratch[4], scratch[5]
+    thresholds, above, held = scratch[0], scratch[1], scratch[4]
     coarse, coarsely, fine, finely = scratch[2], scratch[3], scratch[6], scratch[7]
-    largest = _largest(energies, fine, finely, pivots)
+    largest = _largest(energies, fine, finely, lanes)
     for j in range(COARSE):
         coarse[j] = largest * SMALLEST ** (j / (COARSE - 1))
-    _counts(energies, coarse, COARSE, coarsely, pivots)
+    _counts(energies, coarse, COARSE, coarsely, lanes)
     held[0] = coarsely[0] = 0.0
     for j in range(1, COARSE):
         held[j] = held[j - 1] + (coarsely[j] - coarsely[j - 1]) * (coarse[j] + coarse[j - 1]) / 2
@@ -119,7 +129,7 @@ def _bins(energies: Doubles, scratch: Doubles) -> int:
         inside = held[at + 1] - held[at]
         part = (wanted - held[at]) / inside if inside > 0 else 1.0
         fine[j] = coarse[at] + part * (coarse[at + 1] - coarse[at])
-    _counts(energies, fine, count, finely, pivots)
+    _counts(energies, fine, count, finely, lanes)
     found = j = k = 0
     while j < COARSE or k < count:
         if k == count or (j < COARSE and coarse[j] >= fine[k]):
@@ -206,20 +216,20 @@ def _nodes(thresholds: Doubles, above: Doubles, bins: int, values: Doubles, weig
 
 
 @kernel
-def _column_transform(real: float, imaginary: float, columns: Doubles) -> tuple[float, float, float, float]:
-    """a(b) = sum p v / (1 + v b), and its derivative. columns : (2, G), shares p of the parameters, and v"""
+def _column_transform(real: float, imaginary: float, columns: Columns) -> tuple[float, float, float, float]:
+    """a(b) = sum p v / (1 + v b), and its derivative."""
     a_r = a_i = d_r = d_i = 0.0
-    for g in range(columns.shape[1]):
-        v = columns[1, g]
+    for g in range(columns[0].size):
+        v = columns[1][g]
         u_r = 1 + v * real
         u_i = v * imaginary
         inverse = v / (u_r * u_r + u_i * u_i)
         p = u_r * inverse
         q = -u_i * inverse
-        a_r += columns[0, g] * p
-        a_i += columns[0, g] * q
-        d_r -= columns[0, g] * (p * p - q * q)
-        d_i -= columns[0, g] * 2 * p * q
+        a_r += columns[0][g] * p
+        a_i += columns[0][g] * q
+        d_r -= columns[0][g] * (p * p - q * q)
+        d_i -= columns[0][g] * 2 * p * q
     return a_r, a_i, d_r, d_i
 
 
@@ -231,7 +241,7 @@ def _solve(
     imaginary: float,
     values: Doubles,
     weights: Doubles,
-    columns: Doubles,
+    columns: Columns,
     aspect: float,
 ) -> tuple[float, float]:
     """b = aspect sum w t / (a(b) t - z) with z = x + i y, by Newton's method from a neighbour's.
@@ -264,22 +274,22 @@ def _solve(
             shrink /= 2
         real -= shrink * step_r
         imaginary -= shrink * step_i
-        if step_r * step_r + step_i * step_i < 1e-9 * (real * real + imaginary * imaginary):
+        if step_r * step_r + step_i * step_i < CLOSE * (real * real + imaginary * imaginary):
             break
     return real, imaginary
 
 
 @kernel
-def _unevenness(columns: Doubles) -> float:
+def _unevenness(columns: Columns) -> float:
     """Mean square of the energies of parameters, whose mean is 1."""
     found = 0.0
-    for g in range(columns.shape[1]):
-        found += columns[0, g] * columns[1, g] * columns[1, g]
+    for g in range(columns[0].size):
+        found += columns[0][g] * columns[1][g] * columns[1][g]
     return found
 
 
 @kernel
-def _moments(values: Doubles, weights: Doubles, columns: Doubles, aspect: float) -> tuple[float, float]:
+def _moments(values: Doubles, weights: Doubles, columns: Columns, aspect: float) -> tuple[float, float]:
     """Mean of the eigenvalues, and of their squares."""
     mean = square = 0.0
     for j in range(values.size):
@@ -295,7 +305,7 @@ def _above(
     moments: tuple[float, float],
     values: Doubles,
     weights: Doubles,
-    columns: Doubles,
+    columns: Columns,
     aspect: float,
 ) -> tuple[float, float]:
     """Share of the eigenvalues above x, and their sum over all, from the transform along a line through x.
@@ -347,7 +357,7 @@ def _insert(at: int, found: int, x: float, number: float, energy: float, table: 
 def _of_few_parameters(
     values: Doubles,
     weights: Doubles,
-    columns: Doubles,
+    columns: Columns,
     count: float,
     parameters: float,
     epsilons: Doubles,
@@ -358,8 +368,8 @@ def _of_few_parameters(
     aspect = count / parameters
     moments = _moments(values, weights, columns, aspect)
     mean, largest = moments[0], 0.0
-    for g in range(columns.shape[1]):
-        largest = max(largest, columns[1, g])
+    for g in range(columns[0].size):
+        largest = max(largest, columns[1][g])
     most = min(1.0, parameters / count)
     top = min(count * mean, values[0] * largest * (1 + math.sqrt(aspect)) ** 2)
     single = 0.5 / count
@@ -429,18 +439,18 @@ def _of_few_parameters(
 @kernel
 def noise_figures(
     energies: Doubles,
-    columns: Doubles,
+    columns: Columns,
     parameters: float,
     epsilons: Doubles,
     results: Doubles,
     scratch: Doubles,
+    lanes: Floats,
 ) -> None:
-    """As of `noise_spectrum.noise_spectrum`.
+    """As of `noise_spectrum.noise_spectra`, of one scope.
 
-    columns : (2, G), shares of the parameters, and energy of each, whose mean is 1
-    scratch : SCRATCH float64
+    scratch : SCRATCH float64; lanes : (3, LANES) float32
     """
-    bins = _bins(energies, scratch)
+    bins = _bins(energies, scratch, lanes)
     thresholds, above = scratch[0], scratch[1]
     _of_bins(thresholds, above, bins, epsilons, results)
     count = above[bins - 1]
@@ -454,23 +464,48 @@ def noise_figures(
         results[k] = min(max(results[k], 1.0), most if k < RANKS else math.ceil(most))
 
 
+@kernel
+def figures_of_scopes(
+    energies: Doubles,
+    columns: Doubles,
+    ends: NDArray[np.int64],
+    parameters: Doubles,
+    epsilons: Doubles,
+    results: Doubles,
+    scratch: Doubles,
+    lanes: Floats,
+) -> None:
+    """As of `noise_spectrum.noise_spectra`.
+
+    columns : of each scope its G shares, then its G energies; ends : (S + 1,), sums of G
+    """
+    for k in range(energies.shape[0]):
+        first, middle, last = 2 * ends[k], ends[k] + ends[k + 1], 2 * ends[k + 1]
+        own = columns[first:middle], columns[middle:last]
+        noise_figures(energies[k], own, parameters[k], epsilons, results[k], scratch, lanes)
+
+
 def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
-    """(symbol, LLVM module) of `noise_figures` as a C function; dtype : float64"""
+    """(symbol, LLVM module) of `figures_of_scopes` as a C function; dtype : float64"""
     nb: Any = numba  # without types of its own
     carray = nb.carray
     numbers, size = nb.types.CPointer(nb.from_dtype(dtype)), nb.int64
+    floats, sizes = nb.types.CPointer(nb.float32), nb.types.CPointer(size)
 
-    @nb.cfunc(nb.void(numbers, size, numbers, size, nb.float64, numbers, size, numbers, numbers))
+    @nb.cfunc(nb.void(numbers, size, size, numbers, sizes, numbers, numbers, size, numbers, numbers, floats))
     def entry(  # type: ignore[no-untyped-def]
-        energies, rows, columns, groups, parameters, epsilons, count, results, scratch
+        energies, scopes, rows, columns, ends, parameters, epsilons, count, results, scratch, lanes
     ):
-        noise_figures(
-            carray(energies, (rows,)),
-            carray(columns, (2, groups)),
-            parameters,
+        last = carray(ends, (scopes + 1,))
+        figures_of_scopes(
+            carray(energies, (scopes, rows)),
+            carray(columns, (2 * last[scopes],)),
+            last,
+            carray(parameters, (scopes,)),
             carray(epsilons, (count,)),
-            carray(results, (2 + count,)),
+            carray(results, (scopes, 2 + count)),
             carray(scratch, SCRATCH),
+            carray(lanes, (3, LANES)),
         )
 
     return entry.native_name, entry.inspect_llvm()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.result import PredictorResult, RankResult, ScopeResult, SpectrumResult
-from ..statistics.noise_reference import effective_rows, kappa_references, spectrum_reference
+from ..results.result import ScopeResult, SpectrumResult
+from ..statistics.noise_reference import (
+    SpectrumReference,
+    effective_rows,
+    kappa_references,
+    spectrum_references,
+)
 
 Doubles = NDArray[np.float64]
 Groups = tuple[Doubles, Doubles]
 _Scope = TypeVar("_Scope", bound=ScopeResult)
+_Result = TypeVar("_Result")
 
 THREADS, FEW = 2, 32
 """So many scopes one thread is done with at once."""
@@ -32,42 +37,55 @@ def with_references(
     """
     kappas = kappa_references([p.predictor for p in scopes[0].predictors], energies)
     rows = effective_rows(energies)
-    # Kernels let the other thread run meanwhile.
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="gradmf-noise") as pool:
-        of_each = pool.map if len(scopes) > FEW else map
-        spectra = list(of_each(_spectrum, scopes, energies, groups))
+    spectra = [scope.spectrum for scope in scopes]
+    epsilons = sorted({rank.epsilon for spectrum in spectra if spectrum for rank in spectrum.rank})
+    references = _spectrum_references(energies, groups, epsilons) if any(spectra) else [None] * len(scopes)
     for number, scope in enumerate(scopes):
-        # Of thousands of tensors `dataclasses.replace` would show.
         predictors = [
-            PredictorResult(**(vars(p) | {"reference": None if math.isnan(kappa) else kappa}))
+            _with(p, reference=None if math.isnan(kappa) else kappa)
             for p, kappa in zip(scope.predictors, kappas[number].tolist(), strict=True)
         ]
-        yield dataclasses.replace(
+        spectrum, reference = spectra[number], references[number]
+        if spectrum is not None and reference is not None:
+            spectrum = _with_reference(spectrum, dict(zip(epsilons, reference.rank, strict=True)), reference)
+        yield _with(
             scope,
             predictors=tuple(predictors),
-            spectrum=spectra[number],
+            spectrum=spectrum,
             effective_rows=float(rows[number]),
             effective_parameters=_together(*groups[number]),
         )
 
 
-def _spectrum(scope: ScopeResult, energies: Doubles, shared: Groups) -> SpectrumResult | None:
-    spectrum = scope.spectrum
-    if spectrum is None:
-        return None
-    found = spectrum_reference(energies, *shared, [rank.epsilon for rank in spectrum.rank])
-    if found is None:
-        return spectrum
-    ranks = [
-        RankResult(**(vars(rank) | {"reference": reference}))
-        for rank, reference in zip(spectrum.rank, found.rank, strict=True)
-    ]
-    return dataclasses.replace(
+def _spectrum_references(
+    energies: Doubles, groups: Sequence[Groups], epsilons: Sequence[float]
+) -> list[SpectrumReference | None]:
+    scopes = len(groups)
+    if scopes <= FEW:
+        return spectrum_references(energies, groups, epsilons)
+    lots = [slice(scopes * k // THREADS, scopes * (k + 1) // THREADS) for k in range(THREADS)]
+    # The kernel lets the other thread run meanwhile.
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="gradmf-noise") as pool:
+        taken = [pool.submit(spectrum_references, energies[lot], groups[lot], epsilons) for lot in lots]
+        return [reference for lot in taken for reference in lot.result()]
+
+
+def _with_reference(
+    spectrum: SpectrumResult, ranks: Mapping[float, int], reference: SpectrumReference
+) -> SpectrumResult:
+    return _with(
         spectrum,
-        rank=tuple(ranks),
-        stable_rank_reference=found.stable_rank,
-        effective_rank_reference=found.effective_rank,
+        rank=tuple(_with(rank, reference=ranks[rank.epsilon]) for rank in spectrum.rank),
+        stable_rank_reference=reference.stable_rank,
+        effective_rank_reference=reference.effective_rank,
     )
+
+
+def _with(result: _Result, **changed: object) -> _Result:
+    """As `dataclasses.replace`, which would show among thousands of tensors."""
+    found = object.__new__(type(result))
+    vars(found).update(vars(result) | changed)
+    return found
 
 
 def _together(parameters: Doubles, shares: Doubles) -> float:

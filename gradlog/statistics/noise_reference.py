@@ -8,7 +8,6 @@ increments against the spectrum that norms and overlaps alone give.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +15,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.noise_spectrum import noise_spectrum
+from ...kernels.noise_spectrum import noise_spectra
 from ..predictors import Average, Lag, parse_predictor
 
 Doubles = NDArray[np.float64]
@@ -155,17 +154,34 @@ def spectrum_reference(
     parameters : (G,) float64, number of parameters of each group, which share its energy evenly: where they
     don't, their effective number; shares : (G,) float64, energy of each group, in any unit
     """
-    largest = float(energies.max(initial=0.0))
-    there = shares > 0
-    if energies.size < 2 or largest <= 0 or not math.isfinite(largest) or not there.any():
-        return None
-    groups = _fewer_groups(np.maximum(parameters[there], 1.0), shares[there] / shares.max())
-    stable, effective, *ranks = noise_spectrum(energies / largest, *groups, epsilons)
-    return SpectrumReference(tuple(int(rank) for rank in ranks), float(stable), float(effective))
+    return spectrum_references(energies[None], [(parameters, shares)], epsilons)[0]
+
+
+def spectrum_references(
+    energies: Doubles, groups: Sequence[tuple[Doubles, Doubles]], epsilons: Sequence[float]
+) -> list[SpectrumReference | None]:
+    """As `spectrum_reference`, of many scopes. energies : (S, N); groups : of each its parameters, shares"""
+    found: list[SpectrumReference | None] = [None] * len(groups)
+    largest = energies.max(axis=1, initial=0.0)
+    there = np.flatnonzero((largest > 0) & np.isfinite(largest)).tolist() if energies.shape[1] > 1 else []
+    fewer = {number: _fewer_groups(*groups[number]) for number in there if (groups[number][1] > 0).any()}
+    if not fewer:
+        return found
+    there = list(fewer)
+    scaled = energies[there] / largest[there, None]
+    figures = noise_spectra(scaled, list(fewer.values()), epsilons)
+    for number, (stable, effective, *ranks) in zip(there, figures.tolist(), strict=True):
+        found[number] = SpectrumReference(tuple(int(rank) for rank in ranks), stable, effective)
+    return found
 
 
 def _fewer_groups(parameters: Doubles, shares: Doubles) -> tuple[Doubles, Doubles]:
-    """At most MOST_GROUPS: of many, those with energies per parameter of the same power of two are one."""
+    """Those with energy, the greatest 1, and parameters of at least 1; at most MOST_GROUPS.
+
+    Of many, those with energies per parameter of the same power of two are one.
+    """
+    there = shares > 0
+    parameters, shares = np.maximum(parameters[there], 1.0), shares[there] / shares.max()
     if parameters.size <= MOST_GROUPS:
         return parameters, shares
     order = np.argsort(-shares / parameters, kind="stable")

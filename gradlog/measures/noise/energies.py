@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.column_energies import add_column_energies, compile_column_energies
+from ....kernels.column_energies import add_column_energies, compile_column_energies, energies_by_octave
 from ....kernels.pass_layout import ENERGY
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
@@ -108,15 +108,21 @@ class EnergySums(Accumulator[RowEnergies | ColumnEnergies]):
             for number, strip in enumerate(tile.strips)
             if self.watched[strip.tensor]
         }
-        for number, energies in columns.items():
-            add_column_energies(tile.of(tile.strips[number]), energies)
         if not tile.block.last:
+            for number, energies in columns.items():
+                add_column_energies(tile.of(tile.strips[number]), energies)
             self._columns[tile.key] = columns
             return None
         found: dict[int, list[Doubles]] = {}
         for number, energies in columns.items():
-            found.setdefault(tile.strips[number].tensor, []).append(_by_octave(energies))
-        return ColumnEnergies({tensor: np.concatenate(groups) for tensor, groups in found.items()})
+            strip = tile.strips[number]
+            found.setdefault(strip.tensor, []).append(energies_by_octave(tile.of(strip), energies))
+        return ColumnEnergies(
+            {
+                tensor: groups[0] if len(groups) == 1 else np.concatenate(groups)
+                for tensor, groups in found.items()
+            }
+        )
 
     def row_sums(self, tile: Tile) -> RowEnergies | None:
         """As of `Accumulator`."""
@@ -212,16 +218,6 @@ def lots(tensors: int, rows: int) -> Iterator[slice]:
 
 def _most_bins(tensors: int) -> int:
     return max(LEAST_BINS, MOST_VALUES // max(1, tensors))
-
-
-def _by_octave(energies: Doubles) -> Doubles:
-    """(G, 3) as of `ColumnEnergies`, of those that are greater than 0."""
-    there = energies[energies > 0]
-    octaves = np.frexp(there)[1]
-    least = int(octaves.min(initial=0))
-    numbers, sums = np.bincount(octaves - least), np.bincount(octaves - least, there)
-    held = np.flatnonzero(numbers)
-    return np.stack([held + least, numbers[held], sums[held]], axis=1, dtype=np.float64)
 
 
 def _are_groups(groups: Doubles) -> bool:
