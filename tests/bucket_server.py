@@ -1,4 +1,6 @@
-"""A small server that speaks S3 well enough to read and write: with latency, faults, and requests counted.
+"""A small server that speaks S3 well enough to read and write, and the dialects of Google and Azure.
+
+With latency, faults, and requests counted.
 
 `python tests/bucket_server.py SECONDS FOLDER PREFIX=COUNT...` serves the files of a folder, and so many
 chunks of four bytes, until its stdin ends, and says at which port; GET /_requests gives a line for each.
@@ -18,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 PAGE = 1000
+LONG_AGO = "Thu, 01 Jan 2026 00:00:00 GMT"
 NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
 
@@ -109,7 +112,8 @@ class BucketServer:
             self._send(writer, 200, self._listing(query).encode())
         elif method == "PUT":
             self.put(key, body)
-            self._send(writer, 200, b"", {"ETag": '"1"'})
+            status = 201 if "x-ms-blob-type" in headers else 200
+            self._send(writer, status, b"", {"ETag": '"1"', "Last-Modified": LONG_AGO})
         elif method == "DELETE":
             self.objects.pop(key, None)
             self._keys = None
@@ -126,7 +130,7 @@ class BucketServer:
         whole = self.objects[key]
         data, status = whole, 200
         tag = hashlib.md5(whole[:64]).hexdigest()
-        extra = {"ETag": f'"{tag}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        extra = {"ETag": f'"{tag}"', "Last-Modified": LONG_AGO}
         if span is not None:
             first, _, last = span.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(0, len(whole) - int(last))
@@ -143,32 +147,27 @@ class BucketServer:
         if self._keys is None:
             self._keys = sorted(self.objects)
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
-        after = query.get("continuation-token") or query.get("start-after") or ""
+        after = query.get("continuation-token") or query.get("marker") or query.get("start-after") or ""
         at = max(bisect.bisect_left(self._keys, prefix), bisect.bisect_right(self._keys, after))
-        entries: list[str] = []
+        folders: list[str] = []
+        keys: list[str] = []
         last, more = "", False
         while at < len(self._keys) and self._keys[at].startswith(prefix):
-            if len(entries) == PAGE:
+            if len(folders) + len(keys) == PAGE:
                 more = True
                 break
             key = self._keys[at]
             rest = key[len(prefix) :]
             if delimiter and delimiter in rest:
-                folder = prefix + rest[: rest.index(delimiter) + 1]
-                entries.append(f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>")
-                last = folder + "\U0010ffff"
+                folders.append(prefix + rest[: rest.index(delimiter) + 1])
+                last = folders[-1] + "\U0010ffff"
                 at = bisect.bisect_left(self._keys, last)
                 continue
-            entries.append(
-                f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-                f'<ETag>"1"</ETag><Size>{len(self.objects[key])}</Size></Contents>'
-            )
+            keys.append(key)
             last, at = key, at + 1
-        token = f"<NextContinuationToken>{escape(last)}</NextContinuationToken>" if more else ""
-        return (
-            f"<ListBucketResult><IsTruncated>{'true' if more else 'false'}</IsTruncated>{token}"
-            f"{''.join(entries)}</ListBucketResult>"
-        )
+        sizes = [(escape(key), len(self.objects[key])) for key in keys]
+        page = _azure_page if query.get("comp") == "list" else _page
+        return page([escape(folder) for folder in folders], sizes, escape(last) if more else "")
 
     def _send(
         self,
@@ -185,6 +184,35 @@ class BucketServer:
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         if not head:
             writer.write(data if sent is None else sent)
+
+
+def _page(folders: list[str], keys: list[tuple[str, int]], following: str) -> str:
+    """As S3 and Google Cloud Storage list."""
+    entries = [f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in folders]
+    entries += [
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f'<ETag>"1"</ETag><Size>{size}</Size></Contents>'
+        for key, size in keys
+    ]
+    token = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+    return (
+        f"<ListBucketResult><IsTruncated>{'true' if following else 'false'}</IsTruncated>{token}"
+        f"{''.join(entries)}</ListBucketResult>"
+    )
+
+
+def _azure_page(folders: list[str], keys: list[tuple[str, int]], following: str) -> str:
+    """As Azure lists the blobs of a container."""
+    entries = [f"<BlobPrefix><Name>{folder}</Name></BlobPrefix>" for folder in folders]
+    entries += [
+        f"<Blob><Name>{key}</Name><Properties><Last-Modified>{LONG_AGO}</Last-Modified>"
+        f"<Content-Length>{size}</Content-Length><Content-Type>x</Content-Type><Etag>1</Etag></Properties></Blob>"
+        for key, size in keys
+    ]
+    return (
+        f"<EnumerationResults><Blobs>{''.join(entries)}</Blobs><NextMarker>{following}</NextMarker>"
+        "</EnumerationResults>"
+    )
 
 
 if __name__ == "__main__":
