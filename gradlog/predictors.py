@@ -8,13 +8,13 @@ array of steps, all >= 1) that returns the weights; m_0 is 0 for every predictor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UsageError
+from .quick_dataclass import dataclass
 
 Steps = NDArray[np.int64]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, Comparison, Settings
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from ..options.computing import Resources
 from .batch import begun_ahead

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from gradmf.gradlog.errors import GradmfError
 from gradmf.gradlog.logs.places.remote_url import without_secrets
 from gradmf.gradlog.logs.places.url_globs import is_pattern, matching_urls
 from gradmf.gradlog.logs.whole_file import named
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from ..terminal.messages import exit_code, tell_error, tell_warning, told
 

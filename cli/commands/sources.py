@@ -7,12 +7,12 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageError
 from gradmf.gradlog.logs.places.finding import place_of
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from ..options.computing import Rows
 from .batch import STDIN, expanded, may_be_several, numbered_lines_of_stdin

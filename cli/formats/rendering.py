@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+
+from gradmf.gradlog.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from gradmf.gradlog.reports.report import Report

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from .declaring import Declaration, bundle, change, declare, offered, paths
 from .values import memory_size, part_number, row_range, share_left_out, window_length

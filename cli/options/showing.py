@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from ..formats.rendering import FORMATS, Takes
 from .declaring import bundle, completed_by, paths

@@ -8,13 +8,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from gradmf.gradlog.logs.places.finding import place_of
 from gradmf.gradlog.logs.places.local_place import LocalPlace
 from gradmf.gradlog.logs.whole_file import is_replaced, named
+from gradmf.gradlog.quick_dataclass import dataclass
 
 from .terminal import ClosedStream, Terminal, closed_output, drop_unwritten, terminal_of
 

@@ -8,8 +8,9 @@ import io
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from typing import IO, TextIO
+
+from gradmf.gradlog.quick_dataclass import dataclass
 
 _DRAWN = "▁█─…"
 

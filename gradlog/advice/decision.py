@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning, RunInfo, Settings
 
 Doubles = NDArray[np.float64]

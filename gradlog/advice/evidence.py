@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import memory_rows
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis, ScopeResult, TensorResult
 from ..results.row_kind import RowKind
 from ..results.samples import MatrixSpectra, matrix_shape

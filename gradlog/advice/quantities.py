@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from ..quick_dataclass import dataclass
 from . import coherence, dead, edge, frozen, growth, hint, momentum, rank, schedule, slow, spikes
 from .decision import Decision
 from .evidence import Evidence

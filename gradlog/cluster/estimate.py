@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..engine.costs import CORES, STARTUP_SECONDS, chunk_reads
 from ..engine.parameter_range import ParameterRange
@@ -12,6 +11,7 @@ from ..engine.range_table import Ranges
 from ..engine.request import PassShape
 from ..engine.splitting import split
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from .workers import FAN_IN
 
 NETWORK_RATE = 1.25e9

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import (
     ClusterError,
     DataError,
@@ -14,6 +12,7 @@ from ..errors import (
     first_line,
 )
 from ..logs.scratch import ScratchError
+from ..quick_dataclass import dataclass
 from .here import worker_name
 
 _KINDS: dict[str, type[Exception]] = {

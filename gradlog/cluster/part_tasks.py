@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from ..logs.opening import Opening, open_log_as
 from ..logs.places.access import Access, reached_by
 from ..logs.store import codec_pipeline
 from ..predictors import HistoryBank, parse_predictors
+from ..quick_dataclass import dataclass
 from .failures import Failure, failure_of
 from .here import ONE_AT_A_TIME, seen_from_worker, worker_name, worker_threads
 from .workers import Report

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..logs.log import GradientLog, Tensor, chosen_names
 from ..logs.opening import open_log_as, opening_of
 from ..logs.places.access import Access, reached_by
 from ..logs.store import codec_pipeline
+from ..quick_dataclass import dataclass
 from ..results.result import Settings
 from .cluster import parts_of_log, taken_by
 from .failures import failure_of

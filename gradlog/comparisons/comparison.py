@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UsageError
 from ..logs.repeated_steps import NOT_INCREASING, SETTLED, UNWRITTEN
+from ..quick_dataclass import dataclass
 from ..results.quantities import (
     BEST,
     BY_EPSILON,

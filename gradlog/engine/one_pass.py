@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...kernels.fused_pass import compile_fused_pass
 from ...kernels.pass_layout import NONFINITE
 from ...kernels.short_gram import compile_short_gram
+from ..quick_dataclass import dataclass
 from .block import Block
 from .blocks import BlockReader
 from .measure import Accumulator, Measure, PassContext, takes

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..logs.log import Tensor
 from ..predictors import HistoryBank
+from ..quick_dataclass import dataclass
 from .measure import RowSink
 from .plan import Plan
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from .costs import pass_seconds
 from .measure import Measure
 from .range_table import Ranges

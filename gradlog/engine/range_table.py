@@ -8,13 +8,13 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from .parameter_range import ParameterRange, Segment
 
 Shape = tuple[int, ...]

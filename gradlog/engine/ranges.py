@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from ..sizes import format_size
 from .parameter_range import Box, ParameterRange, Segment
 from .range_table import RangeForm, Ranges, Run, Shape, TensorRanges

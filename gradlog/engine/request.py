@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...kernels.pass_layout import carried_bytes
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
 from ..predictors import HistoryBank
+from ..quick_dataclass import dataclass
 from ..sizes import format_size
 from .ranges import Limits, most_block_rows, tile_width
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from .parameter_range import ParameterRange
 from .plan import Plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...kernels.fused_pass import fused_pass
 from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_rows, sum_columns
 from ..predictors import HistoryBank
+from ..quick_dataclass import dataclass
 from .block import Block
 from .parameter_range import Strip, Strips
 

@@ -10,11 +10,11 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from ..results.quantities import (
     BY_EPSILON,
     BY_PREDICTOR,

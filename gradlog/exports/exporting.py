@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..logs.places.finding import folder_to_write, place_of
 from ..logs.whole_file import whole_folder
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis
 from . import event_files, parquet_file
 from .csv_file import COMPRESSED, write_csv

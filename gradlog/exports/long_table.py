@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from .exported_series import Series
 
 TEXTS = ("run", "scope", "tensor", "per", "quantity", "argument")

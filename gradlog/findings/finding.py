@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from statistics import NormalDist
 from typing import Self
 
 from ..errors import UsageError
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis, ScopeResult, TensorResult
 from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS
 from .level_series import ChangedLevel, changed_levels

@@ -8,12 +8,12 @@ of the predictor that looks back least far: others show for long what a single r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import memory_rows
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis, ScopeResult
 from ..results.windows import ScopeWindows, Windows
 from ..statistics.level_changes import LevelChange, level_changes

@@ -8,8 +8,8 @@ predictor has more, and one that explains 5 percent of the energy would have bee
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ..quick_dataclass import dataclass
 from ..results.result import PredictorResult
 from .finding import Examined, Finding
 

@@ -17,11 +17,11 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import UsageError
 from ..predictors import parse_predictor
+from ..quick_dataclass import dataclass
 from ..results.quantities import (
     BEST,
     BETTER,

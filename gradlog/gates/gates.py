@@ -8,9 +8,9 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ..errors import UsageError
+from ..quick_dataclass import dataclass
 from ..results.quantities import BETTER, HIGHER, LOWER, NO_FIGURE, NO_NUMBER, QUANTITIES, WORSE, Reading
 from ..results.result import Analysis, ScopeResult, TensorResult
 from .gate_rule import NOISE, Limit, Rule

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis, LogWarning
 from ..results.row_kind import RowKind

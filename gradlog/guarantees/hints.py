@@ -9,11 +9,10 @@ Independent noise of any norms has a kappa of at least 1 for every predictor tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..predictors import memory_rows
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis
 from ..statistics.noise_reference import LEAST_EFFECTIVE_ROWS, effective_rows
 from .guarantee import listed_and_found, no_best, no_series

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ..errors import DataError, UsageError
 from ..logs.row_values import BFLOAT16, REALS, check_names
 from ..naming import matching, shown
+from ..quick_dataclass import dataclass
 from .snapshot import Contents, Kind, Snapshot
 
 TAKEN = (*REALS, BFLOAT16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..logs.row_values import BFLOAT16
 from ..naming import shown
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning
 from ..results.row_kind import UPDATES
 from ..sizes import DEFAULT_MEMORY

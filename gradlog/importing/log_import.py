@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..logs.row_values import BFLOAT16
 from ..logs.update_log import LARGEST_ROUNDING, update_warnings
 from ..logs.writer import LogWriter, create_log
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning
 from ..sizes import DEFAULT_MEMORY
 from .import_plan import FilePath, ImportPlan, ImportSettings, Ready, bfloat16, prepare

@@ -10,13 +10,13 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError, first_line
+from ..quick_dataclass import dataclass
 from .snapshot import Contents, Kind, Snapshot, Values
 
 

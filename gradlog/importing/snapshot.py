@@ -7,7 +7,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..logs.row_values import BFLOAT16, REALS
 from ..logs.series import LOSSES, RATES
+from ..quick_dataclass import dataclass
 
 _STEP_NAMES = ("step", "global_step", "training_step", "iteration")
 _SERIES_NAMES = {**dict.fromkeys(LOSSES, "loss"), **dict.fromkeys(RATES, "lr")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ..errors import DataError, StoreNotFoundError, UsageError
 from ..logs.example_stores import example_store
 from ..logs.root_keys import holds_arrays, is_zarr_node, may_hold_ranks
 from ..naming import shown
+from ..quick_dataclass import dataclass
 from .checkpoint import CheckpointFolder, weights_of_folder
 from .hdf5 import Hdf5Group, Hdf5Rows, hdf5_groups
 from .npy import NpyFile, NpyRows

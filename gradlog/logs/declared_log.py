@@ -7,13 +7,13 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, StoreNotFoundError, first_line
+from ..quick_dataclass import dataclass
 from ..results.typed_fields import Fields, as_count, as_text
 from .log import GradientLog, Tensor
 from .stored_array import CHUNK_BYTES, even_chunks

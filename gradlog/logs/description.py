@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import DataError
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning
 from ..results.row_kind import RowKind, row_kind
 from .listing_ahead import list_together

@@ -10,12 +10,12 @@ import base64
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from .hierarchy import Node
 from .row_values import REALS
 

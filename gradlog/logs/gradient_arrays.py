@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import DataError, UsageError
 from ..naming import matching, shown
+from ..quick_dataclass import dataclass
 from ..results.row_kind import OF_GRADIENTS, RowKind
 from .entry_types import EntryType, entry_type, stored_type
 from .hierarchy import Hierarchy, Node

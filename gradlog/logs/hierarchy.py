@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from zarr.storage import StorePath
 
 from ..errors import DataError, first_line
+from ..quick_dataclass import dataclass
 from .log import STEP
 from .places.objects_of import objects_of
 from .places.store_objects import StoreObjects

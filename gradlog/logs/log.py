@@ -10,7 +10,7 @@ import abc
 import functools
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..naming import matching
+from ..quick_dataclass import dataclass
 from ..results.projection import Projection
 from ..results.result import LogWarning
 from ..results.row_kind import RowKind, row_kind

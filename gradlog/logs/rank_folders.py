@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from zarr.storage import StorePath
 
 from ..errors import DataError
 from ..naming import shown
+from ..quick_dataclass import dataclass
 from .log import GRADS, STEP
 from .places.objects_of import objects_of
 from .root_keys import is_rank_name

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+
+from ..quick_dataclass import dataclass
 
 MOST_PARAMETERS = 1 << 23
 """Of a chunk of the grid, at most, where finer ones would let chunks be decoded twice: what columns carry on

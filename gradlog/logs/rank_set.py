@@ -10,12 +10,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning
 from ..sizes import extents
 from .log import GradientLog, Tensor

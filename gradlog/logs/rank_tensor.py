@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..quick_dataclass import dataclass
 from .inventory import ChunkInventory, grid_shape
 from .log import Tensor
 from .rank_grid import PlacedChunks, common_chunks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, cast
 
 import google_crc32c
@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from .places.remote_requests import AT_ONCE, together
 from .places.remote_store import RemoteStore
 from .uncompressed_chunks import Box, UncompressedChunks, chunk_layout, compare_checksum

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from ..errors import DataError, UsageError, first_line
+from ..quick_dataclass import dataclass
 from .chunk_encoding import chunk_encoder
 from .log import FORMAT_VERSION, GRADS, STEP
 from .object_file import PARTIAL, LogFolder, naming

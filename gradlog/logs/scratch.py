@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ...kernels.bfloat16 import widen_into
 from ..errors import DataError, GradmfError, UsageError, first_line
+from ..quick_dataclass import dataclass
 from .inventory import ChunkInventory
 from .log import Tensor
 from .places.finding import local_path

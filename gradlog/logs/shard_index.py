@@ -6,13 +6,14 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+
+from ..quick_dataclass import dataclass
 
 ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 

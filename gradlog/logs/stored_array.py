@@ -8,13 +8,14 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..quick_dataclass import dataclass
 from .chunk_encoding import Encoder, encoding
 from .log import GRADS, STEP
 from .object_file import PARTIAL, LogFolder, naming

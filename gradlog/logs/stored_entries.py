@@ -7,12 +7,12 @@ packed ones (scale_factor, _FillValue) the numbers that they stand for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from .entry_types import PACKING_WORDS
 from .hierarchy import ARRAY_DIMENSIONS, axis_names
 from .log import Tensor

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 import google_crc32c
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import LocalStore
 
+from ..quick_dataclass import dataclass
 from .stored_chunks import chunk_keys
 
 Box = tuple[slice, ...]

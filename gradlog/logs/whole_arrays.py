@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
+from ..quick_dataclass import dataclass
 from .entry_types import EntryType, entry_type, stored_type
 from .gradient_arrays import STEP_AXES
 from .hierarchy import Hierarchy, Node, read_hierarchy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...kernels.bfloat16 import widen
 from ..errors import DataError
+from ..quick_dataclass import dataclass
 from .entry_types import EntryType
 from .inventory import ChunkInventory
 from .log import Tensor

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..engine.measure import Accumulator, Measure, PassContext
 from ..engine.request import PassShape
 from ..engine.state import PartState, State
 from ..logs.log import Tensor
+from ..quick_dataclass import dataclass
 from ..results.samples import MatrixSpectra, matrix_shape
 
 Doubles = NDArray[np.float64]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from ...kernels.gram import squared_singular_values
 from ..engine.measure import Accumulator, Measure, PassContext
 from ..engine.state import PartState, State
+from ..quick_dataclass import dataclass
 from ..results.samples import STRIDE, WINDOW
 from .spectra.exact_spectrum import RowGramSums
 from .spectra.spectrum import NAME as SPECTRUM

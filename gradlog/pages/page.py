@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..comparisons.comparison import compare
 from ..errors import GradmfError, UsageError
 from ..findings.finding_table import find
 from ..guarantees.bounding import bounds
 from ..plots.drawn_run import names_of
+from ..quick_dataclass import dataclass
 from ..reports.advice_report import advice_report
 from ..reports.analysis_report import analysis_report
 from ..reports.bounds_report import bounds_report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from ..plots.heatmap_panel import ratios_to_noise
 from ..plots.panels import PANELS, chosen_panels
 from ..plots.style import Style
 from ..plots.training_windows import kappa_curves, lacks_kappa
+from ..quick_dataclass import dataclass
 from ..reports.analysis_report import rank_interval
 from ..reports.figures import count, significant
 from ..results.result import Analysis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from ..advice.advising import advise, analyze_and_advise
@@ -12,6 +11,7 @@ from ..advice.decision import Advice
 from ..cluster.whole_runs import takes_whole_runs
 from ..plots.panels import settings_for_panels
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis, LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from ..quick_dataclass import dataclass
 from .drawn_run import drawable, shortened
 
 FEWEST_GROUPS = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis
 from .drawn_run import DrawnRun, drawn_runs
 from .library import load

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from ..results.reasons import ALL_ZERO, NO_SERIES
 from ..results.result import Analysis
 from ..results.windows import window_rows

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from ..errors import UsageError
+from ..quick_dataclass import dataclass
 from .row_gathering import Missing, RowGathering
 from .row_series import DROPPED, MISSING, RowSeries, differ, learning_rates
 from .row_slot import RowSlot

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
 from ..logs.log import GradientLog
 from ..measures.sketch.row_projection import RowProjection
 from ..naming import shown
+from ..quick_dataclass import dataclass
 from ..results.projection import Projection
 
 DTYPES = ("float32", "float16", "bfloat16")

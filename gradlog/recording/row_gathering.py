@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import UsageError
 from ..naming import shown
+from ..quick_dataclass import dataclass
 from .parameters import Owners
 from .row_slot import RowSlot, local_shape
 from .shards import check_placements

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from multiprocessing import util
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import GradmfError, first_line
 from ..logs.writer import LogWriter
 from ..measures.sketch.row_projection import RowProjection
+from ..quick_dataclass import dataclass
 from .last_row import LastRow
 from .row_gathering import Gathered
 from .row_slot import RowSlot

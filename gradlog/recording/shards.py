@@ -14,13 +14,13 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, first_line
 from ..logs.root_keys import is_zarr_node
 from ..logs.writer import LogWriter
+from ..quick_dataclass import dataclass
 
 RANK = "rank-{:03}"
 BEFORE_ALL = -(2**63)

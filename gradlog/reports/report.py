@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Self
+
+from ..quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

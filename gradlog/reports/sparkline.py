@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..quick_dataclass import dataclass
 from .figures import significant
 
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..findings import nothing_foretold
 from ..findings.finding import Examined, Finding, Thresholds
+from ..quick_dataclass import dataclass
 from .figures import count, counted, percent
 from .predictor_words import predictor_words
 from .words import explain_rank, predictability

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..naming import matching, shown
+from ..quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,13 @@ sketches of the kind "sparse-sign" have, give the same mean and variance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..quick_dataclass import dataclass
 
 KIND = "signed-runs"
 EARLIER_KINDS = ("sparse-sign",)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ..quick_dataclass import dataclass
 from .projection import DEVIATIONS
 from .reasons import ALL_ZERO
 from .result import PredictorResult, RankResult, ScopeResult, SpectrumResult, SubspaceMeasure

@@ -6,10 +6,10 @@ All that is told of a run takes its nouns from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DataError, UsageError
+from ..quick_dataclass import dataclass
 
 GRADIENTS, UPDATES = "gradients", "updates"
 

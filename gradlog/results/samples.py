@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ..quick_dataclass import dataclass
 
 WINDOW = 10
 """Increments of a rolling window."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..quick_dataclass import dataclass
 
 FAMILIES = ("ema", "mean", "mixture", "lags")
 """Classes that are searched, simplest first: see `predictor_search`."""

@@ -8,11 +8,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..quick_dataclass import dataclass
 
 MOST = (1 << 63) - 1
 """Of counts: what int64 holds."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..quick_dataclass import dataclass
 
 Doubles: TypeAlias = NDArray[np.float64]
 Layout: TypeAlias = int | tuple[int, int]

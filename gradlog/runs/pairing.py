@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from ..logs.log import GradientLog, Tensor, sketch_of
 from ..logs.opening import Run
 from ..logs.repeated_steps import kept_rows
 from ..predictors import HistoryBank
+from ..quick_dataclass import dataclass
 from ..results.result import Settings
 from ..results.row_kind import check_same_kind
 from ..sizes import SCALAR, extents

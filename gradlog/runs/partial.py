@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ..engine.request import Span
 from ..engine.splitting import PartNumber
@@ -12,6 +11,7 @@ from ..errors import DataError
 from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Selection
 from ..sizes import DEFAULT_MEMORY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from ..cluster.cluster import Cluster, taken_by
 from ..cluster.estimate import NETWORK_RATE, ClusterEstimate, estimate_cluster
@@ -17,6 +16,7 @@ from ..measures.incremental.incremental_spectra import BASIS_LEAST, IncrementalR
 from ..measures.sketch.sketch_limits import SMALL_SHARE
 from ..measures.spectra.costs import exact_seconds, incremental_seconds
 from ..measures.spectra.exact_spectrum import ExactOverColumns
+from ..quick_dataclass import dataclass
 from ..results.projection import CHOSEN_DIMENSIONS
 from ..results.result import LogWarning, Settings
 from ..sizes import DEFAULT_MEMORY, format_size

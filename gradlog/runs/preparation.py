@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from ..measures.spectra.exact_spectrum import ExactOverRows
 from ..measures.spectra.spectrum import NAME as SPECTRUM
 from ..predictors import HistoryBank, parse_predictors
 from ..processors import available_processors
+from ..quick_dataclass import dataclass
 from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
@@ -57,7 +57,7 @@ class Preparation:
     workers: int
     warnings: tuple[LogWarning, ...]
     began: float
-    wanted: Wanted = Wanted()  # noqa: RUF009
+    wanted: Wanted = Wanted()
     part: PartPlan | None = None
     cluster: Cluster | None = None
     keep: NDArray[np.bool_] | None = None

@@ -11,7 +11,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from ..logs.inventory import grid_shape
 from ..logs.log import Tensor
 from ..logs.stored_array import even_chunks
 from ..logs.stored_entries import StoredEntries
+from ..quick_dataclass import dataclass
 from ..sizes import format_size
 
 Box = tuple[slice, ...]

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,6 +38,7 @@ from ..naming import shown
 from ..predictors import HistoryBank
 from ..processors import available_processors
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.result import LogWarning, Settings
 from ..results.row_kind import RowKind, said_of_rows
 from ..sizes import DEFAULT_MEMORY

@@ -6,7 +6,6 @@ import collections
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from ..logs.opening import Run
 from ..logs.store import codec_pipeline
 from ..processors import available_processors
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.known_values import mean_of_known
 from ..results.result import Settings
 from ..sizes import DEFAULT_MEMORY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..logs.series import read_series
 from ..logs.store import codec_pipeline
 from ..logs.whole_log import WholeLog
 from ..progress import Progress
+from ..quick_dataclass import dataclass
 from ..results.projection import Projection
 from ..results.result import Analysis, LogWarning, Settings
 from ..results.row_kind import OF_GRADIENTS, RowKind, said_of_rows

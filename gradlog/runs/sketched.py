@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..engine.plan import Plan
 from ..engine.range_table import Ranges
@@ -12,6 +12,7 @@ from ..errors import DataError, UsageError
 from ..logs.log import GradientLog, Tensor, projection_of, sketch_of
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketch_groups import by_groups
+from ..quick_dataclass import dataclass
 from ..results.projection import Projection
 from ..results.result import Settings
 from ..results.selection import Selection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..engine.measure import Measure
 from ..engine.plan import Way
@@ -23,6 +22,7 @@ from ..measures.subspaces.subspace import Subspaces
 from ..measures.windows.window_spectra import WindowSpectra
 from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
+from ..quick_dataclass import dataclass
 from ..results.result import Settings
 from ..results.selection import Scope
 from .group_figures import spectra_of_groups

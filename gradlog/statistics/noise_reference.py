@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...kernels.noise_spectrum import noise_spectra
 from ..predictors import Average, Lag, parse_predictor
+from ..quick_dataclass import dataclass
 
 Doubles = NDArray[np.float64]
 

@@ -12,12 +12,11 @@ follows from sums over steps that are kept anyway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..predictors import Average, parse_predictor
+from ..quick_dataclass import dataclass
 
 Doubles = NDArray[np.float64]
 

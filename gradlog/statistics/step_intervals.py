@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..predictors import is_average, memory_rows
+from ..quick_dataclass import dataclass
 from ..results.projection import GROUPS
 from ..results.result import Analysis, PredictorResult, ScopeResult
 from .block_bootstrap import student

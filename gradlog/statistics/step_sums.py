@@ -7,11 +7,11 @@ on which they are spread evenly: the energy, then of each predictor path length,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quick_dataclass import dataclass
 from ..results.result import Analysis
 from .retiming import Retiming
 

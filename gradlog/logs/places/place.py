@@ -5,11 +5,11 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ...errors import UsageError
+from ...quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from zarr.storage import StorePath

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from zarr.storage import ObjectStore
 
 from ...errors import UsageError, first_line
 from ...libraries import load_library
+from ...quick_dataclass import dataclass
 from .access import Access
 from .remote_errors import RemoteError, is_missing_bucket, told_remotely
 from .remote_requests import POLL_SECONDS, request_pool

@@ -9,13 +9,14 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
+
+from ...quick_dataclass import dataclass
 
 _T = TypeVar("_T")
 

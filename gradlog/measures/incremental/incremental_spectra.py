@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.parameter_range import Strips
 from ...engine.request import PassShape, Request, Span
 from ...errors import MemoryLimitError
+from ...quick_dataclass import dataclass
 from ...sizes import format_size
 from ..spectra.costs import incremental_seconds
 from ..spectra.exact_spectrum import finished

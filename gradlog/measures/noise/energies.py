@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...statistics.step_bins import bin_edges, bins_of_rows
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..path_lengths.path_lengths import add_up, check_complete, part_totals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State, TensorError, TensorOverflowError
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.projection import GROUPS
 from .path_length import PathLengthSeries, PathLengthTotals
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.result import TensorSteps
 from ...statistics.step_bins import bin_edges, bins_of_rows, tensor_series_bytes
 from .path_lengths import NAME as PATH_LENGTHS

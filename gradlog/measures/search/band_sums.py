@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.search_result import PredictorSearch, ScopeSearch
 from ..path_lengths.path_lengths import NAME as PATH_LENGTHS
 from ..path_lengths.path_lengths import PathLengthSums, add_up, check_complete, part_totals

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...quick_dataclass import dataclass
 from ...results.kappa import predictor_result
 from ...results.reasons import ALL_ZERO
 from ...results.search_result import FAMILIES, FoundPredictor, ScopeSearch

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.ranges import TILE_WIDTH
+from ...quick_dataclass import dataclass
 from ...statistics.step_bins import bin_edges
 from .history_gram import average_products, average_residuals, pair_residuals
 from .history_lags import LONGEST_MEAN, MOST_LAGS, HistoryLags

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from ...quick_dataclass import dataclass
 from .history_lags import HistoryLags
 
 Doubles = NDArray[np.float64]

@@ -10,11 +10,12 @@ With h_0 = g_0 and h_t = g_t - g_{t-1}:
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+
+from ...quick_dataclass import dataclass
 
 Doubles = NDArray[np.float64]
 

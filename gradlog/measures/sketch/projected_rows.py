@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.parameter_range import Box
+from ...quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

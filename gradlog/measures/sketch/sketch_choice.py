@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...logs.log import Tensor
+from ...quick_dataclass import dataclass
 from ...results.projection import CHOSEN_DIMENSIONS, KIND, Projection
 
 MOST_SMALL = 2048

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.cross_fit import CrossFit
+from ...quick_dataclass import dataclass
 from ...results.projection import Projection
 from ...results.result import RankResult, SpectrumResult
 from ...results.spectral_counts import TIE, effective_rank

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...engine.measure import PassContext
 from ...engine.ranges import TILE_WIDTH
 from ...engine.request import PassShape
+from ...quick_dataclass import dataclass
 from ..spectra.costs import sketch_seconds
 from ..spectra.spectrum import NAME
 from .sketching import Sketching

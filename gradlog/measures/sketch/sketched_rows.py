@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ...engine.block import Block
 from ...engine.measure import PassContext
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ..path_lengths.path_lengths import check_strips
 from .projected_sums import ProjectedSums
 from .sketch_choice import SketchChoice

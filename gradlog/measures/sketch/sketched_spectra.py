@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ...engine.block import Block
 from ...engine.measure import PassContext
 from ...engine.state import PartState, State, TensorError
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ..path_lengths.path_lengths import check_complete, check_strips, part_totals
 from ..spectra.exact_spectrum import adds_up, finished
 from ..spectra.spectrum import NAME, Spectra, Spectrum

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ....kernels.projection import compile_projection
 from ...engine.block import Block
 from ...engine.parameter_range import ParameterRange, Strip, Strips
 from ...logs.log import Tensor
+from ...quick_dataclass import dataclass
 from ...results.projection import Projection
 from .projected_rows import Piece, pieces, project_rows
 from .sketch_choice import SketchChoice

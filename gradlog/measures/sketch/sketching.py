@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Self
 
 from ...engine.measure import Measure
 from ...engine.request import Request
 from ...errors import MemoryLimitError
 from ...logs.log import Tensor
+from ...quick_dataclass import dataclass
 from ...results.projection import CHOSEN_DIMENSIONS
 from ...sizes import format_size
 from ..spectra.costs import projection_seconds

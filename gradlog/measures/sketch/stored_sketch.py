@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...engine.measure import PassContext
 from ...engine.ranges import TILE_WIDTH
 from ...engine.request import PassShape
+from ...quick_dataclass import dataclass
 from .sketching import Sketching
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.two_sided import TwoSided
+from ...quick_dataclass import dataclass
 from ...results.spectral_counts import COUNTS, TIE, spectral_counts
 
 BLUR = 1.25

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from ...engine.request import PassShape, Request, Span
 from ...engine.state import PartState, State, Symmetric, TensorError
 from ...engine.tile import Tile
 from ...errors import MemoryLimitError
+from ...quick_dataclass import dataclass
 from ...sizes import format_size
 from ...statistics.spectrum_errors import stretches
 from ..path_lengths.path_lengths import NOTHING, check_complete, part_totals

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape, Span
 from ...engine.state import PartState, State, Symmetric
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ..path_lengths.path_lengths import part_totals
 from .exact_spectrum import ColumnGramSum, RowGramSums, adds_up, finished
 from .spectrum import NAME as SPECTRUM

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...quick_dataclass import dataclass
 from ...results.quantities import COUNTS
 from ...results.result import RankResult, SpectrumResult
 from ...results.spectral_counts import predictable_rank, spectral_counts

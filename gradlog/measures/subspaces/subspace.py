@@ -7,7 +7,7 @@ the leading directions of the gradients, or of their increments, in place of tho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from ...engine.ranges import TILE_WIDTH
 from ...engine.request import PassShape, Span
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.known_values import mean_of_known
 from ...results.result import SubspaceMeasure, SubspaceResult, SubspaceWindow
 from ..path_lengths.path_lengths import check_complete, check_strips, part_totals

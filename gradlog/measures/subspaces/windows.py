@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ....kernels.window_gram import window_grams
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

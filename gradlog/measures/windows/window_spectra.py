@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ....kernels.gram import finite_doubles, squared_singular_values
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.windows import Layout, window_rows
 from ..spectra.exact_spectrum import RowGramSums
 from ..spectra.spectrum import NAME as SPECTRUM

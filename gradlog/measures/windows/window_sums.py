@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
+from ...quick_dataclass import dataclass
 from ...results.windows import Layout, window_rows
 from ...statistics.step_bins import bins_of_rows
 from ..path_lengths.path_lengths import add_up, check_complete, part_totals

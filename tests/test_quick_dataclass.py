@@ -1,0 +1,95 @@
+"""Classes made by `quick_dataclass` behave as the standard library's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from gradmf.gradlog import quick_dataclass
+from gradmf.gradlog.predictors import Average, Lag
+from gradmf.gradlog.results.result import RankResult
+
+
+def made(decorator: Any, **options: Any) -> Any:
+    @decorator(**options)
+    class Point:
+        """A class."""
+
+        x: float
+        names: tuple[str, ...] = ()
+        note: str = dataclasses.field(default="", compare=False)
+        hidden: int = dataclasses.field(default=0, repr=False)
+
+    @decorator(**options)
+    class Single:
+        """Of one field."""
+
+        x: float
+
+    return Point, Single
+
+
+VALUES = [(1.0,), (1.0, ("a",)), (1.0, ("a",), "told"), (1.0, ("a",), "", 3), (math.nan,), (math.inf, ("b",))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"frozen": True}, {"frozen": True, "order": True}, {"frozen": True, "slots": True}, {"eq": False}],
+)
+def test_as_of_the_standard_library(options: dict[str, Any]) -> None:
+    quick, usual = made(quick_dataclass.dataclass, **options), made(dataclasses.dataclass, **options)
+    for values in VALUES:
+        for other in VALUES:
+            ours, theirs = [(kind(*values), kind(*other)) for kind in (quick[0], usual[0])]
+            assert (ours[0] == ours[1]) == (theirs[0] == theirs[1])
+            assert (ours[0] == theirs[0]) is False
+            if options.get("order"):
+                assert (ours[0] < ours[1]) == (theirs[0] < theirs[1])
+            if options.get("frozen") and ours[0] == ours[1]:
+                assert hash(ours[0]) == hash(ours[1])
+        assert repr(quick[0](*values)) == repr(usual[0](*values))
+    for one, other in ((1.0, 1.0), (1.0, 2.0), (math.nan, math.nan)):
+        ours, theirs = [(kind(one), kind(other)) for kind in (quick[1], usual[1])]
+        assert (ours[0] == ours[1]) == (theirs[0] == theirs[1])
+    for kind in (quick[0], usual[0]):
+        assert (kind.__hash__ is None) == (not options.get("frozen") and options.get("eq", True))
+        changed = dataclasses.replace(kind(1.0), x=2.0)
+        assert (changed.x, changed.names) == (2.0, ())
+        if options.get("frozen"):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                changed.x = 3.0
+
+
+def test_own_methods_stay() -> None:
+    @quick_dataclass.dataclass(frozen=True)
+    class Own:
+        """With methods of its own."""
+
+        x: int
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 7
+
+        def __repr__(self) -> str:
+            return "mine"
+
+    assert Own(1) == Own(2)
+    assert hash(Own(1)) == 7
+    assert repr(Own(1)) == "mine"
+
+
+def test_of_the_package() -> None:
+    assert len({Lag(1), Lag(1), Lag(2), Average(0.5)}) == 3
+    assert sorted([Lag(3), Lag(1)]) == [Lag(1), Lag(3)]
+    result = RankResult(0.1, 3, 3, 3, 0.5)
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert repr(result).startswith(
+        "RankResult(epsilon=0.1, rank=3, lower=3, upper=3, residual=0.5, reference=None"
+    )
