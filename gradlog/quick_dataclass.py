@@ -46,15 +46,16 @@ def _values(cls: type[Any]) -> Callable[[Any], Any]:
 
 
 def _equal(self: Any, other: object) -> Any:
-    kind: type[Any] = self.__class__
-    if other.__class__ is not kind:
+    kind: Any = type(self)
+    if type(other) is not kind:
         return NotImplemented
     values = _values(kind)
     return values(self) == values(other)
 
 
 def _hash(self: Any) -> int:
-    return hash(_values(self.__class__)(self))
+    kind: Any = type(self)
+    return hash(_values(kind)(self))
 
 
 def _text(self: Any) -> str:

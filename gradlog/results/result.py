@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from ..quick_dataclass import dataclass
 from .projection import Projection
 from .row_kind import RowKind, row_kind
-from .search_result import PredictorSearch
 from .windows import Layout, Windows
+
+if TYPE_CHECKING:
+    from .search_result import PredictorSearch
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..measures.path_lengths.tensor_steps import NAME as TENSOR_STEPS
 from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_limits import beyond_sketch
 from ..measures.spectra.spectrum import NAME as SPECTRUM
-from ..measures.subspaces.subspace import NAME as SUBSPACES
+from ..measures.subspaces import NAME as SUBSPACES
 from ..predictors import parse_predictors
 from ..results.result import (
     Analysis,
@@ -29,7 +29,6 @@ from ..results.result import (
     TensorSteps,
 )
 from ..results.row_kind import RowKind
-from ..results.search_result import PredictorSearch, ScopeSearch
 from ..results.selection import Selection
 from ..version import __version__
 from .energy_over_rows import energy_over_rows
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from ..measures.path_lengths.path_lengths import PathLengthSums
     from ..measures.spectra.spectrum import Spectra
     from ..measures.subspaces.subspace import SubspacesOfScopes
+    from ..results.search_result import PredictorSearch, ScopeSearch
 
 
 def assemble(

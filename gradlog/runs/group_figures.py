@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from ..measures.noise.energies import lots
 from ..measures.path_lengths.path_length import PathLengthTotals
-from ..measures.spectra.group_spectra import NAME as GROUP_SPECTRA
-from ..measures.spectra.group_spectra import GroupSpectra
+from ..measures.spectra import GROUPS
 from ..results.groups import Group, groups_of
 from ..results.result import GroupResult, Settings
 from ..results.selection import Selection
@@ -21,6 +20,7 @@ from .scope_figures import figures_of_scope
 
 if TYPE_CHECKING:
     from ..measures.noise.energies import EnergySums
+    from ..measures.spectra.group_spectra import GroupSpectra
     from ..measures.spectra.spectrum import Spectra, Spectrum
 
 Doubles = NDArray[np.float64]
@@ -33,7 +33,11 @@ def spectra_of_groups(settings: Settings, names: Sequence[str], *, in_parts: boo
     """
     groups = groups_of(settings.groups, names)
     own = tuple(group.tensors for group in groups if _has_own_spectrum(group, len(names)))
-    return [GroupSpectra(own, settings.epsilons, in_parts)] if own else []
+    if not own:
+        return []
+    from ..measures.spectra.group_spectra import GroupSpectra  # deferred: few ask for groups
+
+    return [GroupSpectra(own, settings.epsilons, in_parts)]
 
 
 def _has_own_spectrum(group: Group, tensors: int) -> bool:
@@ -63,7 +67,7 @@ def figures_of_groups(
     why = (
         "" if method in ("", "exact") else f"ranks of groups come of an exact spectrum: this one is {method}"
     )
-    found, scopes = iter(results.get(GROUP_SPECTRA, ())), []
+    found, scopes = iter(results.get(GROUPS, ())), []
     for group in groups:
         spectrum: Spectrum | None = None
         if _has_own_spectrum(group, len(names)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from ..logs.absent_chunks import absent_chunk_warnings
 from ..logs.log import GradientLog, Tensor
 from ..logs.opening import Run
 from ..logs.repeated_steps import NOT_INCREASING, REPEATED, SETTLED, kept_rows
-from ..logs.scratch import Scratch
 from ..logs.store import codec_pipeline
 from ..measures.registry import registered_measure
 from ..measures.sketch.sketch_choice import SketchChoice
@@ -32,10 +32,12 @@ from ..quick_dataclass import dataclass
 from ..results.projection import check_dimension, check_seed
 from ..results.result import Cost, LogWarning, Settings
 from ..results.selection import Scope, Selection
-from .scratch_plan import with_scratch
 from .selecting import open_for_pass, select_rows, select_tensors
 from .sketched import Sketched
 from .wanted import RANK_METHODS, Asked, Wanted
+
+if TYPE_CHECKING:
+    from ..logs.scratch import Scratch
 
 NONFINITE_POLICIES = ("fail", "drop")
 
@@ -154,6 +156,8 @@ def prepare(
             of_part = part_of(plan_for(tensors), tensors, part)
             plan = of_part.plan
         elif scratch is not None and cluster is None:
+            from .scratch_plan import with_scratch  # deferred: few ask for it
+
             tensors, plan, held = with_scratch(plan_for, tensors, rows, memory, scratch, log.path)
         else:
             plan = plan_for(tensors)

@@ -12,7 +12,6 @@ from ..engine.ranges import Limits, block_bytes, chunk_spans, column_ranges, ent
 from ..engine.request import Request, Span
 from ..errors import MemoryLimitError
 from ..logs.log import Tensor
-from ..measures.subspaces.subspace import window_bytes
 from ..sizes import format_size
 
 
@@ -29,6 +28,8 @@ def plan_side_by_side(
 
     Raises MemoryLimitError where the work does not fit.
     """
+    from ..measures.subspaces.subspace import window_bytes  # deferred: few compare subspaces
+
     request.check_chunks()
     most = max(last - first for first, last in spans)
     for planned in PLANNED_THREADS:  # as in `make_plan`: the borders of ranges don't depend on the threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..engine.measure import Measure
 from ..engine.plan import Way
@@ -11,21 +12,21 @@ from ..logs.log import Tensor
 from ..measures.incremental.incremental_spectra import IncrementalRank
 from ..measures.noise.energies import Energies
 from ..measures.path_lengths.path_lengths import PathLengths
-from ..measures.path_lengths.tensor_steps import StepsOfTensors
 from ..measures.registry import registered_measure
 from ..measures.search import NAME as SEARCH
 from ..measures.sketch.sketch_choice import SketchChoice
 from ..measures.sketch.sketched_rank import SketchedRank
-from ..measures.sketch.stored_sketch import StoredSketch
 from ..measures.spectra.exact_spectrum import ExactOverRows, exact_spectrum
-from ..measures.subspaces.subspace import Subspaces
-from ..measures.windows.window_spectra import WindowSpectra
-from ..measures.windows.window_sums import WindowSums
 from ..predictors import HistoryBank
 from ..quick_dataclass import dataclass
 from ..results.result import Settings
 from ..results.selection import Scope
 from .group_figures import spectra_of_groups
+
+if TYPE_CHECKING:
+    from ..measures.sketch.stored_sketch import StoredSketch
+
+# Measures that few passes take are imported where they are made: commands start faster.
 
 RANK_METHODS = ("auto", "exact", "incremental", "sketch", "none")
 """All but the first: the most certain first."""
@@ -126,12 +127,18 @@ class Asked:
         settings, specs, stored = self.settings, self.bank.specs, frozenset(self.choice.stored)
         found: list[Measure] = [PathLengths(specs, stored), Energies(settings.rank != "none", stored)]
         if self.wanted.tensor_steps:
+            from ..measures.path_lengths.tensor_steps import StepsOfTensors
+
             found.append(StepsOfTensors(specs))
         if settings.windows is not None:
+            from ..measures.windows.window_sums import WindowSums
+
             found.append(WindowSums(specs, settings.windows))
         return [*found, *map(registered_measure, settings.measures)]
 
     def _stored_sketch(self) -> StoredSketch:
+        from ..measures.sketch.stored_sketch import StoredSketch
+
         doubles = [
             number
             for number, tensor in enumerate(self.tensors)
@@ -143,7 +150,6 @@ class Asked:
         """Where inner products of all pairs of rows are not formed, predictors are searched in a band."""
         if not self.wanted.search:
             return [()]
-        # Deferred: few passes search.
         from ..measures.search.band_sums import BandSearch
         from ..measures.search.gram_search import GramSearch
         from ..measures.search.history_band import NARROW_WIDTH, WIDTH, BandLayout
@@ -158,7 +164,7 @@ def band_width(measures: Sequence[Measure]) -> int | None:
     """Lags of the band that predictors are searched in; None where they are not."""
     if not any(measure.name == SEARCH for measure in measures):
         return None
-    from ..measures.search.band_sums import BandSearch  # deferred: few passes search
+    from ..measures.search.band_sums import BandSearch
 
     return next((measure.layout.width for measure in measures if isinstance(measure, BandSearch)), None)
 
@@ -170,11 +176,17 @@ def sketch_dimension(measures: Sequence[Measure]) -> int | None:
 
 def windows_of_spectra(settings: Settings) -> list[Measure]:
     """Ranks of windows of training, where windows were asked for: they follow a spectrum."""
-    return [] if settings.windows is None else [WindowSpectra(settings.windows)]
+    if settings.windows is None:
+        return []
+    from ..measures.windows.window_spectra import WindowSpectra
+
+    return [WindowSpectra(settings.windows)]
 
 
 def subspaces(settings: Settings, *, in_parts: bool) -> list[Measure]:
     """Of windows of training, where they were asked for."""
     if settings.subspace is None:
         return []
+    from ..measures.subspaces.subspace import Subspaces
+
     return [Subspaces(settings.subspace, settings.window_rows, in_parts)]

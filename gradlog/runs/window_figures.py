@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...kernels.pass_layout import ENERGY, PREDICTION, PREDICTORS, PRODUCT, RESIDUAL
 from ..measures.noise.energies import lots
-from ..measures.windows.window_spectra import NAME as WINDOW_SPECTRA
-from ..measures.windows.window_sums import NAME as WINDOW_SUMS
+from ..measures.windows import SPECTRA as WINDOW_SPECTRA
+from ..measures.windows import SUMS as WINDOW_SUMS
 from ..results.spectral_counts import predictable_ranks
 from ..results.windows import ScopeWindows, Windows
 from ..statistics.noise_reference import spectrum_reference, window_references

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ from ...sizes import format_size
 from ..spectra.costs import incremental_seconds
 from ..spectra.exact_spectrum import finished
 from ..spectra.spectrum import NAME, Spectra, Spectrum
-from .incremental_spectrum import IncrementalSpectrum
+
+if TYPE_CHECKING:
+    from .incremental_spectrum import IncrementalSpectrum
 
 Doubles = NDArray[np.float64]
 
@@ -104,6 +106,9 @@ class IncrementalSpectra(Accumulator[Any]):
     """Spectra of the whole model and of every tensor, from blocks of increments in the order of time."""
 
     def __init__(self, measure: IncrementalRank, context: PassContext) -> None:
+        # Deferred: this method is planned with in every run, and taken in few.
+        from .incremental_spectrum import IncrementalSpectrum
+
         self._measure = measure
         self._context = context
         self._increments = max(0, context.rows - 1)

@@ -22,13 +22,12 @@ from ...engine.state import PartState, State, Symmetric
 from ...engine.tile import Tile
 from ...quick_dataclass import dataclass
 from ..path_lengths.path_lengths import part_totals
+from . import GROUPS
 from .exact_spectrum import ColumnGramSum, RowGramSums, adds_up, finished
 from .spectrum import NAME as SPECTRUM
 from .spectrum import Spectrum
 
 Doubles = NDArray[np.float64]
-
-NAME = "group_spectra"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class GroupSpectra(Measure):
     epsilons : of ranks; in_parts : a pass takes a part only, and no group is whole before the end
     """
 
-    name = NAME
+    name = GROUPS
     groups: tuple[tuple[int, ...], ...]
     epsilons: tuple[float, ...]
     in_parts: bool = False
@@ -73,7 +72,7 @@ class _PartGram:
     def add_to(self, matrix: Doubles) -> None:
         energies = self._state.add_symmetric(self._name, matrix)
         if not adds_up(float(energies.sum()), self._energy):
-            raise ValueError(f"{NAME}/{self._name}.npy does not fit totals.npy")
+            raise ValueError(f"{GROUPS}/{self._name}.npy does not fit totals.npy")
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,4 @@
 """Leading subspaces of windows of training."""
+
+NAME = "subspaces"
+"""Of the measure."""

@@ -34,11 +34,11 @@ from ...results.known_values import mean_of_known
 from ...results.result import SubspaceMeasure, SubspaceResult, SubspaceWindow
 from ..path_lengths.path_lengths import check_complete, check_strips, part_totals
 from ..spectra.exact_spectrum import adds_up
+from . import NAME
 from .windows import TileWindows, WindowGrams
 
 Doubles = NDArray[np.float64]
 
-NAME = "subspaces"
 WINDOWED_GROUP = 8
 """Small tensors read together at most, where windows of each are kept over all rows."""
 

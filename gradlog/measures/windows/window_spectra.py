@@ -17,17 +17,16 @@ from ...quick_dataclass import dataclass
 from ...results.windows import Layout, window_rows
 from ..spectra.exact_spectrum import RowGramSums
 from ..spectra.spectrum import NAME as SPECTRUM
+from . import SPECTRA
 
 Doubles = NDArray[np.float64]
-
-NAME = "window_spectra"
 
 
 @dataclass(frozen=True)
 class WindowSpectra(Measure):
     """Follows an exact spectrum over rows; without one it finds nothing. layout : of the windows"""
 
-    name = NAME
+    name = SPECTRA
     layout: Layout
 
     def start(self, context: PassContext) -> SquaresOfWindows:
@@ -108,7 +107,7 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         for tensor in state.numbers():
             table = state.array(str(tensor), (len(self._spans), -1))
             if not np.isfinite(table).all() or (np.diff(table, axis=1) > 0).any():
-                raise ValueError(f"{NAME}/{tensor}.npy is no table of spectra")
+                raise ValueError(f"{SPECTRA}/{tensor}.npy is no table of spectra")
             yield TensorSquares({tensor: [row[row >= 0] for row in table]})
 
     def result(self) -> SquaresOfWindows | None:

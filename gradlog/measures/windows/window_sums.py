@@ -17,10 +17,9 @@ from ...results.windows import Layout, window_rows
 from ...statistics.step_bins import bins_of_rows
 from ..path_lengths.path_lengths import add_up, check_complete, part_totals
 from ..path_lengths.tensor_steps import BinnedSums
+from . import SUMS
 
 Doubles = NDArray[np.float64]
-
-NAME = "window_sums"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class WindowSums(Measure):
     specs : of the predictors, in the order of the sums' columns; layout : of the windows
     """
 
-    name = NAME
+    name = SUMS
     specs: tuple[str, ...]
     layout: Layout
 
@@ -89,7 +88,7 @@ class SumsOfWindows(Accumulator[BinnedSums]):
             found = state.array(str(tensor), self._sums.shape[1:])
             size = np.abs(found)
             if not np.isfinite(size).all() or not add_up(found.sum(axis=0), totals[tensor], size.sum(axis=0)):
-                raise ValueError(f"{NAME}/{tensor}.npy does not add up to totals.npy")
+                raise ValueError(f"{SUMS}/{tensor}.npy does not add up to totals.npy")
             yield BinnedSums(0, [(tensor, found)])
 
     def result(self) -> SumsOfWindows:
