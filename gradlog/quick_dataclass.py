@@ -47,7 +47,7 @@ def _values(cls: type[Any]) -> Callable[[Any], Any]:
 
 def _equal(self: Any, other: object) -> Any:
     kind: Any = type(self)
-    if type(other) is not kind:
+    if type(other) is not type(self):
         return NotImplemented
     values = _values(kind)
     return values(self) == values(other)
