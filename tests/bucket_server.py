@@ -22,6 +22,11 @@ NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not ex
 NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
 
 
+def tag_of(data: bytes) -> str:
+    """The tag of an object: of its first bytes."""
+    return f'"{hashlib.md5(data[:1000]).hexdigest()}"'
+
+
 class BucketServer:
     """One bucket, `bucket`, on a port of its own.
 
@@ -108,8 +113,19 @@ class BucketServer:
         elif listing:
             self._send(writer, 200, self._listing(query).encode())
         elif method == "PUT":
-            self.put(key, body)
-            self._send(writer, 200, b"", {"ETag": '"1"'})
+            held = self.objects.get(key)
+            wanted = headers.get("if-match")
+            if wanted is not None and held is None:
+                self._send(writer, 404, NOT_FOUND.encode())
+            elif (wanted and wanted != tag_of(held or b"")) or (
+                "if-none-match" in headers and held is not None
+            ):
+                self._send(writer, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
+            else:
+                self.put(key, body)
+                if fault == "cut":  # it is there, and nobody is told
+                    return False
+                self._send(writer, 200, b"", {"ETag": tag_of(body)})
         elif method == "DELETE":
             self.objects.pop(key, None)
             self._keys = None
@@ -125,8 +141,7 @@ class BucketServer:
     ) -> bool:
         whole = self.objects[key]
         data, status = whole, 200
-        tag = hashlib.md5(whole[:64]).hexdigest()
-        extra = {"ETag": f'"{tag}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        extra = {"ETag": tag_of(whole), "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
         if span is not None:
             first, _, last = span.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(0, len(whole) - int(last))

@@ -26,8 +26,8 @@ class LogFolder(abc.ABC):
     def occupy(self, *, overwrite: bool, resume: bool) -> bool:
         """Hold the place against other writers, until `release`; whether a log begins there.
 
-        Where one begins the place is empty then: `overwrite` removes a Zarr store, and with `resume` there was
-        nothing.
+        Where one begins the place is empty then: `overwrite` removes a Zarr store, and with `resume` nothing
+        was there.
 
         Raises UsageError for anything else that is there, and where somebody else is writing; DataError where
         a service refuses.

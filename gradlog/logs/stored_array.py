@@ -31,7 +31,8 @@ MOST_PADDING = 0.02
 class StoredArray:
     """An array (rows, *shape) of a log, and the rows of its unfinished chunk.
 
-    A chunk is written as soon as it is full, or by `finish`, and counts once `commit` has made the array longer.
+    A chunk is written as soon as it is full, or by `finish`. It counts once `commit` has made the array
+    longer.
 
     name : path below the root; document : its metadata, as JSON has it
     dtype : "float32", "bfloat16", ... of the values

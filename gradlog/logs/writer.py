@@ -65,7 +65,7 @@ def create_log(
 
     Parameters
     ----------
-    path : folder to create, or with `resume` to go on with
+    path : folder to create, or with `resume` to go on with; or its URL (s3://, gs://, az://)
     attributes : free metadata (model, optimizer, ...), anything that JSON holds; a log that is resumed keeps
         its own, and those of the same name get the new value
     chunk_rows : rows in a chunk of every tensor, all held in memory before they are written; by default one
@@ -85,7 +85,7 @@ def create_log(
     flush_every : rows are committed whenever so many are not, and so many at most are lost by a kill; 16 by
         default, and `chunk_rows` where that is given
     fsync : rows count as committed once they are on the disk, so that not even a machine that stops loses
-        them; each commit then waits for the disk
+        them; each commit then waits for the disk; of a bucket it is refused
     declared : what the root's attribute `gradlog` says beside the version, such as the rank of one of several
         processes that each write a part; a log that is resumed has to say the same
     boxes : by name of a tensor, what the attribute `gradlog` of its array says
@@ -94,7 +94,7 @@ def create_log(
     ------
     UsageError : something is at `path` and neither `overwrite` nor `resume` is set, or it is no Zarr store,
         or no log that can be resumed; somebody else is writing it; an option or attribute is none
-    DataError : the log to resume is damaged
+    DataError : the log to resume is damaged; a service refuses
     OSError : the system refuses to write
     """
     folder = _folder_at(path, fsync)
