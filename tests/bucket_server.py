@@ -10,12 +10,13 @@ import asyncio
 import bisect
 import contextlib
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 PAGE = 1000
 NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
@@ -126,6 +127,14 @@ class BucketServer:
                 if fault == "cut":  # it is there, and nobody is told
                     return False
                 self._send(writer, 200, b"", {"ETag": tag_of(body)})
+        elif method == "POST" and "delete" in query:
+            keys = [unescape(found) for found in re.findall("<Key>(.*?)</Key>", body.decode())]
+            for gone in keys:
+                self.requests.append(f"DELETE {gone}")
+                self.objects.pop(gone, None)
+            self._keys = None
+            deleted = "".join(f"<Deleted><Key>{escape(gone)}</Key></Deleted>" for gone in keys)
+            self._send(writer, 200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
         elif method == "DELETE":
             self.objects.pop(key, None)
             self._keys = None

@@ -194,8 +194,18 @@ class BucketLock:
                     f"{self.path}: the service knows no conditional requests (If-None-Match), by which a log "
                     "has one writer: record to a local folder, and copy it by gradmf rechunk"
                 ) from None
-            raise self._told(error) from None
+            if not self._has_landed():
+                raise self._told(error) from None
         return True
+
+    def _has_landed(self) -> bool:
+        """Whether the last request did what it was to do, though its answer was lost."""
+        with contextlib.suppress(DataError):
+            if (found := self._read()) is not None:
+                body, self._tag = found
+                said = _said(body)
+                return (said.get("owner"), said.get("renewals")) == (self._owner, self._renewals)
+        return False
 
     def _read(self) -> tuple[bytes, dict[str, str]] | None:
         import obstore
