@@ -55,6 +55,10 @@ class BucketServer:
         self.objects[key] = data
         self._keys = None
 
+    def restore(self, objects: dict[str, bytes]) -> None:
+        """Have these objects and no others, without a request."""
+        self.objects, self._keys = dict(objects), None
+
     @contextlib.contextmanager
     def serving(self) -> Iterator[BucketServer]:
         """Answer in a thread until the block ends."""

@@ -99,7 +99,7 @@ def test_two_recorders_of_one_log(server: BucketServer) -> None:
     [
         (500, r"the service failed \(500\) after 2 tries: try again later"),
         (403, r"access refused \(403\) to a request that was signed"),
-        ("hang", "no answer within 0.5 seconds after 2 tries"),
+        ("hang", "no answer within 1 seconds after 2 tries"),
     ],
 )
 def test_a_fault_in_mid_run_is_told_by_the_next_step(
@@ -235,8 +235,10 @@ def test_a_kill_leaves_committed_rows(
     assert rows > kills
     monkeypatch.setattr(bucket_lock, "LOOK", 0.02)
     monkeypatch.setattr(BucketLock, "stands_still", 0.4)
-    with gradlog.create_log(URL, resume=True) as log:
-        assert log.rows == rows
+    with pytest.warns(RuntimeWarning, match="seems to have been killed"):
+        log = gradlog.create_log(URL, resume=True)
+    assert log.rows == rows
+    log.close()
 
 
 def test_processes_that_each_record_a_part_are_told(

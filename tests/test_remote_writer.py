@@ -34,9 +34,9 @@ ROWS = 23
 TENSORS = {**network(ROWS), "scale": walk(ROWS, (), 7), "blocks/0/w": walk(ROWS, (5, 4), 8, "float64")}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "large tensors": {"chunk_rows": 1, "chunk_bytes": 40},
+    "large tensors": {"chunk_rows": 1, "chunk_bytes": 150},
     "small tensors": {"chunk_rows": 4, "chunk_bytes": 400},
-    "mixed": {"flush_every": 4, "chunk_bytes": 60},
+    "mixed": {"flush_every": 4, "chunk_bytes": 100},
 }
 
 
@@ -328,7 +328,9 @@ def test_a_writer_that_was_stopped_does_not_write_over_the_next(
     stopped.append(0, {"w": [1.0]})
     begun = time.monotonic()
     monkeypatch.setattr(bucket_lock, "_held", set())  # as in another process
-    with gradlog.create_log(URL, resume=True) as log:
+    with pytest.warns(RuntimeWarning, match=rf"^{URL}: its writer \(process .* seems to have been killed"):
+        log = gradlog.create_log(URL, resume=True)
+    with log:
         assert time.monotonic() - begun > 0.5
         log.append(1, {"w": [2.0]})
         log.flush()
@@ -407,7 +409,7 @@ def test_what_fails_once_is_uploaded_again(server: BucketServer, tmp_path: Path)
     [
         (500, r"the service failed \(500\) after 2 tries: try again later"),
         (403, r"access refused \(403\) to a request that was signed: credentials come from AWS_"),
-        ("hang", r"no answer within 0.5 seconds after 2 tries: is the service reached from here\?"),
+        ("hang", r"no answer within 1 seconds after 2 tries: is the service reached from here\?"),
     ],
 )
 @pytest.mark.parametrize("place", ["/w/c.", "w/zarr.json", "step/c.", "step/zarr.json"])
@@ -437,6 +439,17 @@ def test_a_row_that_cannot_be_uploaded_is_told_and_may_come_again(
         for step in range(5):
             whole.append(step, {"w": np.full(3, step)}, loss=float(step))
     assert {k.removeprefix("run.zarr/"): v for k, v in server.objects.items()} == files(tmp_path / "run.zarr")
+
+
+def test_an_upload_may_take_longer_than_the_wait_for_a_byte(server: BucketServer) -> None:
+    """Its own bytes are sent first, and several share the network."""
+    with gradlog.remote_access(seconds=0.6, retries=0):
+        log = gradlog.create_log("s3://bucket/run.zarr", chunk_rows=1)
+    server.seconds = 0.8
+    log.append(0, {"w": [1.0]})
+    server.seconds = 0.0
+    log.close()
+    assert gradlog.open_log("s3://bucket/run.zarr").rows == 1
 
 
 @pytest.mark.parametrize(
@@ -689,33 +702,32 @@ def test_kills_at_any_time(layout: str, kills: int, moto: Any, trainer: Trainer,
 
 
 @needs_fork
-@pytest.mark.parametrize("every", [23, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [11, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after", [5, -1])
-def test_kills_in_a_restart(after: int, every: int, moto: Any, trainer: Trainer) -> None:
+def test_kills_in_a_restart(after: int, every: int, server: BucketServer, trainer: Trainer) -> None:
     """Training goes on from a checkpoint and logs other rows: the same after a kill before any upload."""
-    assert trainer.train(URL, 10, "mixed")
-    base = objects(moto)
-    again = {"after_step": after, "seeds": (0, 1)}
-    assert trainer.train(URL, 18, "mixed", **again)
-    expected = objects(moto)
+    url, again = "s3://bucket/run.zarr", {"after_step": after, "seeds": (0, 1)}
+    assert trainer.train(url, 10, "mixed")
+    base = dict(server.objects)
+    assert trainer.train(url, 18, "mixed", **again)
+    expected = dict(server.objects)
+    survived = False
     for kill_at in (1, 2, *range(3, 1000, every)):
-        for key in objects(moto).keys() - base.keys():
-            moto.delete_object(Bucket="box", Key=f"runs/run.zarr/{key}")
-        for key, data in base.items():
-            moto.put_object(Bucket="box", Key=f"runs/run.zarr/{key}", Body=data)
-        survived = trainer.train(URL, 18, "mixed", kill_at=kill_at, **again)
+        server.restore(base)
+        survived = trainer.train(url, 18, "mixed", kill_at=kill_at, **again)
+        told = f"killed before upload {kill_at}"
         try:
-            rows = trainer.check(URL, (0, 1), after)
+            rows = trainer.check(url, (0, 1), after)
         except AssertionError:  # nothing was cut yet
-            assert trainer.check(URL) == 10, f"killed before upload {kill_at}"
+            assert trainer.check(url) == 10, told
             rows = 10
-        assert rows >= after + 1
-        assert trainer.train(URL, 18, "mixed", **again)
-        assert objects(moto) == expected, f"killed before upload {kill_at}"
+        assert rows >= after + 1, told
+        assert trainer.train(url, 18, "mixed", **again)
+        assert server.objects == expected, told
         if survived:
             break
     assert survived
-    assert kill_at > 20
+    assert kill_at > 50
 
 
 @needs_fork

@@ -6,6 +6,7 @@ import contextlib
 import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, UsageError
@@ -217,6 +218,7 @@ class BucketFolder(LogFolder):
 
 def _uploader(store: RemoteStore, lock: BucketLock) -> Callable[[str, bytes], None]:
     """Puts an object into the store while the lock is held."""
+    bucket, patient = store.for_uploads, replace(store.access, seconds=store.upload_seconds)
 
     def upload(key: str, data: bytes) -> None:
         import obstore
@@ -224,9 +226,9 @@ def _uploader(store: RemoteStore, lock: BucketLock) -> Callable[[str, bytes], No
         lock.check()
         try:
             # A long one goes in parts, and is there once the service was told that these are all.
-            obstore.put(store.store, key, data, chunk_size=PART_BYTES)
+            obstore.put(bucket, key, data, chunk_size=PART_BYTES)
         except Exception as error:
-            told = told_remotely(error, store.url, store.access, key)
+            told = told_remotely(error, store.url, patient, key)
             raise DataError(f"{store.url}: cannot be written: {told}") from None
 
     return upload

@@ -16,6 +16,7 @@ import platform
 import threading
 import time
 import uuid
+import warnings
 from typing import Any
 
 from ..errors import DataError, UsageError
@@ -45,7 +46,7 @@ class BucketLock:
     """Held from its making until `release`; a process that is killed keeps it for `stands_still` seconds."""
 
     def __init__(self, store: RemoteStore) -> None:
-        """Waits for the lock of a writer that was killed, or seems to be.
+        """Waits for the lock of a writer that was killed, or seems to be, and warns that it does.
 
         Raises UsageError where somebody else is writing, or the service knows no conditional requests;
         DataError where it refuses.
@@ -69,8 +70,7 @@ class BucketLock:
     @property
     def stands_still(self) -> float:
         """Seconds after which another may take the lock: an upload that began in time has ended or failed."""
-        access = self._store.access
-        return FRESH + access.deadline + access.seconds + SPARE
+        return FRESH + self._store.access.deadline + self._store.upload_seconds + SPARE
 
     def check(self) -> None:
         """Raise UsageError where the lock was lost, and DataError where that cannot be found out."""
@@ -100,6 +100,7 @@ class BucketLock:
     def _take(self) -> None:
         seen: bytes | None = None
         since = time.monotonic()
+        is_told = False
         while True:
             begun = time.monotonic()
             if self._put("create"):
@@ -120,7 +121,12 @@ class BucketLock:
             seconds = owner.get("stands_still")
             if not isinstance(seconds, int | float):
                 seconds = self.stands_still
-            if time.monotonic() - since > seconds:
+            waited = time.monotonic() - since
+            if waited > 2 * RENEWED and not is_told:
+                is_told = True
+                told = f"its writer{_who(owner)} seems to have been killed, and its lock is taken over in"
+                warnings.warn(f"{self.path}: {told} {seconds - waited:.0f} seconds", RuntimeWarning, 2)
+            if waited > seconds:
                 if self._put(tag):
                     break
                 raise self._refusal(owner)

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-AT_ONCE = 32
-"""Objects that are uploaded together."""
+AT_ONCE = 16
+"""Objects that are uploaded together: more would each take longer than they may where the network is slow."""
 PENDING_BYTES = 64 << 20
 """Bytes of objects that are under way, or one object."""
 
