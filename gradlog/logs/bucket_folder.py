@@ -109,7 +109,7 @@ class BucketFolder(LogFolder):
         found = set(self._sizes("")) - {LOCK}
         for key in found:
             self._note(key)
-        documents = [key for key in found if key.rpartition("/")[2] == METADATA]
+        documents = [key for key in found if _name(key) == METADATA]
         self._documents = dict(zip(documents, self._read_all(documents), strict=True))
         self._listed = found
         return found
@@ -137,21 +137,24 @@ class BucketFolder(LogFolder):
             raise self._told(error, "cannot be removed from") from None
         self._there -= set(gone)
         for key in gone:  # a folder is gone with its metadata
-            if key.rpartition("/")[2] == METADATA:
+            if _name(key) == METADATA:
                 self._there.discard(key.rpartition("/")[0])
 
     def tidy(self, nodes: Sequence[str]) -> None:
-        """As of `LogFolder`: what lies below a group that was to become an array."""
-        below = tuple(f"{node}/" for node in nodes)
-        left: dict[str, list[str]] = {}
-        for key in self._listed:
-            above, _, name = key.rpartition("/")
-            document = f"{above}/{METADATA}"
-            is_group = self._documents.get(document) == GROUP_DOCUMENT
-            if is_group and _CHUNK.fullmatch(name) and key.startswith(below):
-                left.setdefault(document, []).append(key)
-        self.remove(key for keys in left.values() for key in keys)
-        self.remove(left)
+        """As of `LogFolder`: groups without arrays, one of which was to become an array, and its chunks."""
+        needed = set(nodes)
+        for key, document in self._documents.items():
+            path = key.rpartition("/")[0]
+            while path and document != GROUP_DOCUMENT and path not in needed:
+                needed.add(path)
+                path = path.rpartition("/")[0]
+        left = {
+            path
+            for path in (key.rpartition("/")[0] for key in self._documents)
+            if path.startswith(tuple(f"{node}/" for node in nodes)) and path not in needed
+        }
+        self.remove(k for k in self._listed if k.rpartition("/")[0] in left and _CHUNK.fullmatch(_name(k)))
+        self.remove(f"{path}/{METADATA}" for path in left)
         self._listed, self._documents = set(), {}
 
     def store(self) -> Store:
@@ -214,6 +217,10 @@ class BucketFolder(LogFolder):
     def _told(self, error: Exception, what: str = "") -> DataError:
         told = told_remotely(error, self._url, self._access)
         return DataError(f"{self.path}: {f'an object {what} it: ' if what else ''}{told}")
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def _uploader(store: RemoteStore, lock: BucketLock) -> Callable[[str, bytes], None]:
