@@ -46,6 +46,7 @@ class BucketFolder(LogFolder):
         self._there: set[str] = set()  # metadata, and all folders above it
         self._hidden: str | None = None
         self._listed: set[str] = set()  # until a log that is resumed is tidy
+        self._asked: set[str] = set()  # of it, ahead of being read
         self._documents: dict[str, bytes] = {}  # of it; and what is hidden
 
     def occupy(self, *, overwrite: bool, resume: bool) -> bool:
@@ -119,6 +120,11 @@ class BucketFolder(LogFolder):
             return self._documents[key]
         return self._read_all([key])[0]
 
+    def expect(self, keys: Iterable[str]) -> None:
+        asked = list(keys)
+        self._asked.update(asked)
+        self._store.ask(asked)
+
     def remove(self, keys: Iterable[str]) -> None:
         import obstore
 
@@ -155,7 +161,8 @@ class BucketFolder(LogFolder):
         }
         self.remove(k for k in self._listed if k.rpartition("/")[0] in left and _CHUNK.fullmatch(_name(k)))
         self.remove(f"{path}/{METADATA}" for path in left)
-        self._listed, self._documents = set(), {}
+        self._store.drop(self._asked)
+        self._listed, self._asked, self._documents = set(), set(), {}
 
     def store(self) -> Store:
         return self._store

@@ -77,6 +77,9 @@ class LogFolder(abc.ABC):
     def read(self, key: str) -> bytes:
         """The bytes of an object. Raises FileNotFoundError, and as `put`."""
 
+    def expect(self, keys: Iterable[str]) -> None:  # noqa: B027 - a disk needs no word
+        """These objects are read next, by `store`."""
+
     @abc.abstractmethod
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects, in any order. Raises as `put`."""

@@ -137,7 +137,9 @@ def _cut_rows(
     steps = _read(objects, opened, 0, step.length)
     past = np.flatnonzero(steps > after_step) if after_step is not None else np.empty(0, np.intp)
     keep = int(past[0]) if past.size else step.length
-    arrays = {name: _open_array(folder, name) for name in _array_names(objects)}
+    names = _array_names(objects)
+    folder.expect(f"{name}/{METADATA}" for name in names)
+    arrays = {name: _open_array(folder, name) for name in names}
     _check_arrays(objects, arrays, steps[:keep])
     if keep == 0:
         return None
@@ -145,6 +147,8 @@ def _cut_rows(
         height = each.stored.height
         if chunk_rows not in (None, height) and name.startswith(f"{GRADS}/"):
             raise UsageError(f"{path}: its chunks hold {height} rows, not {chunk_rows}: leave chunk_rows out")
+    cut = (each.stored for each in (*arrays.values(), opened) if keep % each.stored.height)
+    folder.expect(key for stored in cut for key in stored.chunk_keys([keep // stored.height]))
     for each in (*arrays.values(), opened):
         stored = each.stored
         first = keep - keep % stored.height
