@@ -85,10 +85,12 @@ def test_two_recorders_of_one_log(server: BucketServer) -> None:
         loss_of(model, next(batches(1))).backward()
         optimizer.step()
         told = {"resume": "somebody else is writing this log", "overwrite": "somebody else is writing"}
+        begun = time.monotonic()
         for option, words in told.items():
             with pytest.raises(gradlog.UsageError, match=f"^{URL}: {words}") as caught:
                 gradlog.record(URL, model, optimizer, **{option: True})  # type: ignore[arg-type]
             assert "\n" not in str(caught.value)
+        assert time.monotonic() - begun < bucket_lock.RENEWED, "it waited for its own process"
         optimizer.step()
     assert gradlog.open_log(URL).rows == 2
     assert not [key for key in server.objects if "partial" in key]

@@ -29,6 +29,7 @@ from gradmf.gradlog.logs.bucket_lock import LOCK, BucketLock
 
 pytestmark = pytest.mark.extras
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process forks")
 URL = "s3://box/runs/run.zarr"
 ROWS = 23
 TENSORS = {**network(ROWS), "scale": walk(ROWS, (), 7), "blocks/0/w": walk(ROWS, (5, 4), 8, "float64")}
@@ -141,25 +142,39 @@ def test_step_comes_last(server: BucketServer, monkeypatch: pytest.MonkeyPatch) 
 
         return one
 
-    monkeypatch.setattr(bucket_folder, "_uploader", watched)
-    with gradlog.create_log("s3://bucket/run.zarr", chunk_rows=4) as log:
-        for step in range(4):
-            log.append(step, {f"t{n}": np.full(3, step) for n in range(9)}, loss=0.0)
-        begun.clear()
-        ended.clear()
-        for step in range(4, 8):
-            log.append(step, {f"t{n}": np.full(3, step) for n in range(9)}, loss=0.0)
-
     def rank(key: str) -> int:
         if not key.endswith("zarr.json"):
             return 0
         return 2 if key.startswith("step/") else 1
 
-    assert [rank(key) for key, _ in begun].count(2) == 1
-    assert {rank(key) for key, _ in begun} == {0, 1, 2}
-    for key, number in begun:
-        before = [other for other, _ in begun if rank(other) < rank(key)]
-        assert set(before) <= set(ended[:number]), f"{key} did not wait"
+    def in_order(ranks: set[int]) -> None:
+        assert {rank(key) for key, _ in begun} == ranks
+        for key, number in begun:
+            before = [other for other, _ in begun if rank(other) < rank(key)]
+            if rank(key) == 1:  # the steps themselves may come at any time
+                before = [other for other in before if not other.startswith("step/")]
+            assert set(before) <= set(ended[:number]), f"{key} did not wait"
+        begun.clear()
+        ended.clear()
+
+    monkeypatch.setattr(bucket_folder, "_uploader", watched)
+    with gradlog.create_log("s3://bucket/run.zarr", chunk_rows=4) as log:
+
+        def add(rows: int) -> None:
+            for _ in range(rows):
+                log.append(log.rows, {f"t{n}": np.full(3, log.rows) for n in range(9)}, loss=0.0)
+
+        add(1)
+        assert {rank(key) for key, _ in begun} == {1, 2}
+        assert len(begun) == len(ended), "a row may come before `step` is there"
+        begun.clear()
+        ended.clear()
+        add(3)
+        in_order({0, 1, 2})
+        add(2)
+        assert begun == []
+        log.flush()
+        in_order({0, 1, 2})
 
 
 def test_uploads_are_several_at_a_time_in_bounded_memory(
@@ -380,17 +395,62 @@ def _ended(threads: list[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in threads if thread.is_alive()]
 
 
-def test_a_lock_whose_answers_are_lost(server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retries", [0, 4])
+def test_a_lock_whose_answers_are_lost(
+    retries: int, server: BucketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The service has done what it was asked for, and the client asks again."""
     monkeypatch.setattr(bucket_lock, "RENEWED", 60.0)
     server.faults = {LOCK: ["cut"]}
-    with gradlog.create_log("s3://bucket/run.zarr", chunk_rows=1) as log:
+    with (
+        gradlog.remote_access(retries=retries),
+        gradlog.create_log("s3://bucket/run.zarr", chunk_rows=1) as log,
+    ):
         assert not server.faults[LOCK]
         log._folder._lock._renewed -= 100.0  # type: ignore[attr-defined]
         server.faults = {LOCK: ["cut"]}
         log.append(0, {"w": [1.0]})
         assert not server.faults[LOCK]
     assert gradlog.open_log("s3://bucket/run.zarr").rows == 1
+
+
+def test_a_log_that_is_overwritten_is_none_at_once(server: BucketServer) -> None:
+    """Whatever of it is still there when a kill falls is no log, and can be overwritten."""
+    for _ in range(2):
+        server.requests.clear()
+        with gradlog.create_log("s3://bucket/run.zarr", chunk_rows=1, overwrite=True) as log:
+            for step in range(30):
+                log.append(step, {"w": [1.0]}, loss=1.0)
+    gone = [line.removeprefix("DELETE run.zarr/") for line in server.requests if line.startswith("DELETE")]
+    assert gone[0] == "step/zarr.json"
+    assert gone[-2:] == ["zarr.json", LOCK]
+    assert len(gone) == 30 + 30 + 30 + 4 + 2
+
+
+@needs_fork
+@pytest.mark.usefixtures("server")
+def test_a_process_that_was_forked_is_told() -> None:
+    """It has neither the threads that upload nor the lock, which stays its parent's."""
+    log = gradlog.create_log("s3://bucket/run.zarr", chunk_rows=1)
+    log.append(0, {"w": [1.0]})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            log.append(1, {"w": [1.0]})
+        except gradlog.UsageError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        assert told.read().startswith(
+            "s3://bucket/run.zarr: written by another process, of which this one is"
+        )
+    os.waitpid(child, 0)
+    log.append(1, {"w": [1.0]})
+    log.close()
+    assert gradlog.open_log("s3://bucket/run.zarr").rows == 2
 
 
 def test_what_fails_once_is_uploaded_again(server: BucketServer, tmp_path: Path) -> None:
@@ -675,9 +735,6 @@ def trainer(tmp_path: Path) -> Iterator[Trainer]:
     found.process.stdin.close()
     found.process.wait()
     found.process.stdout.close()
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills need processes that fork")
 
 
 @needs_fork
