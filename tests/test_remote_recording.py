@@ -17,7 +17,6 @@ from training_loops import LR, batches, loss_of, small_model
 
 from gradmf import gradlog
 from gradmf.gradlog.logs import bucket_lock
-from gradmf.gradlog.logs.bucket_lock import BucketLock
 from gradmf.gradlog.recording import record as recording
 
 pytestmark = pytest.mark.extras
@@ -236,7 +235,7 @@ def test_a_kill_leaves_committed_rows(
         rows = found
     assert rows > kills
     monkeypatch.setattr(bucket_lock, "LOOK", 0.02)
-    monkeypatch.setattr(BucketLock, "stands_still", 0.4)
+    monkeypatch.setattr(bucket_lock, "RENEWED", 0.1)
     with pytest.warns(RuntimeWarning, match="seems to have been killed"):
         log = gradlog.create_log(URL, resume=True)
     assert log.rows == rows
