@@ -12,17 +12,23 @@ import asyncio
 import bisect
 import contextlib
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 PAGE = 1000
 LONG_AGO = "Thu, 01 Jan 2026 00:00:00 GMT"
 NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
+
+
+def tag_of(data: bytes) -> str:
+    """The tag of an object: of its first bytes."""
+    return f'"{hashlib.md5(data[:1000]).hexdigest()}"'
 
 
 class BucketServer:
@@ -51,6 +57,10 @@ class BucketServer:
         """Put an object, without a request."""
         self.objects[key] = data
         self._keys = None
+
+    def restore(self, objects: dict[str, bytes]) -> None:
+        """Have these objects and no others, without a request."""
+        self.objects, self._keys = dict(objects), None
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[BucketServer]:
@@ -111,9 +121,28 @@ class BucketServer:
         elif listing:
             self._send(writer, 200, self._listing(query).encode())
         elif method == "PUT":
-            self.put(key, body)
-            status = 201 if "x-ms-blob-type" in headers else 200
-            self._send(writer, status, b"", {"ETag": '"1"', "Last-Modified": LONG_AGO})
+            held = self.objects.get(key)
+            wanted = headers.get("if-match")
+            if wanted is not None and held is None:
+                self._send(writer, 404, NOT_FOUND.encode())
+            elif (wanted and wanted != tag_of(held or b"")) or (
+                "if-none-match" in headers and held is not None
+            ):
+                self._send(writer, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
+            else:
+                self.put(key, body)
+                if fault == "cut":  # it is there, and nobody is told
+                    return False
+                status = 201 if "x-ms-blob-type" in headers else 200
+                self._send(writer, status, b"", {"ETag": tag_of(body), "Last-Modified": LONG_AGO})
+        elif method == "POST" and "delete" in query:
+            keys = [unescape(found) for found in re.findall("<Key>(.*?)</Key>", body.decode())]
+            for gone in keys:
+                self.requests.append(f"DELETE {gone}")
+                self.objects.pop(gone, None)
+            self._keys = None
+            deleted = "".join(f"<Deleted><Key>{escape(gone)}</Key></Deleted>" for gone in keys)
+            self._send(writer, 200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
         elif method == "DELETE":
             self.objects.pop(key, None)
             self._keys = None
@@ -129,8 +158,7 @@ class BucketServer:
     ) -> bool:
         whole = self.objects[key]
         data, status = whole, 200
-        tag = hashlib.md5(whole[:64]).hexdigest()
-        extra = {"ETag": f'"{tag}"', "Last-Modified": LONG_AGO}
+        extra = {"ETag": tag_of(whole), "Last-Modified": LONG_AGO}
         if span is not None:
             first, _, last = span.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(0, len(whole) - int(last))

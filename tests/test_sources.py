@@ -17,6 +17,7 @@ from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 from conftest import assert_analysis, write_store
 from gradmf import gradlog
 from gradmf.gradlog.documents.plain_values import plain_values
+from gradmf.gradlog.logs.places.finding import folder_to_write
 
 ROWS = 30
 
@@ -196,6 +197,14 @@ def test_the_library_of_urls_is_named_where_it_is_missing(monkeypatch: pytest.Mo
         gradlog.analyze("s3://bucket/run.zarr")
 
 
-def test_logs_that_grow_are_not_written_to_urls() -> None:
-    with pytest.raises(gradlog.UsageError, match=r"^s3://bucket/run.zarr: what is written row by row is"):
+def test_the_library_is_named_before_a_log_is_begun_at_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    told = r"^s3://bucket/run.zarr needs the library obstore, which .*: pip install 'gradmf\[remote\]'$"
+    with pytest.raises(gradlog.UsageError, match=told):
         gradlog.create_log("s3://bucket/run.zarr")
+
+
+def test_what_others_write_bit_by_bit_is_not_written_to_urls() -> None:
+    told = "^s3://bucket/events: its files are written to a local folder only$"
+    with pytest.raises(gradlog.UsageError, match=told):
+        folder_to_write("s3://bucket/events?X-Amz-Signature=word")

@@ -18,7 +18,7 @@ class RowBuffer:
     """An array for each tensor, used again for every row."""
 
     def __init__(
-        self, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], room: int, folder: Path
+        self, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], room: int, folder: Path | str
     ) -> None:
         """tensors : shape and dtype of each; room : bytes of memory; folder : for the file"""
         sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in tensors.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chunk_encoding import Encoder
-from .object_file import LogFolder
+from .local_folder import LocalFolder
 from .stored_array import GROUP_DOCUMENT, METADATA, Layout, flat_key
 
 
@@ -27,7 +27,7 @@ class GrowingArray:
 
     def __init__(
         self,
-        folder: LogFolder,
+        folder: LocalFolder,
         name: str,
         shape: tuple[int, ...],
         chunks: tuple[int, ...],

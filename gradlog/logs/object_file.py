@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,46 +61,3 @@ def _write(file: int, pieces: Sequence[Any]) -> None:
             written -= left.pop(0).nbytes
         if left and written:
             left[0] = left[0][written:]
-
-
-class LogFolder:
-    """The folder of a log that is being written.
-
-    durable : what `put` has put there is on the disk, names included, once `settle` has returned
-    """
-
-    def __init__(self, root: Path, durable: bool = False) -> None:
-        self.root = root
-        self.durable = durable
-        self._folders: set[str] = set()
-
-    def put(self, key: str, pieces: Sequence[Bytes]) -> None:
-        """Put one object in its place, whole. key : path below the root. Raises OSError that names it."""
-        path = f"{self.root}/{key}"
-        put_object(path, pieces, self.durable)
-        if self.durable:
-            self._folders.add(os.path.dirname(path))  # noqa: PTH120 (fast)
-
-    def settle(self) -> None:
-        """Wait until the names of all objects put so far are on the disk, where that was asked for."""
-        for folder in sorted(self._folders):
-            for place in (folder, os.path.dirname(folder)):  # noqa: PTH120
-                file = os.open(place, os.O_RDONLY)
-                try:
-                    os.fsync(file)
-                finally:
-                    os.close(file)
-        self._folders.clear()
-
-
-@contextlib.contextmanager
-def naming(log: Path) -> Iterator[None]:
-    """Let errors of a piece of work on a log name it."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(log)
-        elif str(log) not in str(error):
-            error.add_note(f"while writing {log}")
-        raise

@@ -6,7 +6,6 @@ import functools
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from typing import Any
@@ -18,16 +17,13 @@ from ..errors import UsageError
 from ..quick_dataclass import dataclass
 from .chunk_encoding import Encoder, encoding
 from .log import GRADS, STEP
-from .object_file import PARTIAL, LogFolder, naming
+from .log_folder import LogFolder
 from .row_ranges import MOST_RANGES, Ranges, clipped, extended, merged, noted
 from .row_values import BFLOAT16
-from .whole_file import whole_folder
 
 CHUNK_BYTES = 4 << 20
 """Size of a chunk aimed at, where nobody says otherwise."""
 METADATA = "zarr.json"
-LATE = f"late{PARTIAL}"
-"""Below `step`, where no reader looks for arrays: a tensor that is being made."""
 MOST_PADDING = 0.02
 """Of the entries stored, those that fill up the last chunk along an axis of a tensor."""
 
@@ -36,7 +32,8 @@ MOST_PADDING = 0.02
 class StoredArray:
     """An array (rows, *shape) of a log, and the rows of its unfinished chunk.
 
-    A chunk is written as soon as it is full. It counts once `commit` has made the array longer.
+    A chunk is written as soon as it is full, or by `finish`. It counts once `commit` has made the array
+    longer.
 
     name : path below the root; document : its metadata, as JSON has it
     dtype : "float32", "bfloat16", ... of the values
@@ -81,7 +78,7 @@ class StoredArray:
     def take(self, folder: LogFolder, row: int, value: NDArray[Any] | None) -> None:
         """Keep a value, or zeros for None, as a row behind the last; a chunk that it fills is written.
 
-        Raises OSError as `LogFolder.put`; the row may then be given again.
+        Raises as `LogFolder.put`; the row may then be given again.
         """
         if value is None:
             self.absent.add(row)
@@ -96,15 +93,20 @@ class StoredArray:
         if at == self.height - 1:
             self._write(folder, row // self.height, self.rows)
 
-    def commit(self, folder: LogFolder, before: int, rows: int) -> None:
-        """Make the array `rows` rows long, of which `before` counted already. Raises OSError."""
+    def finish(self, folder: LogFolder, rows: int) -> None:
+        """Write the last chunk of an array of `rows` rows where it is not full. Raises as `LogFolder.put`."""
         if held := rows % self.height:
             self.rows[held:] = 0
             self._write(folder, rows // self.height, self.rows)
+
+    def commit(self, folder: LogFolder, before: int, rows: int) -> None:
+        """Make the array `rows` rows long, of which `before` counted already. Raises as `LogFolder.put`.
+
+        All of its chunks are there: a kill leaves no row of zeros.
+        """
         gaps = extended(clipped(self.gaps, before), sorted(self.absent))
         if len(gaps) > MOST_RANGES:
             gaps, self.merged = merged(gaps), True
-        # The array becomes longer only once its chunks are there: a kill leaves no row of zeros.
         self.end_at(folder, rows, gaps)
 
     def end_at(self, folder: LogFolder, length: int, gaps: Ranges) -> None:
@@ -185,10 +187,10 @@ class Layout:
         rows = unfinished(height, value.shape, value.dtype)
         made = StoredArray(name, document, dtype, chunks, flat_key, encode(chunks), rows)
         for key in self.groups_above(name):
-            if not (folder.root / key).exists():
+            if not folder.exists(key):
                 folder.put(key, (GROUP_DOCUMENT,))
-        if (folder.root / name).exists():
-            shutil.rmtree(folder.root / name)
+        if folder.exists(name):
+            folder.clear(name)
         made.end_at(folder, 0, ())
         return made
 
@@ -204,23 +206,18 @@ class Layout:
     ) -> StoredArray:
         """A tensor `name` of the log whose `before` rows so far, all zeros, are absent.
 
-        It is made where no reader looks, and moved to its place in one step. Costs the bytes of those rows on
-        disk.
+        No reader finds it before it is whole. Costs the bytes of those rows.
         """
-        log = folder.root
-        target, staging = log / name, log / STEP / LATE
-        if target.exists():
-            raise UsageError(f"{target}: something is there that the log doesn't know: move it away")
-        shutil.rmtree(staging, ignore_errors=True)
-        with naming(log), whole_folder(target, staging):
-            inside = LogFolder(staging, folder.durable)
-            array = self.create(inside, "", height, value, dtype, box)
+        if folder.exists(name):
+            raise UsageError(
+                f"{folder.path}/{name}: something is there that the log doesn't know: move it away"
+            )
+        for key in self.groups_above(name):
+            if not folder.exists(key):
+                folder.put(key, (GROUP_DOCUMENT,))
+        with folder.unseen(name) as (inside, place):
+            array = self.create(inside, place, height, value, dtype, box)
             array.fill(inside, before)
-            inside.settle()
-            for key in self.groups_above(name):
-                if not (log / key).exists():
-                    folder.put(key, (GROUP_DOCUMENT,))
-            target.parent.mkdir(parents=True, exist_ok=True)
         array.name = name
         return array
 

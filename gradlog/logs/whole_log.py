@@ -18,9 +18,9 @@ from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ..errors import UsageError, first_line
 from .growing_array import GrowingArray
+from .local_folder import LocalFolder
 from .log import FORMAT_VERSION, GRADS, STEP, GradientLog
 from .new_array import new_array
-from .object_file import LogFolder
 from .opening import read_log
 from .places.place import Place
 from .store import plain_array
@@ -107,7 +107,7 @@ class WholeLog:
         if compress not in self._layouts:
             self._layouts[compress] = Layout(CHUNK_BYTES, (ZstdCodec(level=1),) if compress else ())
         return GrowingArray(
-            LogFolder(self._store.root), f"{GRADS}/{name}", (self._rows, *shape), chunks, dtype,
+            LocalFolder(self._store.root), f"{GRADS}/{name}", (self._rows, *shape), chunks, dtype,
             (STEP, *axes), attributes, self._layouts[compress], compress=compress,
         )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from pathlib import Path
@@ -17,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UsageError
 from ..naming import shown
+from .local_folder import LocalFolder
 from .log import FORMAT_VERSION, GRADS, STEP
-from .object_file import PARTIAL, LogFolder, naming
-from .places.finding import folder_to_write
-from .root_keys import is_zarr_node
+from .log_folder import LogFolder, naming
+from .places.access import current_access
+from .places.finding import growing_place
 from .row_values import BFLOAT16, check_names, gradient, json_attributes, scalar, whole_step
 from .stored_array import CHUNK_BYTES, METADATA, Layout, StoredArray
-from .writer_lock import WriterLock
 
 if TYPE_CHECKING:
     from .resuming import StoredRows
@@ -66,7 +65,7 @@ def create_log(
 
     Parameters
     ----------
-    path : folder to create, or with `resume` to go on with
+    path : folder to create, or with `resume` to go on with; or its URL (s3://, gs://, az://)
     attributes : free metadata (model, optimizer, ...), anything that JSON holds; a log that is resumed keeps
         its own, and those of the same name get the new value
     chunk_rows : rows in a chunk of every tensor, all held in memory before they are written; by default one
@@ -86,7 +85,7 @@ def create_log(
     flush_every : rows are committed whenever so many are not, and so many at most are lost by a kill; 16 by
         default, and `chunk_rows` where that is given
     fsync : rows count as committed once they are on the disk, so that not even a machine that stops loses
-        them; each commit then waits for the disk
+        them; each commit then waits for the disk; of a bucket it is refused
     declared : what the root's attribute `gradlog` says beside the version, such as the rank of one of several
         processes that each write a part; a log that is resumed has to say the same
     boxes : by name of a tensor, what the attribute `gradlog` of its array says
@@ -95,10 +94,10 @@ def create_log(
     ------
     UsageError : something is at `path` and neither `overwrite` nor `resume` is set, or it is no Zarr store,
         or no log that can be resumed; somebody else is writing it; an option or attribute is none
-    DataError : the log to resume is damaged
+    DataError : the log to resume is damaged; a service refuses
     OSError : the system refuses to write
     """
-    place = folder_to_write(path).path
+    folder = _folder_at(path, fsync)
     try:
         if (chunk_rows is not None and chunk_rows < 1) or chunk_bytes < 1:
             raise UsageError("chunk_rows and chunk_bytes must be at least 1")
@@ -115,13 +114,9 @@ def create_log(
         marks = {name: json_attributes(box) for name, box in (boxes or {}).items()}
         mark = {"version": FORMAT_VERSION, **json_attributes(declared or {})}
     except UsageError as error:
-        raise UsageError(f"{place}: {error}") from None
+        raise UsageError(f"{folder.path}: {error}") from None
     codecs = tuple(compressors) if isinstance(compressors, (list, tuple)) else (compressors,)
-    folder = LogFolder(place, fsync)
-    begins = not resume or _is_blank(place)
-    if begins:
-        _make_place(place, overwrite, resume)
-    lock = WriterLock(place)
+    begins = folder.occupy(overwrite=overwrite, resume=resume)
     try:
         rows = None
         if begins:
@@ -131,49 +126,30 @@ def create_log(
 
             rows = resume_log(folder, stored, mark, chunk_rows, last_kept)
     except BaseException:
-        lock.release()
+        folder.release()
         raise
     layout = Layout(chunk_bytes, codecs)
-    return LogWriter(folder, lock, layout, chunk_rows, flush_every, missing, marks, rows)
+    return LogWriter(folder, layout, chunk_rows, flush_every, missing, marks, rows)
 
 
-def _is_blank(path: Path) -> bool:
-    """Whether nothing was begun there: no such path, an empty folder, or what a kill left of one."""
-    if not path.exists():
-        return True
-    return path.is_dir() and all(p.name.endswith(PARTIAL) and p.is_file() for p in path.iterdir())
+def _folder_at(path: str | os.PathLike[str], fsync: bool) -> LogFolder:
+    """Raises UsageError for a URL that no log can be written to, and DataError for a path that is none."""
+    place = growing_place(path)
+    if isinstance(place, Path):
+        return LocalFolder(place, fsync)
+    if fsync:
+        raise UsageError(f"{place}: fsync is of disks, and a bucket keeps what it has taken: leave fsync out")
+    from .bucket_folder import BucketFolder  # deferred, with zarr-python
 
-
-def _make_place(path: Path, overwrite: bool, resume: bool) -> None:
-    """An empty folder, but for what a kill left."""
-    if path.exists() and not resume:
-        if not overwrite:
-            raise UsageError(f"{path}: already there; choose another path, resume or overwrite it")
-        if not _is_store(path):
-            raise UsageError(
-                f"{path}: not a Zarr store, so not overwritten; remove it or choose another path"
-            )
-        if path.is_dir():
-            WriterLock(path).release()  # nobody is writing it
-        shutil.rmtree(path)
-    with naming(path):
-        path.mkdir(parents=True, exist_ok=True)
+    return BucketFolder(place, current_access())
 
 
 def _begin(folder: LogFolder, attributes: Mapping[str, Any]) -> None:
     """Make the group of a log without rows."""
-    for place in folder.root.glob(f"*{PARTIAL}"):
-        place.unlink()
     group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    with naming(folder.root):
+    with naming(folder.path):
         folder.put(METADATA, (json.dumps(group, indent=2).encode(),))
-
-
-def _is_store(path: Path) -> bool:
-    """A folder with Zarr's metadata, or an empty one: nothing else is ever deleted."""
-    if not path.is_dir():
-        return False
-    return is_zarr_node(path) or not any(path.iterdir())
+        folder.wait()
 
 
 class LogWriter:
@@ -185,7 +161,6 @@ class LogWriter:
     def __init__(
         self,
         folder: LogFolder,
-        lock: WriterLock,
         layout: Layout,
         chunk_rows: int | None,
         flush_every: int | None,
@@ -193,9 +168,8 @@ class LogWriter:
         boxes: Mapping[str, dict[str, Any]],
         stored: StoredRows | None,
     ) -> None:
-        self.path = folder.root
+        self.path = folder.path
         self._folder = folder
-        self._lock = lock
         self._layout = layout
         self._chunk_rows = chunk_rows
         self._flush_every = flush_every or chunk_rows or FLUSH_EVERY
@@ -329,6 +303,7 @@ class LogWriter:
         assert self._step is not None
         with naming(self.path):
             self._step.take(self._folder, self._rows, np.asarray(number, np.int64))
+            self._folder.wait()
         before = self._last_step
         self._rows, self._last_step = self._rows + 1, number
         if self._rows % self._flush_every == 0:
@@ -347,8 +322,13 @@ class LogWriter:
             return
         with naming(self.path):
             for array in self._arrays.values():
+                array.finish(self._folder, self._rows)
+            self._folder.wait()
+            for array in self._arrays.values():
                 array.commit(self._folder, self._committed, self._rows)
             self._folder.settle()
+            self._step.finish(self._folder, self._rows)
+            self._folder.wait()
             self._step.commit(self._folder, self._committed, self._rows)
             self._folder.settle()
         self._committed, self._cut = self._rows, False
@@ -360,7 +340,7 @@ class LogWriter:
         if self._open:
             self.flush()
             self._open = False
-            self._lock.release()
+            self._folder.release()
 
     def __enter__(self) -> LogWriter:
         return self
@@ -454,7 +434,9 @@ class LogWriter:
             height = heights.get(name, self._chunk_rows or SERIES_ROWS)
             arrays[name] = self._new(name, height, value, dtype)
         step = np.zeros((), np.int64)
-        self._step = self._new(STEP, self._chunk_rows or SERIES_ROWS, step, "int64")
+        stored = self._new(STEP, self._chunk_rows or SERIES_ROWS, step, "int64")
+        self._folder.wait()  # rows come behind `step`: without one a log would seem to have lost it
+        self._step = stored
         self._keep(arrays)
 
     def _keep(self, arrays: Mapping[str, StoredArray]) -> None:

@@ -6,12 +6,13 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..logs.log import GradientLog
 from ..logs.opening import open_log
-from ..logs.places.finding import folder_to_write
+from ..logs.places.finding import growing_place
 from ..logs.row_values import check_names, whole_step
 from ..logs.writer import LogWriter, create_log
 from .last_row import LastRow
@@ -65,7 +66,7 @@ def record(
 
     Parameters
     ----------
-    path : folder to create, or with `resume` to go on with
+    path : folder to create, or with `resume` to go on with; or its URL (s3://, gs://, az://)
     model : a module, or pairs of a name and a parameter
     optimizer : one, or several: a row is complete when all have stepped, with what each used last
     every : training steps 0, k, 2k, ... are recorded
@@ -93,13 +94,14 @@ def record(
     ------
     UsageError : PyTorch is not installed; the model, the optimizer or an option cannot be recorded, or what
         `create_log` refuses
-    DataError : the log to resume is damaged
+    DataError : the log to resume is damaged; a service refuses to write
     OSError : the system refuses to write
 
     A row that cannot be written is told by the next step, by `flush` and by `close`: RecordingError.
     """
     torch = load_torch()
-    place = folder_to_write(path).path
+    found = growing_place(path)
+    place = found if isinstance(found, Path) else str(found)
     with of_log(place):
         optimizers = inner_optimizers(optimizer)
         known = named_parameters(model)
@@ -135,6 +137,11 @@ def record(
         last: int | None = None
         if are_distributed(chosen):
             _check_shared(entries, taking)
+            if not isinstance(place, Path):
+                raise UsageError(
+                    "processes that each record a part write to a local folder, and not to a URL: gradmf "
+                    "rechunk copies the log there"
+                )
             share, writer, last = open_share(place, chosen, resume, after, overwrite, create)
             owners = Owners(known, {name: chosen[name] for name in share})
         elif not _is_replica(model):

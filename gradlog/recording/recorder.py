@@ -74,7 +74,7 @@ class Recorder:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         optimizers: Sequence[Any],
         gathering: RowGathering,
         writer: RowWriter | None,
@@ -265,7 +265,7 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def of_log(path: Path, where: str = "") -> Iterator[None]:
+def of_log(path: Path | str, where: str = "") -> Iterator[None]:
     """Let errors say which log they are of, and where in it, unless they do."""
     try:
         yield

@@ -126,7 +126,8 @@ class RowWriter:
         step, cause = self._failure
         what = "its last rows" if step is None else f"the row of training step {step}"
         raise RecordingError(
-            f"{self.path}: {what} could not be written: {_reason(cause)}; {self.committed} rows are in it"
+            f"{self.path}: {what} could not be written: {self._reason(cause)}; {self.committed} rows are in "
+            "it"
         ) from cause
 
     def end(self, told: bool = False) -> None:
@@ -202,9 +203,8 @@ class RowWriter:
         self._writer.append(row.step, gradients, **series)
         self._since = 0
 
-
-def _reason(cause: Exception) -> str:
-    """The first line of an error; one of the system names the file and not its number."""
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
-    return first_line(cause)
+    def _reason(self, cause: Exception) -> str:
+        """An error's first line, without the log; one of the system names the file and not its number."""
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+        return first_line(cause).removeprefix(f"{self.path}: ")

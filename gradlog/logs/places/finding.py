@@ -14,7 +14,7 @@ from .access import current_access
 from .file_place import FilePlace
 from .local_place import LocalPlace
 from .place import Place
-from .remote_url import is_url, remote_url, without_secrets
+from .remote_url import RemoteUrl, is_url, remote_url, without_secrets
 
 if TYPE_CHECKING:
     import zarr
@@ -64,14 +64,20 @@ def place_of(source: Source) -> Place:
     return ZipPlace(text, path)
 
 
+def growing_place(path: str | os.PathLike[str]) -> Path | RemoteUrl:
+    """The local folder, or the place in a bucket, of a log that is written row by row.
+
+    Raises UsageError for other URLs.
+    """
+    text = os.fspath(path)
+    return remote_url(text) if is_url(text) else local_path(text)
+
+
 def folder_to_write(path: str | os.PathLike[str]) -> LocalPlace:
-    """The place of a log that is written bit by bit. Raises UsageError for a URL."""
+    """The local folder of files that others write bit by bit. Raises UsageError for a URL."""
     text = os.fspath(path)
     if is_url(text):
-        raise UsageError(
-            f"{without_secrets(text)}: what is written row by row is written to a local folder only: gradmf "
-            "rechunk copies a log to a URL"
-        )
+        raise UsageError(f"{without_secrets(text)}: its files are written to a local folder only")
     return LocalPlace(text, local_path(text))
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'gradmf[remote]'"
 WHOLE_REQUESTS = 3.0
 """Times what one waits for a byte: what a request may take in all where only that can be said."""
+UPLOADS = 2.0
+"""Times what one waits for a byte: what an upload may take in all, for its own bytes come first."""
 BUCKET_WORDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
@@ -143,6 +145,16 @@ class RemoteStore(_Base):
         return ObjectStore(
             _bucket(self.url, self.access, WHOLE_REQUESTS * self.access.seconds), read_only=True
         )
+
+    @property
+    def upload_seconds(self) -> float:
+        """What an upload may take in all until it counts as lost."""
+        return UPLOADS * self.access.seconds
+
+    @functools.cached_property
+    def for_uploads(self) -> Any:
+        """obstore's own store, for what is written: a long object is sent before any byte comes back."""
+        return _bucket(self.url, self.access, self.upload_seconds)
 
     def check(self) -> None:
         """Raise RemoteError where nobody wants answers any more."""
