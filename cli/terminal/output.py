@@ -78,9 +78,7 @@ def open_output(shown: Presentation) -> Iterator[Output]:
                 stream.flush()
                 stream.seek(0)
                 shutil.copyfileobj(stream.buffer, file)
-                file.flush()
-                # All bytes are written: what is left to this file is its name, which comes last.
-                beside.put()
+                beside.put(file)  # whose name comes last
     finally:
         beside.close()
         with naming(place):

@@ -48,18 +48,21 @@ class FilesBeside:
         except OSError as error:
             raise named(error, place.name) from error
 
-    def put(self) -> None:
-        """Let each take its place once the bytes of all are written.
+    def put(self, target: IO[bytes]) -> None:
+        """Let each take its place once all bytes are on the disk. target : those of the file beside them
 
         Raises OSError where the system refuses, DataError where a service does.
         """
+        if not self._files:
+            return
+        _settle(target)
         with contextlib.ExitStack() as stack:
             for place, file in self._files:
                 stack.enter_context(self._noting(place))
-                target = stack.enter_context(place.whole_file())
+                whole = stack.enter_context(place.whole_file())
                 file.seek(0)
-                shutil.copyfileobj(file, target)
-                target.flush()
+                shutil.copyfileobj(file, whole)
+                _settle(whole)
 
     @contextlib.contextmanager
     def removed_on_failure(self) -> Iterator[None]:
@@ -74,7 +77,8 @@ class FilesBeside:
 
     def close(self) -> None:
         """Let go of what was not put anywhere."""
-        self._open.close()
+        with contextlib.suppress(OSError):  # what there was no room for is tried again, and told already
+            self._open.close()
 
     @contextlib.contextmanager
     def _noting(self, place: Place) -> Iterator[None]:
@@ -103,6 +107,12 @@ def place_beside(place: Place, name: str) -> Place:
 def _nameless_file(place: Place) -> IO[bytes]:
     """In the folder of a local file, where there has to be room for what it gets."""
     return tempfile.TemporaryFile(dir=place.path.absolute().parent if isinstance(place, LocalPlace) else None)
+
+
+def _settle(file: IO[bytes]) -> None:
+    """A disk that is full says so now, and not when other files have been replaced."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _file_name(place: Place) -> str:
