@@ -12,14 +12,17 @@ import asyncio
 import bisect
 import contextlib
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 PAGE = 1000
+DELETED = re.compile(r"<Key>(.*?)</Key>")
+"""Of a request of S3 that objects be deleted, which names all of them."""
 LONG_AGO = "Thu, 01 Jan 2026 00:00:00 GMT"
 NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
@@ -98,7 +101,10 @@ class BucketServer:
             return True
         listing = method == "GET" and not key
         name = query.get("prefix", "") if listing else key
-        self.requests.append(f"{'LIST' if listing else method} {name}")
+        gone = DELETED.findall(body.decode()) if method == "POST" and "delete" in query else []
+        self.requests += [f"DELETE {unescape(key)}" for key in gone] or [
+            f"{'LIST' if listing else method} {name}"
+        ]
         if self.seconds:
             await asyncio.sleep(self.seconds)
         fault = next((found.pop(0) for part, found in self.faults.items() if part in name and found), None)
@@ -114,6 +120,12 @@ class BucketServer:
             self.put(key, body)
             status = 201 if "x-ms-blob-type" in headers else 200
             self._send(writer, status, b"", {"ETag": '"1"', "Last-Modified": LONG_AGO})
+        elif gone:
+            for key in map(unescape, gone):
+                self.objects.pop(key, None)
+            self._keys = None
+            told = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in gone)
+            self._send(writer, 200, f"<DeleteResult>{told}</DeleteResult>".encode())
         elif method == "DELETE":
             self.objects.pop(key, None)
             self._keys = None
