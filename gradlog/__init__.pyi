@@ -14,7 +14,7 @@ from .documents.document import (
     description_document,
     plan_document,
 )
-from .documents.document_reader import holds_analyses, read_analyses
+from .documents.document_reader import holds_analyses, load_analyses, read_analyses
 from .engine.measure import Accumulator, Measure, PassContext
 from .engine.request import PassShape, Span
 from .engine.splitting import PartNumber
@@ -212,6 +212,7 @@ __all__ = [
     "kept_rows",
     "known_predictors",
     "lightning_callback",
+    "load_analyses",
     "measure",
     "merge_parts",
     "on_cluster",

@@ -21,6 +21,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
 PAGE = 1000
+DELETED = re.compile(r"<Key>(.*?)</Key>")
+"""Of a request of S3 that objects be deleted, which names all of them."""
+BATCHED = re.compile(r"^DELETE /bucket/(\S+)", re.MULTILINE)
+"""The same of Azure."""
 LONG_AGO = "Thu, 01 Jan 2026 00:00:00 GMT"
 NOT_FOUND = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
@@ -29,6 +33,11 @@ NO_BUCKET = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does 
 def tag_of(data: bytes) -> str:
     """The tag of an object: of its first bytes."""
     return f'"{hashlib.md5(data[:1000]).hexdigest()}"'
+
+
+def generation_of(data: bytes | None) -> str:
+    """As Google numbers an object; 0 where there is none."""
+    return "0" if data is None else str(1 + int(hashlib.md5(data).hexdigest()[:8], 16))
 
 
 class BucketServer:
@@ -108,7 +117,12 @@ class BucketServer:
             return True
         listing = method == "GET" and not key
         name = query.get("prefix", "") if listing else key
-        self.requests.append(f"{'LIST' if listing else method} {name}")
+        gone = DELETED.findall(body.decode()) if method == "POST" and "delete" in query else []
+        if query.get("comp") == "batch":
+            gone = [escape(unquote(path)) for path in BATCHED.findall(body.decode())]
+        self.requests += [f"DELETE {unescape(key)}" for key in gone] or [
+            f"{'LIST' if listing else method} {name}"
+        ]
         if self.seconds:
             await asyncio.sleep(self.seconds)
         fault = next((found.pop(0) for part, found in self.faults.items() if part in name and found), None)
@@ -122,11 +136,13 @@ class BucketServer:
             self._send(writer, 200, self._listing(query).encode())
         elif method == "PUT":
             held = self.objects.get(key)
-            wanted = headers.get("if-match")
+            wanted, generation = headers.get("if-match"), headers.get("x-goog-if-generation-match")
             if wanted is not None and held is None:
                 self._send(writer, 404, NOT_FOUND.encode())
-            elif (wanted and wanted != tag_of(held or b"")) or (
-                "if-none-match" in headers and held is not None
+            elif (
+                (wanted and wanted != tag_of(held or b""))
+                or ("if-none-match" in headers and held is not None)
+                or (generation and generation != generation_of(held))
             ):
                 self._send(writer, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
             else:
@@ -134,14 +150,22 @@ class BucketServer:
                 if fault == "cut":  # it is there, and nobody is told
                     return False
                 status = 201 if "x-ms-blob-type" in headers else 200
-                self._send(writer, status, b"", {"ETag": tag_of(body), "Last-Modified": LONG_AGO})
-        elif method == "POST" and "delete" in query:
-            keys = [unescape(found) for found in re.findall("<Key>(.*?)</Key>", body.decode())]
-            for gone in keys:
-                self.requests.append(f"DELETE {gone}")
-                self.objects.pop(gone, None)
+                tags = {"ETag": tag_of(body), "x-goog-generation": generation_of(body)}
+                self._send(writer, status, b"", {**tags, "Last-Modified": LONG_AGO})
+        elif gone:
+            for each in map(unescape, gone):
+                self.objects.pop(each, None)
             self._keys = None
-            deleted = "".join(f"<Deleted><Key>{escape(gone)}</Key></Deleted>" for gone in keys)
+            if query.get("comp") == "batch":
+                parts = "".join(
+                    f"--one\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\n"
+                    "HTTP/1.1 202 Accepted\r\nx-ms-version: 2018-11-09\r\n\r\n"
+                    for number in range(len(gone))
+                )
+                kind = {"Content-Type": "multipart/mixed; boundary=one"}
+                self._send(writer, 202, f"{parts}--one--\r\n".encode(), kind)
+                return True
+            deleted = "".join(f"<Deleted><Key>{each}</Key></Deleted>" for each in gone)
             self._send(writer, 200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
         elif method == "DELETE":
             self.objects.pop(key, None)
@@ -158,7 +182,8 @@ class BucketServer:
     ) -> bool:
         whole = self.objects[key]
         data, status = whole, 200
-        extra = {"ETag": tag_of(whole), "Last-Modified": LONG_AGO}
+        tags = {"ETag": tag_of(whole), "x-goog-generation": generation_of(whole)}
+        extra = {**tags, "Last-Modified": LONG_AGO}
         if span is not None:
             first, _, last = span.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(0, len(whole) - int(last))

@@ -26,6 +26,7 @@ from gradmf.cli.main import main
 from gradmf.gradlog.cluster import dask_workers, part_tasks
 from gradmf.gradlog.cluster.cluster import Cluster, taken_by
 from gradmf.gradlog.cluster.dask_workers import DaskWorkers
+from gradmf.gradlog.documents import tensor_steps_document
 
 pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 
@@ -93,6 +94,19 @@ def test_the_command_prints_what_one_process_prints(
         assert [line.split(",")[:5] for line in found.splitlines()] == [
             line.split(",")[:5] for line in expected.splitlines()
         ]
+
+
+def test_a_long_table_lies_beside_its_document(
+    service: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_steps_document, "MOST_NUMBERS", 0)
+    words = ["analyze", str(run), "--tensor-steps", "--format", "json", "-q", "--parts", "4"]
+    out = tmp_path / "run.json"
+    assert main([*words, "--dask", service.scheduler_address, "-o", str(out)]) == 0
+    (found,) = gradlog.load_analyses(out)
+    assert (tmp_path / "run.json.steps.npz").exists()
+    expected = in_parts(run, 4, gradlog.Settings(), tensor_steps=True)
+    assert text(found) == text(expected)
 
 
 def test_sketches_are_those_of_parts_in_one_process(

@@ -20,6 +20,7 @@ from zarr.codecs import Crc32cCodec
 
 from gradmf import gradlog
 from gradmf.cli.main import main
+from gradmf.gradlog.documents import tensor_steps_document
 from gradmf.gradlog.documents.document import analysis_document
 from gradmf.gradlog.logs.places.access import Access
 from gradmf.gradlog.logs.places.finding import place_of
@@ -186,6 +187,85 @@ def test_parts_in_a_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert lengths == pytest.approx([p["path_length"] for p in expected["predictors"]], rel=1e-12)
     assert main(["merge", "s3://box/parts/1", "s3://box/parts/3"]) == 1
     assert "s3://box/parts/3: nothing is there" in capsys.readouterr().err
+
+
+TABLE = "out/run.json.steps.npz"
+ASKED = ("--tensor-steps", "--format", "json", "-q")
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of tensors by step go beside their document, however few they are."""
+    monkeypatch.setattr(tensor_steps_document, "MOST_NUMBERS", 0)
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_long_table_lies_beside_its_document(
+    moto: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(own_log(tmp_path / "run.zarr"))
+    assert main(["analyze", path, *ASKED, "-o", "s3://box/out/run.json"]) == 0
+    assert main(["analyze", path, *ASKED, "-o", str(tmp_path / "run.json")]) == 0
+    keys = [found["Key"] for found in moto.list_objects_v2(Bucket="box")["Contents"]]
+    assert keys == ["out/run.json", TABLE]
+    stored = moto.get_object(Bucket="box", Key=TABLE)["Body"].read()
+    assert stored == (tmp_path / "run.json.steps.npz").read_bytes()
+    (here,), (there,) = map(gradlog.load_analyses, (tmp_path / "run.json", "s3://box/out/run.json"))
+    assert here.tensor_steps is not None
+    assert analysis_document(there) == analysis_document(here)
+    capsys.readouterr()
+    words = ["compare", "s3://box/out/run.json", path]
+    assert main(words) == 0
+    assert not capsys.readouterr().err
+    store_object(TABLE, stored[:-1])
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gradmf: error: s3://box/{TABLE}: changed, cut short or of another result: ")
+    moto.delete_object(Bucket="box", Key=TABLE)
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        f"gradmf: error: s3://box/{TABLE}: missing, with the sums of tensors by step of "
+        "s3://box/out/run.json: keep both files together, or analyze again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("faults", "asked"),
+    [([403], [f"PUT {TABLE}"]), (["none", 403], [f"PUT {TABLE}", "PUT out/run.json", f"DELETE {TABLE}"])],
+)
+@pytest.mark.usefixtures("tables")
+def test_an_upload_that_fails_leaves_neither(
+    server: BucketServer,
+    faults: list[int | str],
+    asked: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of the table, or of the document behind it."""
+    path = str(own_log(tmp_path / "run.zarr"))
+    server.faults = {"run.json": faults}
+    assert (
+        main(["analyze", path, "--tensor-steps", "--format", "json", "-o", "s3://bucket/out/run.json"]) == 1
+    )
+    key = "out/run.json" if len(asked) > 1 else TABLE
+    assert capsys.readouterr().err.startswith(f"gradmf: error: s3://bucket/{key}: cannot be written: ")
+    assert [line for line in server.requests if not line.startswith("LIST")] == asked
+    assert server.objects == {}
+
+
+def test_a_table_that_cannot_be_read_is_told(
+    server: BucketServer, tables: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tables is None
+    path = str(own_log(tmp_path / "run.zarr"))
+    assert (
+        main(["analyze", path, "--tensor-steps", "--format", "json", "-o", "s3://bucket/out/run.json"]) == 0
+    )
+    server.faults = {TABLE: [403]}
+    capsys.readouterr()
+    assert main(["bounds", "s3://bucket/out/run.json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gradmf: error: s3://bucket/{TABLE}: access refused (403)")
 
 
 def test_nothing_is_written_where_results_fail(

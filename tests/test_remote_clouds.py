@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zarr
 from bucket_server import BucketServer
@@ -76,6 +77,30 @@ def test_other_clouds(address: tuple[str, BucketServer], capsys: pytest.CaptureF
         assert told in error
         assert SECRET not in error
         assert error.count("\n") == 1
+
+
+def test_logs_grow_in_other_clouds(address: tuple[str, BucketServer], tmp_path: Path) -> None:
+    """As in a folder, also after a resume; a second writer is refused, as by S3."""
+    scheme, server = address
+    rng = np.random.default_rng(0)
+    rows = [{"a": rng.standard_normal((3, 4)), "b": rng.standard_normal(5)} for _ in range(7)]
+    url, folder = f"{scheme}bucket/run.zarr", tmp_path / "run.zarr"
+    for place in (url, folder):
+        with gradlog.create_log(place) as log:
+            for step, row in enumerate(rows[:4]):
+                log.append(step, row)
+            if place == url:
+                with pytest.raises(gradlog.UsageError, match=r"bucket/run\.zarr"):
+                    gradlog.create_log(url, resume=True)
+        with gradlog.create_log(place, resume=True) as log:
+            for step, row in enumerate(rows[4:], 4):
+                log.append(step, row)
+    assert document(url) == document(folder)
+    local = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    there = {key.removeprefix("run.zarr/"): data for key, data in server.objects.items()}
+    assert there == local
 
 
 def test_other_clouds_refuse(address: tuple[str, BucketServer], capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,8 +185,12 @@ class Runner(Generic[_R]):
         """Write each result as it comes; then the rules that it violates are told."""
         if self._gates is not None:
             results = self._gates.watch(results, self._judge)
+        views = self._views
+        if output.beside is not None and views.beside is not None:
+            output.beside.numbered = several or self._shown.format == "jsonl"
+            views = views.beside(output.beside)
         page = Page(output.terminal, output.encoding, several, self._columns)
-        pieces = render(results, self._views, self._shown.format, page)
+        pieces = render(results, views, self._shown.format, page)
         output.write(pieces, to_the_end=self._gates is not None and bool(self._gates.rules))
 
     @property

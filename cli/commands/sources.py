@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gradmf import gradlog
 from gradmf.gradlog import Analysis, DataError, GradmfError, Settings, UsageError
-from gradmf.gradlog.logs.places.finding import place_of
 from gradmf.gradlog.quick_dataclass import dataclass
 
 from ..options.computing import Rows
@@ -97,17 +96,13 @@ def _behind(word: str, settings: Settings) -> Iterator[Source]:
         if not Path(word).is_fifo() and not gradlog.holds_analyses(word):
             yield Source(word, settings)
             return
-        try:
-            text = place_of(word).read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{word}: neither a store nor JSON: {error}") from error
-        yield from _held(text, word, settings)
+        yield from _held(gradlog.load_analyses(word), settings)
     except (GradmfError, OSError) as error:
         yield Source(word, settings, fault=error)
 
 
-def _held(text: str, place: str, settings: Settings) -> list[Source]:
-    return [Source(a.run.path, settings, a) for a in gradlog.read_analyses(text, place)]
+def _held(analyses: Sequence[Analysis], settings: Settings) -> list[Source]:
+    return [Source(analysis.run.path, settings, analysis) for analysis in analyses]
 
 
 def _on_stdin(settings: Settings) -> Iterator[Source]:
@@ -123,7 +118,7 @@ def _on_stdin(settings: Settings) -> Iterator[Source]:
             text = "\n" * (number - 1) + f"{text}\n{os.fsdecode(sys.stdin.buffer.read())}".rstrip()
             place = "standard input"
         try:
-            yield from _held(text, place, settings)
+            yield from _held(gradlog.read_analyses(text, place), settings)
         except (GradmfError, OSError) as error:
             yield Source("standard input", settings, fault=error)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from gradmf.gradlog.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
+    from gradmf.gradlog.logs.places.files_beside import FilesBeside
     from gradmf.gradlog.reports.report import Report
 
     from ..terminal.terminal import Terminal
@@ -43,6 +44,7 @@ class Views(Generic[_R]):
     document : JSON of one; report : what a person sees of one, and of which: 1 for the first;
     rows : CSV of all, with columns in this order, None where there is none; columns : those there are;
     line : as `document`, where JSON Lines differ from it
+    beside : the same views where long tables of documents go into files beside them; None where none have any
     """
 
     document: Callable[[_R], dict[str, Any]]
@@ -50,6 +52,7 @@ class Views(Generic[_R]):
     rows: Callable[[Iterable[_R], Sequence[str]], Iterator[str]] | None
     columns: Sequence[str]
     line: Callable[[_R], dict[str, Any]] | None = None
+    beside: Callable[[FilesBeside], Views[_R]] | None = None
 
     def reports(self, results: Iterable[_R]) -> Iterator[Report]:
         """What a person sees of each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradmf import gradlog
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Settings,
         Thresholds,
     )
+    from gradmf.gradlog.logs.places.files_beside import FilesBeside
     from gradmf.gradlog.reports.report import Report
 
 
@@ -45,13 +46,22 @@ def views_of_analyses(
 
         return analysis_report(analysis, quiet=quiet, top=top, findings=findings(analysis) or ())
 
-    return Views(
-        lambda analysis: gradlog.analysis_document(analysis, findings=findings(analysis)),
-        report,
-        as_csv.write_analyses,
-        _columns_of(settings),
-        line=lambda analysis: gradlog.analysis_document(analysis, steps=steps, findings=findings(analysis)),
-    )
+    def views(beside: FilesBeside | None = None) -> Views[Analysis]:
+        def document(analysis: Analysis, steps: bool = True) -> dict[str, Any]:
+            return gradlog.analysis_document(
+                analysis, steps=steps, findings=findings(analysis), beside=beside
+            )
+
+        return Views(
+            document,
+            report,
+            as_csv.write_analyses,
+            _columns_of(settings),
+            line=lambda analysis: document(analysis, steps),
+            beside=views,
+        )
+
+    return views()
 
 
 def views_of_plans(settings: Settings) -> Views[PlanDescription]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+from gradmf.gradlog.logs.places.files_beside import FilesBeside
 from gradmf.gradlog.logs.places.finding import place_of
 from gradmf.gradlog.logs.places.local_place import LocalPlace
 from gradmf.gradlog.logs.whole_file import is_replaced, named
@@ -28,13 +29,17 @@ _NOT_UTF8 = "surrogateescape"
 
 @dataclass
 class Output:
-    """An open place for results. encoding : of its text; keep : whether a file is to appear at the end"""
+    """An open place for results. encoding : of its text; keep : whether a file is to appear at the end
+
+    beside : takes files that are to stand beside that file; None where there is none, as on stdout
+    """
 
     stream: TextIO
     place: str
     terminal: Terminal
     encoding: str
     keep: bool = True
+    beside: FilesBeside | None = None
 
     def write(self, pieces: Iterable[str], *, to_the_end: bool = False) -> None:
         """Write each piece as soon as it is there.
@@ -64,15 +69,18 @@ def open_output(shown: Presentation) -> Iterator[Output]:
     with naming(place):
         plain = local is None or is_replaced(local)
         stream = _nameless_file(local) if plain else _open(cast("Path", local))
-    output = Output(stream, place, Terminal(), FILE_ENCODING)
+    beside = FilesBeside(target)
+    output = Output(stream, place, Terminal(), FILE_ENCODING, beside=beside if plain else None)
     try:
         yield output
         if plain and output.keep:
-            with naming(place), target.whole_file() as file:
+            with naming(place), beside.removed_on_failure(), target.whole_file() as file:
                 stream.flush()
                 stream.seek(0)
                 shutil.copyfileobj(stream.buffer, file)
+                beside.put(file)  # whose name comes last
     finally:
+        beside.close()
         with naming(place):
             stream.close()
 

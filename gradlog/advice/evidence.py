@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..predictors import memory_rows
 from ..quick_dataclass import dataclass
+from ..results.reasons import tensor_steps_elsewhere
 from ..results.result import Analysis, ScopeResult, TensorResult
 from ..results.row_kind import RowKind
 from ..results.samples import MatrixSpectra, matrix_shape
@@ -140,7 +141,9 @@ class Evidence:
     @property
     def no_tensors(self) -> str:
         """Why there are no per-step sums of tensors."""
-        return NO_STEPS if self.total is None else NO_TENSOR_STEPS
+        if self.total is None:
+            return NO_STEPS
+        return tensor_steps_elsewhere(self.analysis) or NO_TENSOR_STEPS
 
     @property
     def scopes(self) -> tuple[ScopeSteps, ...]:

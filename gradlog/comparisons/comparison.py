@@ -22,7 +22,7 @@ from ..results.quantities import (
     of_comparisons,
     spelled,
 )
-from ..results.reasons import ALL_ZERO
+from ..results.reasons import ALL_ZERO, tensor_steps_elsewhere
 from ..results.result import Analysis, LogWarning, ScopeResult
 from ..results.row_kind import RowKind, check_same_kind
 from ..sizes import SCALAR, extents
@@ -239,7 +239,9 @@ def _no_interval(baseline: Analysis, run: Analysis, specs: Sequence[str]) -> tup
             return why, why
     for analysis in (baseline, run):
         if analysis.tensor_steps is None:
-            return "", f"{analysis.run.path} holds no per-step sums of tensors: write it with --tensor-steps"
+            elsewhere = tensor_steps_elsewhere(analysis)
+            told = elsewhere or "holds no per-step sums of tensors: write it with --tensor-steps"
+            return "", f"{analysis.run.path}{':' if elsewhere else ''} {told}"
     return "", ""
 
 

@@ -16,10 +16,10 @@ from ..results.result import (
     Steps,
     SubspaceMeasure,
     TensorResult,
-    TensorSteps,
 )
 from ..results.search_result import PredictorSearch, ScopeSearch
 from .plain_values import plain_values as _plain
+from .tensor_steps_document import tensor_steps_document
 from .windows_document import windows_document
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..findings.finding import Finding
     from ..guarantees.guarantee import Bounds
     from ..logs.description import LogDescription
+    from ..logs.places.files_beside import FilesBeside
     from ..runs.planning import PlanDescription
 
 ANALYZE_SCHEMA = "gradmf.analyze/1"
@@ -37,12 +38,18 @@ COMPARE_SCHEMA = "gradmf.compare/1"
 
 
 def analysis_document(
-    analysis: Analysis, *, steps: bool = True, findings: Sequence[Finding] | None = None
+    analysis: Analysis,
+    *,
+    steps: bool = True,
+    findings: Sequence[Finding] | None = None,
+    beside: FilesBeside | None = None,
 ) -> dict[str, Any]:
     """The document of schema gradmf.analyze/1, with or without the per-step series.
 
     findings : what stands out in it, as of `find`; None leaves that out
+    beside : takes sums of tensors by step where they are many; None leaves them in the document
     """
+    names = [tensor.name for tensor in analysis.tensors]
     document = {
         "schema": ANALYZE_SCHEMA,
         "gradmf": analysis.version,
@@ -56,7 +63,7 @@ def analysis_document(
     if not steps:
         del document["steps"]
     if analysis.tensor_steps is not None:
-        document["tensor_steps"] = _tensor_steps(analysis, analysis.tensor_steps)
+        document["tensor_steps"] = tensor_steps_document(names, analysis.tensor_steps, beside)
     if analysis.search is not None:
         document["search"] = _search(analysis.search)
     if analysis.series is not None and (steps or analysis.search is not None):
@@ -64,7 +71,6 @@ def analysis_document(
     if analysis.measures:
         document["measures"] = dict(analysis.measures)
     if analysis.windows is not None:
-        names = [tensor.name for tensor in analysis.tensors]
         document["windows"] = windows_document(analysis.windows, names)
     if analysis.groups:
         document["groups"] = [_group(group) for group in analysis.groups]
@@ -276,21 +282,6 @@ def _steps(steps: Steps) -> dict[str, Any]:
     if steps.inside:
         document["inside"] = dict(steps.inside)
     return document
-
-
-def _tensor_steps(analysis: Analysis, steps: TensorSteps) -> dict[str, Any]:
-    return {
-        "edges": steps.edges,
-        "tensors": [
-            {
-                "name": tensor.name,
-                "energy": steps.energy[at],
-                "path_length": {spec: values[at] for spec, values in steps.path_length.items()},
-                "product": {spec: values[at] for spec, values in steps.product.items()},
-            }
-            for at, tensor in enumerate(analysis.tensors)
-        ],
-    }
 
 
 def _search(search: PredictorSearch) -> dict[str, Any]:

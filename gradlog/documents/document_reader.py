@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..logs.places.finding import place_of
+from ..logs.places.place import Place
 from ..results.projection import Projection
 from ..results.quantities import FOUND, PREDICTOR, RANK, ROWS, SCOPE, SPECTRUM, SUBSPACE, Section, stored_in
+from ..results.reasons import ELSEWHERE
 from ..results.result import (
     Analysis,
     Cost,
@@ -41,6 +44,8 @@ from ..results.search_result import FoundPredictor, PredictorSearch, ScopeSearch
 from ..results.typed_fields import Fields, as_count, check_fields
 from .consistency import check_analysis
 from .document import ANALYZE_SCHEMA
+from .tensor_steps_document import tensor_steps_of
+from .tensor_table import TensorTable
 from .windows_document import windows_of
 
 _OPENING = (b"{", b"[")
@@ -52,19 +57,41 @@ def holds_analyses(path: str | os.PathLike[str]) -> bool:
     return place_of(path).start(256).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in _OPENING
 
 
-def read_analyses(text: str, place: str) -> tuple[Analysis, ...]:
+def load_analyses(path: str | os.PathLike[str]) -> tuple[Analysis, ...]:
+    """The analyses in a file of JSON, with what lies beside it. path : or a URL
+
+    Raises as `read_analyses`.
+    """
+    place = os.fspath(path)
+    try:
+        text = place_of(place).read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: neither a store nor JSON: {error}") from error
+    # A pipe, as the shell's <(...) is one, has no folder.
+    return read_analyses(text, place, None if Path(place).is_fifo() else place)
+
+
+def read_analyses(text: str, place: str, path: str | os.PathLike[str] | None = None) -> tuple[Analysis, ...]:
     """The analyses in `text`: one document, a list of them, or JSON Lines. place : where it came from
+
+    path : path or URL of the file that it was read from, beside which long tables of it lie; None where it
+    has none: such tables are missing then, and a warning of the analysis says so
 
     What JSON leaves out is None here (`residual` of ranks in early documents) or 0 (`cost`).
 
     Raises DataError, naming `place` and line, for what is no such document, or holds what no analysis can
-    give: figures of the wrong kind or size, lengths that don't fit, sums over steps that don't add up.
+    give: figures of the wrong kind or size, lengths that don't fit, sums over steps that don't add up. What
+    is wrong with a file beside it is a DataError that names that file.
     """
-    return tuple(analysis_of(document, where) for document, where in _documents(text, place))
+    document = None if path is None else place_of(path)
+    return tuple(analysis_of(held, where, document) for held, where in _documents(text, place))
 
 
-def analysis_of(document: Any, place: str) -> Analysis:
-    """One analysis from its document of schema gradmf.analyze/1. Raises DataError."""
+def analysis_of(document: Any, place: str, beside: Place | None = None) -> Analysis:
+    """One analysis from its document of schema gradmf.analyze/1. Raises DataError.
+
+    beside : the place of the document, None where it has none
+    """
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != ANALYZE_SCHEMA:
         found = f"schema {schema[:60]!r}" if isinstance(schema, str) else "no schema"
@@ -72,12 +99,28 @@ def analysis_of(document: Any, place: str) -> Analysis:
             f"{place}: no result of gradmf analyze: {found}, not {ANALYZE_SCHEMA!r}; "
             "give a store, or what analyze --format json wrote"
         )
-    try:
-        analysis = _analysis(Fields(document))
+    held = Fields(document)
+    with _damage_told(place):
+        table = TensorTable.of(held.inner("tensor_steps")) if held.has("tensor_steps") else None
+    sums = None if table is None or beside is None else table.read(beside, place)
+    with _damage_told(place):
+        analysis = _analysis(held, sums, elsewhere=table is not None and sums is None)
         check_analysis(analysis)
+    if table is None or sums is not None:
+        return analysis
+    told = (
+        f"its sums of tensors by step lie in {table.file!r} beside its document, and {place} comes without "
+        "a folder: give the document by its path, with both files together"
+    )
+    return dataclasses.replace(analysis, warnings=(*analysis.warnings, LogWarning(ELSEWHERE, told)))
+
+
+@contextlib.contextmanager
+def _damage_told(place: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise DataError(f"{place}: a damaged result of gradmf analyze: {error}; write it anew") from error
-    return analysis
 
 
 def _documents(text: str, place: str) -> Iterator[tuple[Any, str]]:
@@ -129,7 +172,8 @@ def _reason(error: ValueError) -> str:
     return error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _analysis(document: Fields) -> Analysis:
+def _analysis(document: Fields, sums: TensorSteps | None, *, elsewhere: bool) -> Analysis:
+    """sums : of tensors by step, from the file beside it; elsewhere : whether that is out of reach"""
     run = _run(document.inner("run"))
     tensors = tuple(
         TensorResult(**vars(_scope(tensor)), name=tensor.text("name"), shape=tensor.counts("shape"))
@@ -149,7 +193,9 @@ def _analysis(document: Fields) -> Analysis:
         cost=Cost(0.0, 0, "json"),
         measures=document.free("measures") if document.has("measures") else {},
         tensor_steps=(
-            _tensor_steps(document.inner("tensor_steps"), tensors) if document.has("tensor_steps") else None
+            tensor_steps_of(document.inner("tensor_steps"), [tensor.name for tensor in tensors], sums)
+            if document.has("tensor_steps") and not elsewhere
+            else None
         ),
         search=_search(document.inner("search")) if document.has("search") else None,
         series=document.doubles_by_name("series", nulls=True) if document.has("series") else None,
@@ -296,30 +342,6 @@ def _steps(held: Fields) -> Steps:
         path_length=held.doubles_by_name("path_length"),
         product=held.doubles_by_name("product"),
         inside=held.doubles_by_name("inside", nulls=True),
-    )
-
-
-def _tensor_steps(held: Fields, tensors: Sequence[TensorResult]) -> TensorSteps:
-    by_name = {item.text("name"): item for item in held.inners("tensors")}
-    edges = held.wholes("edges")
-    if by_name.keys() != {tensor.name for tensor in tensors}:
-        raise ValueError("tensor_steps.tensors are not the tensors")
-    items = [by_name[tensor.name] for tensor in tensors]
-    specs = list(items[0].inner("path_length").held) if items else []
-
-    def of_each(lists: list[Fields], name: str) -> NDArray[np.float64]:
-        found = [item.doubles(name) for item in lists]
-        for item, values in zip(lists, found, strict=True):
-            if values.size != edges.size - 1:
-                raise ValueError(f"{item.where(name)} holds {values.size} values, not {edges.size - 1}")
-        return np.stack(found) if found else np.zeros((0, max(0, edges.size - 1)))
-
-    residuals, products = ([item.inner(word) for item in items] for word in ("path_length", "product"))
-    return TensorSteps(
-        edges=edges,
-        energy=of_each(items, "energy"),
-        path_length={spec: of_each(residuals, spec) for spec in specs},
-        product={spec: of_each(products, spec) for spec in specs},
     )
 
 

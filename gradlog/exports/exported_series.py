@@ -27,6 +27,7 @@ from ..results.quantities import (
     Quantity,
     stored_in,
 )
+from ..results.reasons import tensor_steps_elsewhere
 from ..results.result import Analysis, ScopeResult, Steps
 from ..results.search_result import ScopeSearch
 from ..results.windows import ScopeWindows
@@ -261,7 +262,10 @@ def _left_out(analysis: Analysis) -> Iterator[str]:
     if not analysis.steps.step.size:
         yield "series by step, which analyze --format json holds"
     if analysis.tensor_steps is None:
-        yield "series of tensors by step, which analyze --tensor-steps holds"
+        yield (
+            tensor_steps_elsewhere(analysis)
+            or "series of tensors by step, which analyze --tensor-steps holds"
+        )
     if not analysis.series:
         yield f"loss and lr, which the {'result' if analysis.series is None else 'log'} doesn't hold"
     for name, values in (analysis.series or {}).items():

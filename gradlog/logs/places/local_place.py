@@ -40,6 +40,9 @@ class LocalPlace(Place):
     def whole_file(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         return whole_file(self.path)
 
+    def remove_file(self) -> None:
+        self.path.unlink()
+
     def whole_folder(self) -> contextlib.AbstractContextManager[Path]:
         return whole_folder(self.path)
 

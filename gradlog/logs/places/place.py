@@ -88,6 +88,10 @@ class Place(abc.ABC):
         """
         raise UsageError(f"{self.name}: nothing can be written there")
 
+    def remove_file(self) -> None:
+        """Remove a file that was put there. Raises what the system or the service raises."""
+        raise UsageError(f"{self.name}: no file can be removed there")
+
     def whole_folder(self) -> contextlib.AbstractContextManager[Path]:
         """A local folder for the block to fill with a log, which stands at the place once it ends well.
 

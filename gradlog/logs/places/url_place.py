@@ -117,6 +117,11 @@ class UrlPlace(Place):
             file.seek(0)
             self._put_all([(self._above(), self.url.name, file)])
 
+    def remove_file(self) -> None:
+        import obstore
+
+        alone(obstore.delete, self._above().store, self.url.name)
+
     @contextlib.contextmanager
     def whole_folder(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="gradmf-") as folder:
