@@ -28,6 +28,7 @@ from sweeps import sweep
 
 from conftest import assert_analysis, flat
 from gradmf import gradlog
+from gradmf.gradlog.logs import packed_chunks
 
 ROWS = 23
 
@@ -577,14 +578,18 @@ def test_addresses_of_files_and_the_path_of_the_metadata(tmp_path: Path) -> None
     analyzed(old / ".zgroup", tensors)
 
 
-def test_paths_that_are_no_utf8(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("small", "reader"), [(0, "zarr-python"), (packed_chunks.SMALL, "direct")])
+def test_paths_that_are_no_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int, reader: str
+) -> None:
+    monkeypatch.setattr(packed_chunks, "SMALL", small)
     tensors = network()
     path = format1_store(tmp_path / "run.zarr", tensors)
     odd = os.fsencode(tmp_path) + b"/r\xfcn.zarr"
     path.rename(os.fsdecode(odd))
     analysis = gradlog.analyze(os.fsdecode(odd))
     assert_analysis(analysis, tensors)
-    assert analysis.cost.reader == "zarr-python"
+    assert analysis.cost.reader == reader
 
 
 def repacked(source: Path, target: Path, rename: Callable[[str], str]) -> Path:

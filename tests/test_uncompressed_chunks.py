@@ -94,7 +94,7 @@ def test_any_box_of_any_layout(
         for name, limit in zip(("SHORT_ROW", "LEAST_PIECE", "EXTENT_BYTES"), limits, strict=True):
             patched.setattr(uncompressed_chunks, name, limit)
         patched.setattr(uncompressed_chunks, "MOST_PIECES", 1 + seed % 5)
-        patched.setattr(uncompressed_chunks, "WAITING_SECONDS", seed % 2)
+        patched.setattr(uncompressed_chunks, "WAITING_SECONDS", seed % 2 - 0.5)
         direct.read(where, out)
     np.testing.assert_array_equal(out, array[where])
 

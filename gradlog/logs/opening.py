@@ -21,6 +21,7 @@ from .entry_types import stored_type
 from .gradient_arrays import Choice, bare_array, choose_arrays
 from .hierarchy import Hierarchy, Node, read_hierarchy
 from .log import FORMAT_VERSION, GradientLog, Tensor, chosen_names, first_fault
+from .packed_chunks import PackedChunks
 from .places.finding import Source, open_source
 from .rank_folders import rank_folders, root_attributes
 from .rank_set import RankStore, join_ranks, lone_rank_warnings
@@ -213,6 +214,7 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
         for tensor in tensors:
             fast = (
                 UncompressedChunks.of(tensor.array)
+                or PackedChunks.of(tensor.array)
                 or RemoteChunks.of(tensor.array)
                 or (padded_array(tensor.array) if zarrs else None)
             )

@@ -57,9 +57,5 @@ class RemoteChunks(UncompressedChunks):
         entries = data[: self.nbytes]
         if self.checked:
             compare_checksum(google_crc32c.value(entries), data[self.nbytes :].tobytes())
-        if starts is None:
-            target[...] = entries
-        else:
-            inside = tuple(slice(s, s + n) for s, n in zip(starts, target.shape, strict=True))
-            target[...] = entries.view(self.dtype).reshape(self.shape)[inside]
+        self._place(entries, starts, target)
         return data.size

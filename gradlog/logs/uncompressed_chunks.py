@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from typing import Any, TypeAlias
@@ -39,7 +39,7 @@ EXTENT_BYTES = 1 << 20
 CHECKSUM_BYTES = 4
 MOST_PIECES = 512
 """Places that one call fills; systems take 1,024 at most."""
-TRIED = 4
+TRIED = 8
 """Chunks that show how long the disk lets one wait."""
 WAITING_SECONDS = 2e-4
 """For a chunk, beyond a second for every gigabyte: what takes longer is asked for by many threads at once."""
@@ -102,15 +102,21 @@ class UncompressedChunks:
         if not out.size:
             return
         wanted = self._wanted(where, out)
-        began = time.perf_counter()
-        size = sum(itertools.starmap(self._read, itertools.islice(wanted, TRIED)))
-        if time.perf_counter() - began <= TRIED * WAITING_SECONDS + size / 1e9:
+        waited = [self._waited(*each) for each in itertools.islice(wanted, TRIED)]
+        # A disk lets all of them wait; other threads, that hold the interpreter, only some.
+        if min(waited) <= WAITING_SECONDS:
             for each in wanted:
                 self._read(*each)
             return
         with ThreadPoolExecutor(THREADS, thread_name_prefix="gradmf-read") as pool:
             for _ in pool.map(lambda each: self._read(*each), wanted):
                 pass
+
+    def _waited(self, *arguments: Any) -> float:
+        """Seconds that a chunk took beyond what its bytes take."""
+        began = time.perf_counter()
+        size = self._read(*arguments)
+        return time.perf_counter() - began - size / 1e9
 
     def _wanted(self, where: Box, out: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
         """Arguments of `_read` for each chunk."""
@@ -154,6 +160,14 @@ class UncompressedChunks:
         finally:
             os.close(file)
         return self.nbytes if self.checked else target.nbytes
+
+    def _place(self, entries: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
+        """Of all entries of a chunk, put those that are wanted into their place. starts : as of `_read`"""
+        if starts is None:
+            target[...] = entries
+            return
+        inside = tuple(slice(s, s + n) for s, n in zip(starts, target.shape, strict=True))
+        target[...] = entries.view(self.dtype).reshape(self.shape)[inside]
 
     def _read_at_once(self, file: int, target: Bytes) -> bool:
         """Read all of a chunk by one call; False where the system gives less or more."""
@@ -225,8 +239,16 @@ def chunk_layout(
     dtype, checked = np.dtype(array.dtype), _checksums(array.metadata)
     if not dtype.isnative or dtype.kind not in "iufc" or checked is None:
         return None
+    return *chunk_place(array), checked
+
+
+def chunk_place(
+    array: zarr.Array[Any],
+) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any]]:
+    """key, shape, dtype and fill, as of `UncompressedChunks`."""
+    dtype = np.dtype(array.dtype)
     fill = np.asarray(0 if array.fill_value is None else array.fill_value, dtype)
-    return chunk_keys(array), tuple(array.chunks), dtype, fill, checked
+    return chunk_keys(array), tuple(array.chunks), dtype, fill
 
 
 def _checksums(metadata: Any) -> bool | None:
@@ -236,13 +258,16 @@ def _checksums(metadata: Any) -> bool | None:
         return False if plain else None
     codecs = [codec.to_dict() for codec in metadata.codecs]
     names = [codec["name"] for codec in codecs]
-    if names not in (["bytes"], ["bytes", "crc32c"]):
-        return None
-    if codecs[0].get("configuration", {}).get("endian", sys.byteorder) != sys.byteorder:
+    if names not in (["bytes"], ["bytes", "crc32c"]) or not is_native(codecs[0]):
         return None
     checked = len(names) == 2
     # In Python alone it takes a thousand times as long.
     return None if checked and google_crc32c.implementation != "c" else checked
+
+
+def is_native(codec: Mapping[str, Any]) -> bool:
+    """Whether entries lie in the processor's byte order. codec : Zarr's `bytes`, as metadata has it"""
+    return bool(codec.get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder)
 
 
 def _cut(part: slice, size: int) -> Iterator[tuple[int, int, slice]]:

@@ -1,0 +1,130 @@
+"""Small packed chunks, read from their files: what zarr-python gives, or its error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import format1_store
+from sweeps import sweep
+from test_uncompressed_chunks import boxes, chunk_files, stored
+
+from gradmf import gradlog
+from gradmf.gradlog.logs import packed_chunks
+from gradmf.gradlog.logs.packed_chunks import PackedChunks
+from gradmf.gradlog.logs.zarr_tensor import ZarrTensor
+
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "zstd": {"compressors": zarr.codecs.ZstdCodec()},
+    "zstd with its checksum": {"compressors": zarr.codecs.ZstdCodec(checksum=True)},
+    "blosc": {"compressors": zarr.codecs.BloscCodec(cname="lz4", shuffle="bitshuffle")},
+    "v2 zstd": {"zarr_format": 2, "compressors": numcodecs.Zstd()},
+    "v2 blosc": {"zarr_format": 2, "compressors": numcodecs.Blosc()},
+}
+
+
+@given(
+    boxes(),
+    st.sampled_from(["float16", "float32", "float64", "uint16", "complex64"]),
+    st.sampled_from(list(ENCODINGS)),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=sweep(100), deadline=None)
+def test_any_box_of_any_layout(
+    tmp_path_factory: pytest.TempPathFactory,
+    box: tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]],
+    dtype: str,
+    encoding: str,
+    seed: int,
+) -> None:
+    """Against what zarr-python gives, absent chunks included."""
+    shape, chunks, where = box
+    random = np.random.default_rng(seed)
+    values = (100 * random.standard_normal(shape)).astype(dtype)
+    place = tmp_path_factory.mktemp("boxes")
+    array = stored(place / "a", values, chunks, **ENCODINGS[encoding], fill_value=3)
+    for path in chunk_files(place):
+        if random.random() < 0.2:
+            path.unlink()
+    packed = PackedChunks.of(array)
+    assert packed is not None
+    out = np.empty([part.stop - part.start for part in where], dtype)
+    packed.read(where, out)
+    np.testing.assert_array_equal(out, array[where])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "more"),
+    [
+        ("<f4", {"compressors": numcodecs.Zlib(), "zarr_format": 2}),
+        ("<f4", {"compressors": numcodecs.Zstd(), "zarr_format": 2, "order": "F"}),
+        ("<f4", {"compressors": numcodecs.Zstd(), "zarr_format": 2, "filters": numcodecs.Delta("<f4")}),
+        (">f4", {"compressors": numcodecs.Zstd(), "zarr_format": 2}),
+        ("<f4", {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]}),
+        ("<f4", {"compressors": zarr.codecs.GzipCodec()}),
+        ("<f4", {"compressors": zarr.codecs.ZstdCodec(), "serializer": zarr.codecs.BytesCodec(endian="big")}),
+    ],
+)
+def test_others_are_left_to_others(tmp_path: Path, dtype: str, more: dict[str, Any]) -> None:
+    values = np.random.default_rng(0).standard_normal((6, 5)).astype(dtype)
+    assert PackedChunks.of(stored(tmp_path / "a", values, (1, 5), **more)) is None
+
+
+def test_large_chunks_are_left_to_zarrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_chunks, "SMALL", 40)
+    values = np.zeros((6, 10), np.float32)
+    assert PackedChunks.of(stored(tmp_path / "a", values, (1, 10), **ENCODINGS["zstd"])) is not None
+    assert PackedChunks.of(stored(tmp_path / "b", values, (2, 10), **ENCODINGS["zstd"])) is None
+
+
+def test_a_naive_dump_is_read_so(tmp_path: Path) -> None:
+    """What zarr.create_array makes of nothing but a shape, a row a chunk; figures as by zarr-python."""
+    values = np.random.default_rng(1).standard_normal((30, 4, 5)).astype(np.float32)
+    path = format1_store(tmp_path / "run.zarr", {"w": values}, chunks=(1, 4, 5))
+    tensor = gradlog.open_log(path).tensors[0]
+    assert isinstance(tensor, ZarrTensor)
+    packed = isinstance(tensor.fast, PackedChunks)
+    assert packed == bool(tensor.array.compressors)
+    if packed:
+        assert tensor.reader == "direct"
+        found = gradlog.analyze(path)
+        tensor.distrust()
+        assert tensor.reader == "zarr-python"
+        assert found.total.predictors[0].path_length == pytest.approx(np.square(values).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+@pytest.mark.parametrize("damage", ["empty", "cut", "half", "longer", "of another", "not packed"])
+def test_damaged_files(tmp_path: Path, encoding: str, damage: str) -> None:
+    """As by zarr-python: its values where it has any, and one line where it refuses."""
+    random = np.random.default_rng(3)
+    values = random.standard_normal((6, 25)).astype(np.float32)
+    version = ENCODINGS[encoding].get("zarr_format", 3)
+    zarr.open_group(tmp_path / "run.zarr", mode="w", zarr_format=version)
+    array = stored(tmp_path / "run.zarr" / "w", values, (1, 25), **ENCODINGS[encoding])
+    other = stored(tmp_path / "other", values[:, :24], (1, 24), **ENCODINGS[encoding])
+    path = chunk_files(tmp_path / "run.zarr" / "w")[1]
+    data = path.read_bytes()
+    path.write_bytes({
+        "empty": b"", "cut": data[:-3], "half": data[: len(data) // 2], "longer": data + bytes(5000),
+        "of another": chunk_files(tmp_path / "other")[1].read_bytes(), "not packed": values[1].tobytes(),
+    }[damage])  # fmt: skip
+    assert other.shape == (6, 24)
+    try:
+        # By itself Blosc reads past the end of what was cut short.
+        refused = encoding.endswith("blosc") and damage in ("cut", "half")
+        expected = None if refused else np.asarray(array[:])
+    except Exception:
+        expected = None
+    if expected is None:
+        with pytest.raises(gradlog.DataError, match=r"tensor 'w': chunk .* cannot be decoded"):
+            gradlog.analyze(tmp_path / "run.zarr")
+    else:
+        energy = gradlog.analyze(tmp_path / "run.zarr").total.predictors[0].path_length
+        assert energy == pytest.approx(np.square(expected.astype(np.float64)).sum(), rel=1e-6)
