@@ -6,6 +6,8 @@ RUN := sample_logs/mlp-gd.zarr
 PARALLEL := -n auto --dist worksteal
 # Every case of every sweep: see tests/sweeps.py.
 WHOLE := GRADMF_TEST_SWEEPS=whole
+# Else each of a thousand processes compiles gradmf anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo docs test test-all test-extras test-lowest test-newest lint bench clean
 

@@ -31,12 +31,16 @@ class Sample:
     failure: str | None = None
 
 
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""As installed: or gradmf alone would be compiled in every process."""
+
+
 def run_once(command: Sequence[str], environment: Mapping[str, str], limit: float) -> Sample:
     """Run the command to its end, or kill it after `limit` seconds."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.monotonic()
         child = subprocess.Popen(
-            command, stdout=output, stderr=errors, env=dict(environment), start_new_session=True
+            command, stdout=output, stderr=errors, env={**environment, **COMPILED}, start_new_session=True
         )
         late = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
         late.start()
