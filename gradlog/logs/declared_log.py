@@ -16,6 +16,7 @@ from ..errors import DataError, StoreNotFoundError, first_line
 from ..quick_dataclass import dataclass
 from ..results.typed_fields import Fields, as_count, as_text
 from .log import GradientLog, Tensor
+from .packed_chunks import held_bytes, is_small
 from .stored_array import CHUNK_BYTES, even_chunks
 from .uncompressed_chunks import CHECKSUM_BYTES
 from .zarr_tensor import REMOTE_CHUNK_SECONDS, UNDER_WAY
@@ -106,15 +107,25 @@ class DeclaredTensor(Tensor):
     @property
     def reader(self) -> str:
         """As of `Tensor`."""
-        return "direct" if set(self.storage.codecs) <= {"crc32c"} else "zarrs"
+        return "direct" if set(self.storage.codecs) <= {"crc32c"} or self._is_packed else "zarrs"
 
     @property
     def decoding_bytes(self) -> int:
         """As of `Tensor`: what is not compressed goes from files right into its place."""
         if self.reader != "direct":
             return super().decoding_bytes
-        stored = math.prod(self.chunks) * self.entry_bytes + CHECKSUM_BYTES * bool(self.storage.codecs)
+        if self._is_packed:
+            return held_bytes(self._chunk_bytes)
+        stored = self._chunk_bytes + CHECKSUM_BYTES * bool(self.storage.codecs)
         return stored if self.storage.remote else 0
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return math.prod(self.chunks) * self.entry_bytes
+
+    @property
+    def _is_packed(self) -> bool:
+        return not self.storage.remote and is_small(self.storage.codecs, self._chunk_bytes)
 
     @property
     def waiting_bytes(self) -> int:

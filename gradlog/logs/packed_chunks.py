@@ -48,12 +48,11 @@ class PackedChunks(UncompressedChunks):
 
     @property
     def held_bytes(self) -> int:
-        return self._most + self.nbytes
+        return held_bytes(self.nbytes)
 
     @property
     def _most(self) -> int:
-        """Bytes that no chunk's file is longer than: what cannot be packed takes little more."""
-        return self.nbytes + self.nbytes // 64 + 1024
+        return _most(self.nbytes)
 
     def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         try:
@@ -72,6 +71,21 @@ class PackedChunks(UncompressedChunks):
             raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")
         self._place(entries, starts, target)
         return self.nbytes
+
+
+def is_small(codecs: Sequence[str], nbytes: int) -> bool:
+    """Whether chunks in a folder are read so. codecs : behind `bytes`; nbytes : of a chunk's entries"""
+    return len(codecs) == 1 and codecs[0] in _UNPACK and nbytes <= SMALL
+
+
+def held_bytes(nbytes: int) -> int:
+    """Bytes of a chunk, packed and unpacked, that are held beside its place. nbytes : of its entries"""
+    return _most(nbytes) + nbytes
+
+
+def _most(nbytes: int) -> int:
+    """Bytes that no chunk's file is longer than: what cannot be packed takes little more."""
+    return nbytes + nbytes // 64 + 1024
 
 
 def _packed_by(metadata: Any) -> str:
