@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -201,12 +202,13 @@ class UrlPlace(Place):
 
         def put(store: RemoteStore, key: str, file: Path | IO[bytes]) -> None:
             # A long one goes in parts, and is there once the service was told that these are all.
-            obstore.put(store.store, key, file, chunk_size=PART_BYTES)
+            obstore.put(store.for_uploads, key, file, chunk_size=PART_BYTES)
 
         try:
             together(put, files, UPLOADS)
         except Exception as error:
-            told = told_remotely(error, self.url, self.access)
+            patient = replace(self.access, seconds=self._store.upload_seconds)
+            told = told_remotely(error, self.url, patient)
             raise DataError(f"{self.name}: cannot be written: {told}") from None
 
     def _remove(self, keys: list[str]) -> None:
