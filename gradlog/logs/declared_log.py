@@ -16,6 +16,7 @@ from ..errors import DataError, StoreNotFoundError, first_line
 from ..quick_dataclass import dataclass
 from ..results.typed_fields import Fields, as_count, as_text
 from .log import GradientLog, Tensor
+from .packed_chunks import CHUNK_SECONDS as PACKED_SECONDS
 from .packed_chunks import held_bytes, is_small
 from .stored_array import CHUNK_BYTES, even_chunks
 from .uncompressed_chunks import CHECKSUM_BYTES
@@ -135,6 +136,8 @@ class DeclaredTensor(Tensor):
     @property
     def chunk_seconds(self) -> float:
         """As of `Tensor`."""
+        if self._is_packed:
+            return PACKED_SECONDS
         return REMOTE_CHUNK_SECONDS if self.storage.remote else CHUNK_SECONDS[self.reader]
 
     def read(self, *_: Any) -> None:

@@ -18,6 +18,8 @@ from ..quick_dataclass import dataclass
 from .entry_types import EntryType
 from .inventory import ChunkInventory
 from .log import Tensor
+from .packed_chunks import CHUNK_SECONDS as PACKED_SECONDS
+from .packed_chunks import PackedChunks
 from .places.remote_store import RemoteStore
 from .reading import read_box
 from .row_ranges import Ranges, read_ranges
@@ -209,6 +211,8 @@ class ZarrTensor(Tensor):
         """What reading a chunk takes, about, beside what its bytes take."""
         if self.remote is not None:
             return REMOTE_CHUNK_SECONDS
+        if isinstance(self.fast, PackedChunks):
+            return PACKED_SECONDS
         return {"direct": 8e-6, "zarrs": 3e-5}.get(self.reader, super().chunk_seconds)
 
     @property
