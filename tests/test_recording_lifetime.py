@@ -15,35 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_loops import LR, batches, loss_of, recorded, small_model, steps_of
+from training_loops import LOOP, LR, batches, loss_of, recorded, run_loop, small_model, steps_of
 
 from gradmf import gradlog
 from gradmf.gradlog.logs.writer import LogWriter
 
 pytestmark = pytest.mark.extras
-
-LOOP = """
-import os, sys, time
-import torch
-from gradmf import gradlog
-
-torch.manual_seed(0)
-model = torch.nn.Linear(40, 30)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-
-def step(number):
-    optimizer.zero_grad()
-    (model.weight * (number + 1)).sum().backward()
-    model.bias.grad = torch.full((30,), float(number))
-    optimizer.step()
-"""
-
-
-def run(code: str, path: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    program = LOOP + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=120, **options
-    )
 
 
 def assert_planned(path: Path, rows: int | None = None) -> None:
@@ -65,7 +42,7 @@ def assert_planned(path: Path, rows: int | None = None) -> None:
 )
 def test_a_recorder_that_is_never_closed(end: str, code: int, tmp_path: Path) -> None:
     """All rows are committed, and the program ends."""
-    done = run(
+    done = run_loop(
         f"""
         recorder = gradlog.record(sys.argv[1], model, optimizer, flush_every=100)
         for number in range(7):
@@ -79,7 +56,7 @@ def test_a_recorder_that_is_never_closed(end: str, code: int, tmp_path: Path) ->
 
 
 def test_a_program_that_ends_behind_the_first_step(tmp_path: Path) -> None:
-    done = run("gradlog.record(sys.argv[1], model, optimizer); step(0)", tmp_path / "run.zarr")
+    done = run_loop("gradlog.record(sys.argv[1], model, optimizer); step(0)", tmp_path / "run.zarr")
     assert (done.returncode, done.stderr) == (0, "")
     assert_planned(tmp_path / "run.zarr", 1)
 
@@ -253,7 +230,7 @@ def test_a_fault_that_only_closing_meets(tmp_path: Path) -> None:
 
 
 def test_a_fault_that_nobody_can_catch_is_a_warning(tmp_path: Path) -> None:
-    done = run(
+    done = run_loop(
         """
         from gradmf.gradlog.logs.writer import LogWriter
         def fail(self):

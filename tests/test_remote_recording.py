@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 from bucket_fixtures import credentials, moto, server, service  # noqa: F401
 from bucket_server import BucketServer
-from training_loops import LR, batches, loss_of, small_model
+from training_loops import LR, batches, loss_of, run_loop, small_model
 
 from gradmf import gradlog
 from gradmf.gradlog.logs import bucket_lock
@@ -135,30 +132,6 @@ def test_a_fault_in_mid_run_is_told_by_the_next_step(
     assert gradlog.open_log(URL).rows == 2
 
 
-LOOP = """
-import os, sys, time
-import torch
-from gradmf import gradlog
-
-torch.manual_seed(0)
-model = torch.nn.Linear(40, 30)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-
-def step(number):
-    optimizer.zero_grad()
-    (model.weight * (number + 1)).sum().backward()
-    model.bias.grad = torch.full((30,), float(number))
-    optimizer.step()
-"""
-
-
-def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    program = LOOP + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", program, URL], capture_output=True, text=True, timeout=120, **options
-    )
-
-
 def assert_planned(rows: int | None = None) -> int:
     """Row t holds t + 1 and t, whatever is there; how many there are."""
     log = gradlog.open_log(URL)
@@ -180,13 +153,14 @@ def assert_planned(rows: int | None = None) -> int:
 def test_a_recorder_that_is_never_closed(end: str, code: int, server: BucketServer) -> None:
     """All rows are committed when the program ends, and nobody has to wait for the log."""
     server.seconds = 0.01
-    done = run(
+    done = run_loop(
         f"""
         recorder = gradlog.record(sys.argv[1], model, optimizer, flush_every=100)
         for number in range(7):
             step(number)
         {end}
-        """
+        """,
+        URL,
     )
     assert done.returncode == code, done.stderr
     assert code == 1 or not done.stderr or "KeyboardInterrupt" in done.stderr
@@ -196,12 +170,13 @@ def test_a_recorder_that_is_never_closed(end: str, code: int, server: BucketServ
 
 def test_a_writer_that_is_never_closed(server: BucketServer) -> None:
     """What was not committed is lost, and nobody has to wait for the log."""
-    done = run(
+    done = run_loop(
         """
         log = gradlog.create_log(sys.argv[1], chunk_rows=2)
         for number in range(5):
             log.append(number, {"weight": [float(number)]})
-        """
+        """,
+        URL,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert gradlog.open_log(URL).rows == 4
@@ -216,7 +191,7 @@ def test_a_kill_leaves_committed_rows(
     server.seconds = 0.002
     rows = 0
     for _ in range(kills):
-        done = run(
+        done = run_loop(
             f"""
             import signal, threading
             from gradmf.gradlog.logs import bucket_lock
@@ -227,7 +202,8 @@ def test_a_kill_leaves_committed_rows(
             threading.Timer({rng.uniform(0.05, 0.5)}, end).start()
             for number in range(recorder.step, 10**6):
                 step(number)
-            """
+            """,
+            URL,
         )
         assert done.returncode == -9, done.stderr
         found = assert_planned() if "run.zarr/step/c.0" in server.objects else 0

@@ -21,6 +21,7 @@ import pytest
 from bucket_fixtures import KEY, SECRET, credentials, moto, server, service  # noqa: F401
 from bucket_server import BucketServer
 from stores import network, walk
+from worker_process import let_end
 
 from gradmf import gradlog
 from gradmf.gradlog.documents.document import analysis_document
@@ -747,11 +748,7 @@ EARLY = (
 def trainer(tmp_path: Path) -> Iterator[Trainer]:
     found = Trainer(tmp_path / "worker.py")
     yield found
-    assert found.process.stdin is not None
-    assert found.process.stdout is not None
-    found.process.stdin.close()
-    found.process.wait()
-    found.process.stdout.close()
+    let_end(found.process)
 
 
 @needs_fork

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Array, add_array, chunk_files, copy, cut, flip, format1_store, network, walk
 from sweeps import mostly_slow, sweep
+from worker_process import let_end
 
 from conftest import assert_analysis
 from gradmf import gradlog
@@ -534,11 +535,7 @@ class Trainer:
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     found = Trainer(tmp_path_factory.mktemp("worker") / "worker.py")
     yield found
-    assert found.server.stdin is not None
-    assert found.server.stdout is not None
-    found.server.stdin.close()
-    found.server.wait()
-    found.server.stdout.close()
+    let_end(found.server)
 
 
 @needs_fork

@@ -49,6 +49,19 @@ def chunk_files(place: Path) -> list[Path]:
     )
 
 
+def stored_with_gaps(
+    place: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any], seed: int, **more: Any
+) -> zarr.Array[Any]:
+    """An array of noise, of which every fifth chunk is absent."""
+    random = np.random.default_rng(seed)
+    values = (100 * random.standard_normal(shape)).astype(dtype)
+    array = stored(place / "a", values, chunks, **more, fill_value=3)
+    for path in chunk_files(place):
+        if random.random() < 0.2:
+            path.unlink()
+    return array
+
+
 @st.composite
 def boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]]:
     """Shape, chunks, and a box of an array."""
@@ -79,13 +92,9 @@ def test_any_box_of_any_layout(
 ) -> None:
     """Against what zarr-python gives, absent chunks included; limits take every way through."""
     shape, chunks, where = box
-    random = np.random.default_rng(seed)
-    values = (100 * random.standard_normal(shape)).astype(dtype)
-    place = tmp_path_factory.mktemp("boxes")
-    array = stored(place / "a", values, chunks, **ENCODINGS[encoding], fill_value=3)
-    for path in chunk_files(place):
-        if random.random() < 0.2:
-            path.unlink()
+    array = stored_with_gaps(
+        tmp_path_factory.mktemp("boxes"), shape, chunks, np.dtype(dtype), seed, **ENCODINGS[encoding]
+    )
     direct = UncompressedChunks.of(array)
     assert direct is not None
     assert direct.checked == (encoding == "checked")

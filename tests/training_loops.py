@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,30 @@ from numpy.typing import NDArray
 
 LR = 0.25
 Row = dict[str, NDArray[Any]]
+LOOP = """
+import os, sys, time
+import torch
+from gradmf import gradlog
+
+torch.manual_seed(0)
+model = torch.nn.Linear(40, 30)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+
+def step(number):
+    optimizer.zero_grad()
+    (model.weight * (number + 1)).sum().backward()
+    model.bias.grad = torch.full((30,), float(number))
+    optimizer.step()
+"""
+"""A program whose row t holds t + 1 and t, once it steps."""
+
+
+def run_loop(code: str, place: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """LOOP, and code behind it, with one argument."""
+    program = LOOP + textwrap.dedent(code)
+    return subprocess.run(
+        [sys.executable, "-c", program, str(place)], capture_output=True, text=True, timeout=120, **options
+    )
 
 
 def small_model(seed: int = 0, **options: Any) -> Any:

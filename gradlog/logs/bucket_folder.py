@@ -6,20 +6,19 @@ import contextlib
 import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, UsageError
 from .bucket_lock import LOCK, BucketLock
-from .log_folder import LogFolder
+from .log_folder import LogFolder, check_overwritten
 from .object_file import Bytes
 from .places.access import Access
-from .places.remote_errors import told_remotely
+from .places.remote_errors import RemoteError, told_remotely
 from .places.remote_objects import RemoteObjects
 from .places.remote_requests import together
 from .places.remote_store import RemoteStore, open_remote
 from .places.remote_url import RemoteUrl
-from .places.url_place import PART_BYTES, UrlPlace
+from .places.url_place import UrlPlace
 from .root_keys import ROOT_KEYS
 from .stored_array import GROUP_DOCUMENT, METADATA
 from .uploads import Uploads
@@ -178,12 +177,8 @@ class BucketFolder(LogFolder):
             return True
         if resume:
             return False
-        if not overwrite:
-            raise UsageError(f"{self.path}: already there; choose another path, resume or overwrite it")
-        if not {entry.name for entry in entries} & set(ROOT_KEYS):
-            raise UsageError(
-                f"{self.path}: not a Zarr store, so not overwritten; remove it or choose another path"
-            )
+        is_store = any(entry.name in ROOT_KEYS for entry in entries)
+        check_overwritten(self.path, overwrite=overwrite, is_store=is_store)
         return True
 
     def _remove_all(self) -> None:
@@ -232,18 +227,13 @@ def _name(key: str) -> str:
 
 def _uploader(store: RemoteStore, lock: BucketLock) -> Callable[[str, bytes], None]:
     """Puts an object into the store while the lock is held."""
-    bucket, patient = store.for_uploads, replace(store.access, seconds=store.upload_seconds)
 
     def upload(key: str, data: bytes) -> None:
-        import obstore
-
         lock.check()
         try:
-            # A long one goes in parts, and is there once the service was told that these are all.
-            obstore.put(bucket, key, data, chunk_size=PART_BYTES)
-        except Exception as error:
-            told = told_remotely(error, store.url, patient, key)
-            raise DataError(f"{store.url}: cannot be written: {told}") from None
+            store.upload(key, data, key)
+        except RemoteError as error:
+            raise DataError(f"{store.url}: cannot be written: {error}") from None
 
     return upload
 

@@ -15,12 +15,10 @@ import numpy as np
 from ..errors import DataError, StoreNotFoundError, first_line
 from ..quick_dataclass import dataclass
 from ..results.typed_fields import Fields, as_count, as_text
+from . import packed_chunks, uncompressed_chunks
 from .log import GradientLog, Tensor
-from .packed_chunks import CHUNK_SECONDS as PACKED_SECONDS
-from .packed_chunks import held_bytes, is_small
 from .stored_array import CHUNK_BYTES, even_chunks
-from .uncompressed_chunks import CHECKSUM_BYTES
-from .zarr_tensor import REMOTE_CHUNK_SECONDS, UNDER_WAY
+from .zarr_tensor import REMOTE_CHUNK_SECONDS, UNDER_WAY, ZARRS_CHUNK_SECONDS
 
 ENTRY_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
 CODECS = ("crc32c", "zstd", "blosc", "lz4", "gzip", "zlib")
@@ -29,8 +27,6 @@ FIELDS = ("rows", "dtype", "chunk_bytes", "chunk_rows", "chunks", "codecs", "rem
 MOST_PARAMETERS = 10**13
 MOST_TENSORS = 10**6
 MOST_CHUNK_BYTES = 1 << 40
-CHUNK_SECONDS = {"direct": 8e-6, "zarrs": 3e-5}
-"""Beside what the bytes take, by what reads the chunks: as of `ZarrTensor`."""
 _NUMBERS = re.compile(r"\{(\d{1,9}):(\d{1,9})\}")
 
 
@@ -116,8 +112,8 @@ class DeclaredTensor(Tensor):
         if self.reader != "direct":
             return super().decoding_bytes
         if self._is_packed:
-            return held_bytes(self._chunk_bytes)
-        stored = self._chunk_bytes + CHECKSUM_BYTES * bool(self.storage.codecs)
+            return packed_chunks.held_bytes(self._chunk_bytes)
+        stored = self._chunk_bytes + uncompressed_chunks.CHECKSUM_BYTES * bool(self.storage.codecs)
         return stored if self.storage.remote else 0
 
     @property
@@ -126,7 +122,7 @@ class DeclaredTensor(Tensor):
 
     @property
     def _is_packed(self) -> bool:
-        return not self.storage.remote and is_small(self.storage.codecs, self._chunk_bytes)
+        return not self.storage.remote and packed_chunks.is_small(self.storage.codecs, self._chunk_bytes)
 
     @property
     def waiting_bytes(self) -> int:
@@ -136,9 +132,11 @@ class DeclaredTensor(Tensor):
     @property
     def chunk_seconds(self) -> float:
         """As of `Tensor`."""
+        if self.storage.remote:
+            return REMOTE_CHUNK_SECONDS
         if self._is_packed:
-            return PACKED_SECONDS
-        return REMOTE_CHUNK_SECONDS if self.storage.remote else CHUNK_SECONDS[self.reader]
+            return packed_chunks.CHUNK_SECONDS
+        return uncompressed_chunks.CHUNK_SECONDS if self.reader == "direct" else ZARRS_CHUNK_SECONDS
 
     def read(self, *_: Any) -> None:
         """Raises DataError: there is nothing."""

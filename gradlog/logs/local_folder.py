@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import object_file
 from .log import STEP
-from .log_folder import LogFolder, naming
+from .log_folder import LogFolder, check_overwritten, naming
 from .object_file import PARTIAL, Bytes
 from .root_keys import is_zarr_node
 from .whole_file import whole_folder
@@ -141,12 +141,7 @@ def _is_blank(path: Path) -> bool:
 def _make_place(path: Path, overwrite: bool, resume: bool) -> None:
     """An empty folder, but for what a kill left."""
     if path.exists() and not resume:
-        if not overwrite:
-            raise UsageError(f"{path}: already there; choose another path, resume or overwrite it")
-        if not _is_store(path):
-            raise UsageError(
-                f"{path}: not a Zarr store, so not overwritten; remove it or choose another path"
-            )
+        check_overwritten(path, overwrite=overwrite, is_store=_is_store(path))
         if path.is_dir():
             WriterLock(path).release()  # nobody is writing it
         shutil.rmtree(path)

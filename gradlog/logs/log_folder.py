@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
@@ -91,6 +93,14 @@ class LogFolder(abc.ABC):
     @abc.abstractmethod
     def store(self) -> Store:
         """To read the log with zarr-python."""
+
+
+def check_overwritten(path: Path | str, *, overwrite: bool, is_store: bool) -> None:
+    """Raise UsageError where what is at `path` is not to be written over. is_store : or nothing at all"""
+    if not overwrite:
+        raise UsageError(f"{path}: already there; choose another path, resume or overwrite it")
+    if not is_store:
+        raise UsageError(f"{path}: not a Zarr store, so not overwritten; remove it or choose another path")
 
 
 @contextlib.contextmanager

@@ -16,17 +16,14 @@ import zarr
 from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata
-from zarr.storage import LocalStore
 
 from ..quick_dataclass import dataclass
-from .uncompressed_chunks import UncompressedChunks, chunk_place, is_native
+from .uncompressed_chunks import UncompressedChunks, entry_layout, folder_of, is_native
 from .zarr_array import GuardedBlosc
 
 SMALL = 64 << 10
 """Bytes of a chunk's entries up to which this is faster than zarrs, which unpacks on all cores."""
-
 CHUNK_SECONDS = 2e-5
-"""What reading such a chunk takes, about, beside what its bytes take."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,16 @@ class PackedChunks(UncompressedChunks):
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> PackedChunks | None:
         """None where the array is stored otherwise, in large chunks, or not in a folder."""
-        place, unpack = array.store_path, _UNPACK.get(_packed_by(array.metadata))
-        if unpack is None or type(place.store) is not LocalStore:
+        unpack = _UNPACK.get(_packed_by(array.metadata))
+        root, entries = folder_of(array), entry_layout(array)
+        if unpack is None or root is None or entries is None:
             return None
-        found = cls(f"{place.store.root}/{place.path}", *chunk_place(array), unpack=unpack)
-        known = found.dtype.isnative and found.dtype.kind in "iufc"
-        return found if known and found.nbytes <= SMALL else None
+        found = cls(root, *entries, unpack=unpack)
+        return found if found.nbytes <= SMALL else None
+
+    @property
+    def chunk_seconds(self) -> float:
+        return CHUNK_SECONDS
 
     @property
     def read_in_part(self) -> bool:
@@ -53,22 +54,11 @@ class PackedChunks(UncompressedChunks):
     def held_bytes(self) -> int:
         return held_bytes(self.nbytes)
 
-    @property
-    def _most(self) -> int:
-        return _most(self.nbytes)
-
-    def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
-        try:
-            file = os.open(f"{self.root}/{self.key(chunk)}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            (target.view(self.dtype) if starts is None else target)[...] = self.fill
-            return 0
-        try:
-            packed = os.read(file, self._most)
-        finally:
-            os.close(file)
-        if len(packed) == self._most:
-            raise ValueError(f"it has {self._most} bytes or more, of {self.nbytes} bytes of entries")
+    def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+        most = _most(self.nbytes)
+        packed = os.read(file, most)
+        if len(packed) == most:
+            raise ValueError(f"it has {most} bytes or more, of {self.nbytes} bytes of entries")
         entries = np.frombuffer(self.unpack(packed), np.uint8)
         if entries.size != self.nbytes:
             raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")

@@ -44,6 +44,7 @@ TRIED = 8
 WAITING_SECONDS = 2e-4
 """For a chunk, beyond a second for every gigabyte: what takes longer is asked for by many threads at once."""
 THREADS = 16
+CHUNK_SECONDS = 8e-6
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ class UncompressedChunks:
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> UncompressedChunks | None:
         """None where the array is stored otherwise, or elsewhere than in a folder."""
-        place = array.store_path
-        if type(place.store) is not LocalStore or not hasattr(os, "preadv"):
-            return None
-        found = chunk_layout(array)
-        return None if found is None else cls(f"{place.store.root}/{place.path}", *found)
+        root = folder_of(array)
+        found = chunk_layout(array) if hasattr(os, "preadv") else None
+        return None if root is None or found is None else cls(root, *found)
+
+    @property
+    def chunk_seconds(self) -> float:
+        """What reading a chunk takes, about, beside what its bytes take."""
+        return CHUNK_SECONDS
 
     @property
     def read_in_part(self) -> bool:
@@ -150,16 +154,24 @@ class UncompressedChunks:
         try:
             file = os.open(f"{self.root}/{self.key(chunk)}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            (target.view(self.dtype) if starts is None else target)[...] = self.fill
-            return 0
+            return self._leave_out(starts, target)
         try:
-            if starts is not None:
-                self._read_steps(file, self._steps(self.shape, starts, target))
-            elif (self.checked and self.nbytes > EXTENT_BYTES) or not self._read_at_once(file, target):
-                self._read_steps(file, [[target]])
+            return self._read_file(file, starts, target)
         finally:
             os.close(file)
+
+    def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+        """As `_read`, of a chunk's file."""
+        if starts is not None:
+            self._read_steps(file, self._steps(self.shape, starts, target))
+        elif (self.checked and self.nbytes > EXTENT_BYTES) or not self._read_at_once(file, target):
+            self._read_steps(file, [[target]])
         return self.nbytes if self.checked else target.nbytes
+
+    def _leave_out(self, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+        """As `_read`, of a chunk that is absent."""
+        (target.view(self.dtype) if starts is None else target)[...] = self.fill
+        return 0
 
     def _place(self, entries: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
         """Of all entries of a chunk, put those that are wanted into their place. starts : as of `_read`"""
@@ -232,21 +244,27 @@ class UncompressedChunks:
             some[...] = read.view(self.dtype).reshape(-1, *shape[1:])[:, *inside]
 
 
+def folder_of(array: zarr.Array[Any]) -> str | None:
+    """The folder that an array's chunks lie below; None where they lie elsewhere."""
+    place = array.store_path
+    return f"{place.store.root}/{place.path}" if type(place.store) is LocalStore else None
+
+
 def chunk_layout(
     array: zarr.Array[Any],
 ) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any], bool] | None:
     """The fields of `UncompressedChunks` behind the first; None where chunks are stored otherwise."""
-    dtype, checked = np.dtype(array.dtype), _checksums(array.metadata)
-    if not dtype.isnative or dtype.kind not in "iufc" or checked is None:
-        return None
-    return *chunk_place(array), checked
+    checked, entries = _checksums(array.metadata), entry_layout(array)
+    return None if checked is None or entries is None else (*entries, checked)
 
 
-def chunk_place(
+def entry_layout(
     array: zarr.Array[Any],
-) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any]]:
-    """key, shape, dtype and fill, as of `UncompressedChunks`."""
+) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any]] | None:
+    """key, shape, dtype and fill, as of `UncompressedChunks`; None for entries that are no such numbers."""
     dtype = np.dtype(array.dtype)
+    if not dtype.isnative or dtype.kind not in "iufc":
+        return None
     fill = np.asarray(0 if array.fill_value is None else array.fill_value, dtype)
     return chunk_keys(array), tuple(array.chunks), dtype, fill
 

@@ -18,8 +18,6 @@ from ..quick_dataclass import dataclass
 from .entry_types import EntryType
 from .inventory import ChunkInventory
 from .log import Tensor
-from .packed_chunks import CHUNK_SECONDS as PACKED_SECONDS
-from .packed_chunks import PackedChunks
 from .places.remote_store import RemoteStore
 from .reading import read_box
 from .row_ranges import Ranges, read_ranges
@@ -32,6 +30,7 @@ UNDER_WAY = 64 << 20
 """Bytes that are asked for before the first have come: of 10 Gb/s, what 50 ms bring."""
 LARGEST_SHARD = 64 << 20
 """Bytes, not encoded, of a shard that is fetched whole; of larger ones only the chunks that are wanted."""
+ZARRS_CHUNK_SECONDS = 3e-5
 REMOTE_CHUNK_SECONDS = 1e-3
 """Of many requests that wait together, what each adds."""
 
@@ -211,9 +210,9 @@ class ZarrTensor(Tensor):
         """What reading a chunk takes, about, beside what its bytes take."""
         if self.remote is not None:
             return REMOTE_CHUNK_SECONDS
-        if isinstance(self.fast, PackedChunks):
-            return PACKED_SECONDS
-        return {"direct": 8e-6, "zarrs": 3e-5}.get(self.reader, super().chunk_seconds)
+        if isinstance(self.fast, UncompressedChunks):
+            return self.fast.chunk_seconds
+        return super().chunk_seconds if self.fast is None else ZARRS_CHUNK_SECONDS
 
     @property
     def compute_dtype(self) -> np.dtype[np.floating[Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import ObjectStore
@@ -23,6 +23,7 @@ from .remote_url import RemoteUrl
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
+    from pathlib import Path
 
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'gradmf[remote]'"
 WHOLE_REQUESTS = 3.0
 """Times what one waits for a byte: what a request may take in all where only that can be said."""
-UPLOADS = 2.0
+WHOLE_UPLOADS = 2.0
 """Times what one waits for a byte: what an upload may take in all, for its own bytes come first."""
+PART_BYTES = 16 << 20
+"""Of an object that is read or written in several parts."""
 BUCKET_WORDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
@@ -149,12 +152,26 @@ class RemoteStore(_Base):
     @property
     def upload_seconds(self) -> float:
         """What an upload may take in all until it counts as lost."""
-        return UPLOADS * self.access.seconds
+        return WHOLE_UPLOADS * self.access.seconds
 
     @functools.cached_property
-    def for_uploads(self) -> Any:
+    def _for_uploads(self) -> Any:
         """obstore's own store, for what is written: a long object is sent before any byte comes back."""
         return _bucket(self.url, self.access, self.upload_seconds)
+
+    def upload(self, key: str, data: bytes | Path | IO[bytes], what: str = "") -> None:
+        """Put an object in its place, whole; in any thread. what : the object, as errors are to name it
+
+        Raises RemoteError.
+        """
+        import obstore
+
+        try:
+            # A long one goes in parts, and is there once the service was told that these are all.
+            obstore.put(self._for_uploads, key, data, chunk_size=PART_BYTES)
+        except Exception as error:
+            patient = replace(self.access, seconds=self.upload_seconds)
+            raise told_remotely(error, self.url, patient, what) from None
 
     def check(self) -> None:
         """Raise RemoteError where nobody wants answers any more."""

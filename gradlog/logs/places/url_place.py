@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,13 +18,11 @@ from .place import RESULTS, Entry, Place, begins_as_json, some_of
 from .remote_errors import is_missing_bucket, told_remotely
 from .remote_objects import RemoteObjects
 from .remote_requests import alone, together
-from .remote_store import RemoteStore, open_remote
+from .remote_store import PART_BYTES, RemoteStore, open_remote
 from .remote_url import RemoteUrl
 
 UPLOADS = 32
 """Objects that are written together."""
-PART_BYTES = 16 << 20
-"""Of an object that is written in several parts."""
 
 
 class UrlPlace(Place):
@@ -198,17 +195,10 @@ class UrlPlace(Place):
             raise self._told(error) from None
 
     def _put_all(self, files: list[tuple[RemoteStore, str, Path | IO[bytes]]]) -> None:
-        import obstore
-
-        def put(store: RemoteStore, key: str, file: Path | IO[bytes]) -> None:
-            # A long one goes in parts, and is there once the service was told that these are all.
-            obstore.put(store.for_uploads, key, file, chunk_size=PART_BYTES)
-
         try:
-            together(put, files, UPLOADS)
+            together(RemoteStore.upload, files, UPLOADS)
         except Exception as error:
-            patient = replace(self.access, seconds=self._store.upload_seconds)
-            told = told_remotely(error, self.url, patient)
+            told = told_remotely(error, self.url, self.access)
             raise DataError(f"{self.name}: cannot be written: {told}") from None
 
     def _remove(self, keys: list[str]) -> None:
