@@ -26,8 +26,8 @@ WINDOWS = "40"
 
 WITHOUT = """
 import gc
-from gradmf.cli.terminal.processor import use_wide_vectors
-use_wide_vectors(), gc.disable()  # as the command does, before anything is loaded
+from gradmf.cli.terminal.processor import tune_openblas
+tune_openblas(), gc.disable()  # as the command does, before anything is loaded
 import numpy as np
 from gradmf.gradlog.measures.noise.energies import EnergySums
 from gradmf.gradlog.runs import assembly, group_figures, window_figures

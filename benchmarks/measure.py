@@ -31,17 +31,17 @@ class Sample:
     failure: str | None = None
 
 
-COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
-"""As installed: or gradmf alone would be compiled in every process."""
+UNSET = ("PYTHONDONTWRITEBYTECODE", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""As where nobody set them: or gradmf alone would be compiled in every process, and all ways multiply
+matrices by what somebody chose."""
 
 
 def run_once(command: Sequence[str], environment: Mapping[str, str], limit: float) -> Sample:
     """Run the command to its end, or kill it after `limit` seconds."""
+    clean = {name: value for name, value in environment.items() if name not in UNSET}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.monotonic()
-        child = subprocess.Popen(
-            command, stdout=output, stderr=errors, env={**environment, **COMPILED}, start_new_session=True
-        )
+        child = subprocess.Popen(command, stdout=output, stderr=errors, env=clean, start_new_session=True)
         late = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
         late.start()
         with contextlib.suppress(OSError):  # should memory run out, the kernel ends this process, not another

@@ -51,9 +51,9 @@ def _run(arguments: Sequence[str], loaded: Callable[[], None] = lambda: None) ->
     import gc
     import sys
 
-    from .terminal.processor import use_wide_vectors
+    from .terminal.processor import tune_openblas
 
-    use_wide_vectors()
+    tune_openblas()
     # Searching for garbage is a fifth of the time that loading the libraries takes; see Batch.attempt.
     gc.disable()
     try:

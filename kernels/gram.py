@@ -73,14 +73,46 @@ def row_gram(
     """
     if single and increments.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
         gram = increments @ increments.T
-        nonzero = energies > 0
-        if not nonzero.any():
-            return gram
-        error = gram.diagonal()[nonzero] / energies[nonzero] - 1.0
-        if float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2:
+        if _is_close(gram.diagonal(), energies):
             return gram
     doubles = finite_doubles(increments)
     return doubles @ doubles.T
+
+
+def stacked_gram(
+    basis: NDArray[np.floating[Any]],
+    increments: NDArray[np.floating[Any]],
+    energies: NDArray[np.float64],
+    single: bool,
+) -> NDArray[np.floating[Any]]:
+    """Gram matrix of the rows [B; X] over some columns, by one product.
+
+    basis : (L, W) B; increments : (R, W) X of its type; energies, single : of X, as of `row_gram`
+
+    Returns (L + R, L + R) symmetric, float32 or float64. Raises OverflowError as `row_gram` does.
+    """
+    rows = basis.shape[0]
+    if not rows:
+        return row_gram(increments, energies, single)
+    stack = np.concatenate([basis, increments])
+    if single and stack.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for at once
+            gram = stack @ stack.T
+        own, diagonal = gram.diagonal()[:rows], gram.diagonal()[rows:]
+        if (safe_in_single(own) or not basis.any()) and _is_close(diagonal, energies):
+            return gram
+    finite_doubles(increments)
+    doubles = stack.astype(np.float64, copy=False)
+    return doubles @ doubles.T
+
+
+def _is_close(diagonal: NDArray[np.floating[Any]], energies: NDArray[np.float64]) -> bool:
+    """Whether a diagonal of single precision is what float64 energies say."""
+    nonzero = energies > 0
+    if not nonzero.any():
+        return True
+    error = diagonal[nonzero] / energies[nonzero] - 1.0
+    return float(np.mean(error * error)) <= DIAGONAL_TOLERANCE**2
 
 
 def column_gram(increments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -72,13 +72,10 @@ class Renewal:
 
     def apply(self, basis: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
         """B' (l', w), of B's type, from some columns of B (l, w) and X (m, w)."""
-        old = basis.shape[0]
-        weights = self.weights.astype(basis.dtype)
-        renewed: NDArray[Any] = weights[:, old:] @ rows.astype(basis.dtype, copy=False)
-        if old:
-            renewed += weights[:, :old] @ basis
-            kept = np.flatnonzero(self.anchor >= 0)
-            renewed[kept] += basis[self.anchor[kept]]
+        stack = np.concatenate([basis, rows.astype(basis.dtype, copy=False)])
+        renewed: NDArray[Any] = self.weights.astype(basis.dtype) @ stack
+        for row in np.flatnonzero(self.anchor >= 0):
+            renewed[row] += basis[self.anchor[row]]
         return renewed
 
 

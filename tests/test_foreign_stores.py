@@ -578,11 +578,11 @@ def test_addresses_of_files_and_the_path_of_the_metadata(tmp_path: Path) -> None
     analyzed(old / ".zgroup", tensors)
 
 
-@pytest.mark.parametrize(("small", "reader"), [(0, "zarr-python"), (packed_chunks.SMALL, "direct")])
+@pytest.mark.parametrize(("largest", "reader"), [(0, "zarr-python"), (packed_chunks.LARGEST, "direct")])
 def test_paths_that_are_no_utf8(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int, reader: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, reader: str
 ) -> None:
-    monkeypatch.setattr(packed_chunks, "SMALL", small)
+    monkeypatch.setattr(packed_chunks, "LARGEST", largest)
     tensors = network()
     path = format1_store(tmp_path / "run.zarr", tensors)
     odd = os.fsencode(tmp_path) + b"/r\xfcn.zarr"

@@ -1,7 +1,8 @@
-"""Small packed chunks, read from their files: what zarr-python gives, or its error."""
+"""Packed chunks, read from their files: what zarr-python gives, or its error."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ ENCODINGS: dict[str, dict[str, Any]] = {
     st.sampled_from(["float16", "float32", "float64", "uint16", "complex64"]),
     st.sampled_from(list(ENCODINGS)),
     st.integers(0, 2**32 - 1),
+    st.booleans(),
 )
 @settings(max_examples=sweep(100), deadline=None)
 def test_any_box_of_any_layout(
@@ -42,8 +44,9 @@ def test_any_box_of_any_layout(
     dtype: str,
     encoding: str,
     seed: int,
+    large: bool,
 ) -> None:
-    """Against what zarr-python gives, absent chunks included."""
+    """Against what zarr-python gives, absent chunks included; small chunks are taken for large ones, too."""
     shape, chunks, where = box
     array = stored_with_gaps(
         tmp_path_factory.mktemp("boxes"), shape, chunks, np.dtype(dtype), seed, **ENCODINGS[encoding]
@@ -51,7 +54,9 @@ def test_any_box_of_any_layout(
     packed = PackedChunks.of(array)
     assert packed is not None
     out = np.empty([part.stop - part.start for part in where], dtype)
-    packed.read(where, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_chunks, "SMALL", 0 if large else packed_chunks.SMALL)
+        packed.read(where, out, room=(seed % 5) * packed.held_bytes)
     np.testing.assert_array_equal(out, array[where])
 
 
@@ -72,11 +77,58 @@ def test_others_are_left_to_others(tmp_path: Path, dtype: str, more: dict[str, A
     assert PackedChunks.of(stored(tmp_path / "a", values, (1, 5), **more)) is None
 
 
-def test_large_chunks_are_left_to_zarrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_chunks, "SMALL", 40)
+def test_chunks_that_numcodecs_refuses_are_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_chunks, "LARGEST", 40)
     values = np.zeros((6, 10), np.float32)
     assert PackedChunks.of(stored(tmp_path / "a", values, (1, 10), **ENCODINGS["zstd"])) is not None
     assert PackedChunks.of(stored(tmp_path / "b", values, (2, 10), **ENCODINGS["zstd"])) is None
+
+
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+@pytest.mark.parametrize("size", [1, 255, 256, 300, 65_791, 65_792, 70_000])
+def test_sizes_in_headers(encoding: str, size: int, tmp_path: Path) -> None:
+    """They choose between unpacking right into place and finding out; every width of the field."""
+    values = np.random.default_rng(size).integers(0, 250, (1, size)).astype(np.uint8)
+    stored(tmp_path / "a", values, (1, size), **ENCODINGS[encoding])
+    packed = np.frombuffer(chunk_files(tmp_path / "a")[0].read_bytes(), np.uint8)
+    told = packed_chunks.blosc_size if encoding.endswith("blosc") else packed_chunks.zstd_size
+    assert told(packed) == size
+    assert told(packed[:3]) is None
+
+
+def test_a_frame_that_does_not_tell_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a program writes it that packs a stream: three blocks of one repeated byte, without the field."""
+    monkeypatch.setattr(packed_chunks, "SMALL", 0)
+    values = np.zeros((2, 24), np.float32)
+    array = stored(tmp_path / "a", values + 1, (1, 24), **ENCODINGS["zstd"])
+    block = (96 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"\x00"
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0, 0x08]) + block
+    chunk_files(tmp_path / "a")[1].write_bytes(frame)
+    assert packed_chunks.zstd_size(np.frombuffer(frame, np.uint8)) is None
+    packed = PackedChunks.of(array)
+    assert packed is not None
+    out = np.full((2, 24), 7, np.float32)
+    packed.read((slice(0, 2), slice(0, 24)), out)
+    np.testing.assert_array_equal(out, [[1] * 24, [0] * 24])
+
+
+def test_nothing_is_written_once_reading_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that unpack are waited for: the place is zarr-python's to fill then."""
+    monkeypatch.setattr(packed_chunks, "SMALL", 0)
+    monkeypatch.setattr(packed_chunks, "available_processors", lambda: 4)
+    values = np.random.default_rng(5).standard_normal((64, 5000)).astype(np.float32)
+    array = stored(tmp_path / "a", values, (1, 5000), **ENCODINGS["zstd"])
+    chunk_files(tmp_path / "a")[0].write_bytes(b"nothing")
+    packed = PackedChunks.of(array)
+    assert packed is not None
+    out = np.zeros((64, 5000), np.float32)
+    with pytest.raises((ValueError, RuntimeError)):
+        packed.read((slice(0, 64), slice(0, 5000)), out, room=1 << 30)
+    left = out.copy()
+    time.sleep(0.05)
+    np.testing.assert_array_equal(out, left)
 
 
 def test_a_naive_dump_is_read_so(tmp_path: Path) -> None:
@@ -97,8 +149,12 @@ def test_a_naive_dump_is_read_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", list(ENCODINGS))
 @pytest.mark.parametrize("damage", ["empty", "cut", "half", "longer", "of another", "not packed"])
-def test_damaged_files(tmp_path: Path, encoding: str, damage: str) -> None:
+@pytest.mark.parametrize("small", [0, packed_chunks.SMALL])
+def test_damaged_files(
+    tmp_path: Path, encoding: str, damage: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As by zarr-python: its values where it has any, and one line where it refuses."""
+    monkeypatch.setattr(packed_chunks, "SMALL", small)
     random = np.random.default_rng(3)
     values = random.standard_normal((6, 25)).astype(np.float32)
     version = ENCODINGS[encoding].get("zarr_format", 3)

@@ -1,4 +1,4 @@
-"""The hint to OpenBLAS: given on AMD's AVX-512 processors, and never over the user's own choice."""
+"""What OpenBLAS is told: its kernels on AMD's AVX-512 processors, and to sleep; never over the user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradmf.cli.terminal.processor import use_wide_vectors
+from gradmf.cli.terminal.processor import tune_openblas
 
 FLAGS = "fpu sse2 avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
 
@@ -16,13 +16,14 @@ FLAGS = "fpu sse2 avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
 @pytest.fixture(autouse=True)
 def before_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "numpy")
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "")
-    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_THREAD_TIMEOUT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 def hinted(path: Path, vendor: str, flags: str) -> str | None:
     path.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    use_wide_vectors(path)
+    tune_openblas(path)
     return os.environ.get("OPENBLAS_CORETYPE")
 
 
@@ -33,10 +34,18 @@ def test_amd_with_avx512(tmp_path: Path) -> None:
 def test_others_are_left_alone(tmp_path: Path) -> None:
     assert hinted(tmp_path / "cpuinfo", "GenuineIntel", FLAGS) is None
     assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", "fpu sse2 avx2") is None
-    use_wide_vectors(tmp_path / "absent")
+    tune_openblas(tmp_path / "absent")
     assert "OPENBLAS_CORETYPE" not in os.environ
 
 
 def test_the_users_choice_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
     assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", FLAGS) == "Zen"
+
+
+def test_its_threads_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune_openblas(tmp_path / "absent")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "20")
+    tune_openblas(tmp_path / "absent")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "20"

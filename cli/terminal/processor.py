@@ -6,16 +6,24 @@ import os
 import sys
 from pathlib import Path
 
+SHORTEST_TIMEOUT = "4"
+"""Power of two of the cycles that a thread waits for work; OpenBLAS takes no less."""
 _NEEDED = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}
 
 
-def use_wide_vectors(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Let OpenBLAS use its AVX-512 kernels on AMD's processors that have it.
+def tune_openblas(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Let OpenBLAS use its AVX-512 kernels on AMD's processors that have it, and let its threads sleep.
 
-    NumPy's OpenBLAS takes the newer ones for AVX2 machines and multiplies matrices at two thirds of the
-    speed. A choice that the user has made stands; without a readable /proc/cpuinfo nothing happens.
+    NumPy's OpenBLAS takes the newer processors for AVX2 machines and multiplies matrices at two thirds of the
+    speed. Its threads, which only the largest matrices need, spin for a tenth of a second at the start and
+    after each use, in each of many processes side by side.
+
+    A choice that the user has made stands; without a readable /proc/cpuinfo no processor is known.
     """
-    if "OPENBLAS_CORETYPE" in os.environ or "numpy" in sys.modules:
+    if "numpy" in sys.modules:
+        return
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SHORTEST_TIMEOUT)
+    if "OPENBLAS_CORETYPE" in os.environ:
         return
     try:
         with cpuinfo.open() as file:

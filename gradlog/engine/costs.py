@@ -17,12 +17,12 @@ CALL_SECONDS = 4e-4
 """For each box of a tensor that is read."""
 TASK_SECONDS = 2e-4
 """For each tile of a block: Python's share, of which threads take turns."""
-RAW_RATE = 4e9
+RAW_RATE = 5e9
 CHECKED_RATE = 3e9
 DECODE_RATE = 1.5e9
 SLOW_RATE = 2.5e8
 """Bytes a second that are read: stored as they are, with a checksum, packed by zstd or Blosc, or else."""
-STATE_RATE = 4e9
+STATE_RATE = 8e9
 """Bytes a second of what columns carry from one block of rows to the next, there and back."""
 FUSED_RATE = 5e9
 """Bytes a second that are summed row by row."""

@@ -122,7 +122,7 @@ class DeclaredTensor(Tensor):
 
     @property
     def _is_packed(self) -> bool:
-        return not self.storage.remote and packed_chunks.is_small(self.storage.codecs, self._chunk_bytes)
+        return not self.storage.remote and packed_chunks.is_packed(self.storage.codecs, self._chunk_bytes)
 
     @property
     def waiting_bytes(self) -> int:

@@ -1,13 +1,15 @@
-"""Small chunks packed by zstd or Blosc, as Zarr packs where nobody says otherwise, read from a store's files.
+"""Chunks packed by zstd or Blosc, as Zarr packs where nobody says otherwise, read from a store's files.
 
-A naive dump has a chunk for each row of each tensor, most of them of a few kilobytes. zarrs and zarr-python
-take longer to find out what to read than to read it; here a chunk is opened, read, unpacked and placed.
+A naive dump has a chunk for each row of each tensor, many of them of a few kilobytes: zarrs and zarr-python
+take longer to find out what to read than to read it. Large chunks they unpack into memory that is new each
+time, and copy; here they are unpacked right into their place, or into memory that is kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import field
 from typing import Any
 
@@ -17,30 +19,34 @@ from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata
 
+from ..processors import available_processors
 from ..quick_dataclass import dataclass
-from .uncompressed_chunks import UncompressedChunks, entry_layout, folder_of, is_native
+from .kept_memory import kept_memory, kept_threads
+from .uncompressed_chunks import Box, Bytes, UncompressedChunks, entry_layout, fill_from, folder_of, is_native
 from .zarr_array import GuardedBlosc
 
-SMALL = 64 << 10
-"""Bytes of a chunk's entries up to which this is faster than zarrs, which unpacks on all cores."""
+SMALL = 32 << 10
+"""Bytes of a chunk's entries up to which threads would wait for each other longer than they unpack."""
+LARGEST = (1 << 31) - (1 << 26)
+"""Bytes of a chunk's entries beyond which numcodecs takes none."""
 CHUNK_SECONDS = 2e-5
 
 
 @dataclass(frozen=True)
 class PackedChunks(UncompressedChunks):
-    """As `UncompressedChunks`, of chunks that are unpacked whole, and cut."""
+    """As `UncompressedChunks`, of chunks that are unpacked whole, and cut. packer : name of the codec"""
 
-    unpack: Callable[[bytes], Any] = field(kw_only=True, repr=False)
+    packer: str = field(kw_only=True)
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> PackedChunks | None:
-        """None where the array is stored otherwise, in large chunks, or not in a folder."""
-        unpack = _UNPACK.get(_packed_by(array.metadata))
+        """None where the array is stored otherwise, or not in a folder."""
+        packer = _packed_by(array.metadata)
         root, entries = folder_of(array), entry_layout(array)
-        if unpack is None or root is None or entries is None:
+        if packer not in _CODECS or root is None or entries is None:
             return None
-        found = cls(root, *entries, unpack=unpack)
-        return found if found.nbytes <= SMALL else None
+        found = cls(root, *entries, packer=packer)
+        return found if found.nbytes <= LARGEST else None
 
     @property
     def chunk_seconds(self) -> float:
@@ -54,26 +60,90 @@ class PackedChunks(UncompressedChunks):
     def held_bytes(self) -> int:
         return held_bytes(self.nbytes)
 
+    def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
+        """As of `UncompressedChunks`. Raises RuntimeError too, for what cannot be unpacked."""
+        if self.nbytes <= SMALL:
+            super().read(where, out, room)
+            return
+        wanted = list(self._wanted(where, out)) if out.size else []
+        threads = min(available_processors(), room // self.held_bytes, len(wanted))
+        if threads < 2:
+            for each in wanted:
+                self._read(*each)
+            return
+        waiting = [kept_threads(threads).submit(self._read, *each) for each in wanted]
+        try:
+            for each in waiting:
+                each.result()
+        finally:
+            for each in waiting:
+                each.cancel()
+            wait(waiting)  # nothing is put into `out` any more
+
     def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         most = _most(self.nbytes)
-        packed = os.read(file, most)
-        if len(packed) == most:
+        if self.nbytes > SMALL:
+            found = os.fstat(file).st_size
+        else:
+            packed = os.read(file, most)
+            found = len(packed)
+        if found >= most:
             raise ValueError(f"it has {most} bytes or more, of {self.nbytes} bytes of entries")
-        entries = np.frombuffer(self.unpack(packed), np.uint8)
-        if entries.size != self.nbytes:
-            raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")
-        self._place(entries, starts, target)
+        if self.nbytes > SMALL:
+            self._unpack_large(file, found, starts, target)
+        else:
+            self._place(self._unpacked(packed), starts, target)
         return self.nbytes
 
+    def _unpack_large(self, file: int, size: int, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
+        packed = kept_memory("packed", (size,), np.dtype(np.uint8))
+        fill_from(file, 0, [packed])
+        if self._told(packed) != self.nbytes:
+            self._place(self._unpacked(packed), starts, target)
+        elif starts is None:
+            _CODECS[self.packer].decode(packed, target)
+        else:
+            entries = kept_memory("unpacked", (self.nbytes,), np.dtype(np.uint8))
+            _CODECS[self.packer].decode(packed, entries)
+            self._place(entries, starts, target)
 
-def is_small(codecs: Sequence[str], nbytes: int) -> bool:
+    def _told(self, packed: Bytes) -> int | None:
+        """Bytes of entries that a chunk holds, as its first bytes tell; None where they don't."""
+        return blosc_size(packed) if self.packer == "blosc" else zstd_size(packed)
+
+    def _unpacked(self, packed: bytes | Bytes) -> Bytes:
+        entries = np.frombuffer(_CODECS[self.packer].decode(packed), np.uint8)
+        if entries.size != self.nbytes:
+            raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")
+        return entries
+
+
+def is_packed(codecs: Sequence[str], nbytes: int) -> bool:
     """Whether chunks in a folder are read so. codecs : behind `bytes`; nbytes : of a chunk's entries"""
-    return len(codecs) == 1 and codecs[0] in _UNPACK and nbytes <= SMALL
+    return len(codecs) == 1 and codecs[0] in _CODECS and nbytes <= LARGEST
+
+
+def zstd_size(packed: Bytes) -> int | None:
+    """Bytes that a frame of Zstandard holds, by its header (RFC 8878, 3.1.1.1); None where it doesn't say."""
+    head = packed[:18].tobytes()
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    told, alone = head[4] >> 6, head[4] >> 5 & 1
+    width = (1 << told) if told or alone else 0
+    at = 5 + (1 - alone) + (0, 1, 2, 4)[head[4] & 3]
+    if not width or len(head) < at + width:
+        return None
+    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def blosc_size(packed: Bytes) -> int | None:
+    """Bytes of what a chunk of Blosc holds, by its header; None where that was cut off."""
+    return int.from_bytes(packed[4:8].tobytes(), "little") if packed.size >= 16 else None
 
 
 def held_bytes(nbytes: int) -> int:
     """Bytes of a chunk, packed and unpacked, that are held beside its place. nbytes : of its entries"""
-    return _most(nbytes) + nbytes
+    return 2 * nbytes
 
 
 def _most(nbytes: int) -> int:
@@ -92,5 +162,5 @@ def _packed_by(metadata: Any) -> str:
     return str(others[0]["name"])
 
 
-_UNPACK: dict[str, Callable[[bytes], Any]] = {"zstd": Zstd().decode, "blosc": GuardedBlosc().decode}
+_CODECS: dict[str, Any] = {"zstd": Zstd(), "blosc": GuardedBlosc()}
 """By the name that Zarr has for a codec: what it packed says itself how."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +22,7 @@ from zarr.core.buffer import default_buffer_prototype
 from ...kernels.bfloat16 import widen_into
 from ..errors import DataError, first_line
 from ..sizes import extents
+from .kept_memory import kept_memory
 from .places.remote_errors import RemoteError
 from .places.remote_store import RemoteStore
 from .shard_index import check_chunks
@@ -100,7 +100,7 @@ def read_box(tensor: Stored, rows: tuple[int, int], box: Box, out: NDArray[Any],
     if tensor.in_place and out.flags.c_contiguous and out.dtype == tensor.array.dtype:
         read_stored(tensor, where, out.reshape(shape), room)
         return
-    stored = _scratch("stored", shape, tensor.array.dtype.newbyteorder("="))
+    stored = kept_memory("stored", shape, tensor.array.dtype.newbyteorder("="))
     read_stored(tensor, where, stored, room)
     values = np.moveaxis(stored, at, 0)
     if tensor.dtype == "bfloat16":
@@ -163,23 +163,10 @@ def _whole_and_cut(tensor: Stored, padded: zarr.Array[Any], where: Box, out: NDA
     """Decode whole units, as many at once as there is room for, and copy what is wanted of them."""
     entry = 3 * tensor.array.dtype.itemsize  # as stored, decoded, and to be cut
     for batch in _batches(where, tensor.unit, entry, room):
-        whole = _scratch("whole", [part.stop - part.start for part in batch], tensor.array.dtype)
+        whole = kept_memory("whole", [part.stop - part.start for part in batch], tensor.array.dtype)
         _select(padded, batch, whole)
         both = _common(where, batch)
         out[_within(both, where)] = whole[_within(both, batch)]
-
-
-_held = threading.local()
-
-
-def _scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Memory that the thread keeps under a name, for fresh one costs as much as what is read into it."""
-    size = math.prod(shape) * dtype.itemsize
-    buffers: dict[str, NDArray[np.uint8]] = _held.__dict__
-    if name not in buffers or buffers[name].size < size:
-        buffers.pop(name, None)
-        buffers[name] = np.empty(size, np.uint8)
-    return buffers[name][:size].view(dtype).reshape(shape)
 
 
 def _by_zarr_python(tensor: Stored, where: Box, out: NDArray[Any], room: int) -> None:

@@ -198,15 +198,15 @@ class UncompressedChunks:
         offset = checksum = 0
         if not self.checked:
             for step in steps:
-                offset = offset + step if isinstance(step, int) else _fill(file, offset, step)
+                offset = offset + step if isinstance(step, int) else fill_from(file, offset, step)
             return
         for step in steps:
             for pieces in _short(step):
-                offset = _fill(file, offset, pieces)
+                offset = fill_from(file, offset, pieces)
                 for piece in pieces:
                     checksum = google_crc32c.extend(checksum, piece)
         end = np.empty(CHECKSUM_BYTES, np.uint8)
-        _fill(file, offset, [end])
+        fill_from(file, offset, [end])
         compare_checksum(checksum, end.tobytes())
 
     def _steps(
@@ -318,7 +318,7 @@ def compare_checksum(checksum: int, stored: bytes | bytearray) -> None:
         raise ValueError("it does not match its checksum")
 
 
-def _fill(file: int, offset: int, targets: list[Bytes]) -> int:
+def fill_from(file: int, offset: int, targets: list[Bytes]) -> int:
     """Read what follows byte `offset` into one target after another; returns where that ends.
 
     Raises ValueError where the file ends before.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.gram import row_gram, safe_in_single
+from ....kernels.gram import stacked_gram
 from ....kernels.two_sided import Renewal, Rounding, TwoSided
 from ...results.result import GrowthPoint, RankResult, SpectrumResult
 from ...results.spectral_counts import COUNTS, spectral_counts
@@ -72,17 +72,7 @@ class IncrementalSpectrum:
         increments : (m, w) X; energies : (m,) float64, their squared norms; single : float32 will do
         """
         basis = self._basis[cell]
-        if single and basis.dtype == np.float32 and basis.shape[0]:
-            own = basis @ basis.T
-            single = safe_in_single(own.diagonal()) or not basis.any()
-        inner = row_gram(increments, energies, single)
-        if not basis.shape[0]:
-            return inner
-        if inner.dtype == np.float64:
-            basis, increments = basis.astype(np.float64), increments.astype(np.float64)
-            own = basis @ basis.T
-        cross = basis @ increments.T
-        return np.block([[own, cross], [cross.T, inner]])
+        return stacked_gram(basis, increments.astype(basis.dtype, copy=False), energies, single)
 
     def absorb(self, gram: NDArray[np.float64], energy: float, rows: int, single: bool) -> None:
         """Take in `rows` increments of energy `energy`, given the Gram matrix of [B; X] over all cells.
