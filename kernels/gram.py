@@ -97,7 +97,7 @@ def stacked_gram(
     stack = np.concatenate([basis, increments])
     if single and stack.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
         with np.errstate(over="ignore", invalid="ignore"):  # looked for at once
-            gram = stack @ stack.T
+            gram: NDArray[np.floating[Any]] = stack @ stack.T
         own, diagonal = gram.diagonal()[:rows], gram.diagonal()[rows:]
         if (safe_in_single(own) or not basis.any()) and _is_close(diagonal, energies):
             return gram

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..predictors import memory_rows
 from ..quick_dataclass import dataclass
 from ..results.result import Analysis, ScopeResult
-from ..results.windows import ScopeWindows, Windows
+from ..results.windows import ScopeWindows
 from ..statistics.level_changes import LevelChange, level_changes
 
 Doubles = NDArray[np.float64]
@@ -72,8 +72,9 @@ def _series(analysis: Analysis) -> Iterator[LevelSeries]:
     if spec in steps.kappa:
         # At row 0 nothing is foretold.
         yield _known(None, KAPPA, spec, rows[1:], steps.kappa[spec][1:])
-    if windows is not None:
-        yield from _ranks(None, analysis.total, windows, windows.total, epsilon)
+    apart = None if windows is None else _apart(windows.rows)
+    if windows is not None and apart is not None:
+        yield from _ranks(None, analysis.total, windows.total, epsilon, *apart)
     of_tensors = analysis.tensor_steps
     for number, tensor in enumerate(analysis.tensors):
         if of_tensors is not None:
@@ -83,8 +84,8 @@ def _series(analysis: Analysis) -> Iterator[LevelSeries]:
                 left = of_tensors.path_length[spec][number]
                 kappa = np.divide(left, energy, out=np.zeros_like(left), where=energy > 0)
                 yield _known(tensor.name, KAPPA, spec, first[1:], kappa[1:])
-        if windows is not None:
-            yield from _ranks(tensor.name, tensor, windows, windows.tensors[number], epsilon)
+        if windows is not None and apart is not None:
+            yield from _ranks(tensor.name, tensor, windows.tensors[number], epsilon, *apart)
 
 
 def _nearest(analysis: Analysis) -> str:
@@ -93,18 +94,28 @@ def _nearest(analysis: Analysis) -> str:
     return min(listed, key=lambda spec: memory_rows(spec, analysis.run.rows), default="")
 
 
+def _apart(windows: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:
+    """Numbers of windows (W, 2) that have no row in common, and the first rows of these."""
+    numbers, last = [], 0
+    for number, (begin, end) in enumerate(windows.tolist()):
+        if begin >= last:
+            numbers.append(number)
+            last = end
+    return numbers, windows[numbers, 0]
+
+
 def _ranks(
-    tensor: str | None, scope: ScopeResult, windows: Windows, held: ScopeWindows, epsilon: float | None
+    tensor: str | None,
+    scope: ScopeResult,
+    held: ScopeWindows,
+    epsilon: float | None,
+    apart: list[int],
+    rows: NDArray[np.int64],
 ) -> Iterator[LevelSeries]:
-    """r* of windows apart from each other."""
+    """r* of windows. apart, rows : as of `_apart`"""
     if epsilon is None or epsilon not in held.rank or scope.energy == 0:
         return
-    apart, last = [], 0
-    for number, (begin, end) in enumerate(windows.rows.tolist()):
-        if begin >= last:
-            apart.append(number)
-            last = end
-    yield _known(tensor, RANK, f"{epsilon:g}", windows.rows[apart, 0], held.rank[epsilon][apart])
+    yield _known(tensor, RANK, f"{epsilon:g}", rows, held.rank[epsilon][apart])
 
 
 def _known(tensor: str | None, series: str, of: str, rows: NDArray[np.int64], values: Doubles) -> LevelSeries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -209,17 +208,20 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
                 series[path] = make_array(place, node)
             except DataError as error:
                 choice.left_out[path] = str(error)
-    zarrs = zarrs_is_installed()
-    with decoding_with(ZARRS_PIPELINE) if zarrs else contextlib.nullcontext():
-        for tensor in tensors:
-            fast = (
-                UncompressedChunks.of(tensor.array)
-                or PackedChunks.of(tensor.array)
-                or RemoteChunks.of(tensor.array)
-                or (padded_array(tensor.array) if zarrs else None)
-            )
-            if fast is not None:
-                tensor.trust(fast)
+    others = []
+    for tensor in tensors:
+        array = tensor.array
+        chunks = UncompressedChunks.of(array) or PackedChunks.of(array) or RemoteChunks.of(array)
+        if chunks is not None:
+            tensor.trust(chunks)
+        else:
+            others.append(tensor)
+    if others and zarrs_is_installed():  # loading it takes longer than some logs
+        with decoding_with(ZARRS_PIPELINE):
+            for tensor in others:
+                padded = padded_array(tensor.array)
+                if padded is not None:
+                    tensor.trust(padded)
     return sorted(tensors, key=lambda tensor: tensor.name), series
 
 

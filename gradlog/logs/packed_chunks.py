@@ -73,11 +73,11 @@ class PackedChunks(UncompressedChunks):
             return
         waiting = [kept_threads(threads).submit(self._read, *each) for each in wanted]
         try:
-            for each in waiting:
-                each.result()
+            for read in waiting:
+                read.result()
         finally:
-            for each in waiting:
-                each.cancel()
+            for read in waiting:
+                read.cancel()
             wait(waiting)  # nothing is put into `out` any more
 
     def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:

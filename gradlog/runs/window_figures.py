@@ -86,11 +86,13 @@ def _scopes(
         )
         kappa[spec] = _over(residual, energy)
         scaled[spec] = _scaled(energy, residual, product, prediction)
+    known = [np.zeros((tables.shape[1], 0)) if each is None else each for each in squares]
+    table = np.zeros((*tables.shape[:2], max((each.shape[1] for each in known), default=0)))
+    for into, each in zip(table, known, strict=True):
+        into[:, : each.shape[1]] = each
+    ranks = {epsilon: predictable_ranks(table, epsilon) for epsilon in epsilons}
     for number, of_scope in enumerate(squares):
-        rank = {}
-        if of_scope is not None:
-            table = _table(of_scope)
-            rank = {epsilon: predictable_ranks(table, epsilon) for epsilon in epsilons}
+        rank = {} if of_scope is None else {epsilon: each[number] for epsilon, each in ranks.items()}
         yield ScopeWindows(
             energy[number],
             kappa={spec: each[number] for spec, each in kappa.items()},
@@ -112,14 +114,6 @@ def _scaled(energy: Doubles, residual: Doubles, product: Doubles, prediction: Do
         far = 1.0 - product / prediction * (product / energy)
         found = np.clip(np.where(residual < energy, near, far), 0.0, 1.0)
     return np.where(energy > 0, np.where(prediction > 0, found, 1.0), np.nan)
-
-
-def _table(squares: WindowSquares) -> Doubles:
-    """(W, n) sigma_i^2, 0 where a window has fewer."""
-    table = np.zeros((len(squares), max((row.size for row in squares), default=0)))
-    for into, row in zip(table, squares, strict=True):
-        into[: row.size] = row
-    return table
 
 
 def _noise(

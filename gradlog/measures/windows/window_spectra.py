@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,8 +34,8 @@ class WindowSpectra(Measure):
         return SquaresOfWindows(context, window_rows(self.layout, context.rows))
 
 
-WindowSquares = Sequence[Doubles]
-"""Of each window, sigma_i^2 of its increments, descending."""
+WindowSquares = Doubles
+"""(W, n) sigma_i^2 of the increments of each window, descending, zeros at the end where there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,13 @@ class TensorSquares:
 
 
 class SquaresOfWindows(Accumulator[TensorSquares]):
-    """total, tensors : of each window, sigma_i^2 descending; none where nothing was multiplied"""
+    """total, tensors : none where nothing was multiplied"""
 
     of_every_tensor = False
 
     def __init__(self, context: PassContext, windows: NDArray[np.int64]) -> None:
         self._context = context
-        # Increment t - 1 of the matrices lies between rows t - 1 and t.
-        self._spans = [(int(first), max(int(first), int(last) - 1)) for first, last in windows]
+        self._spans = Spans(windows)
         self.total: WindowSquares | None = None
         self.tensors: dict[int, WindowSquares] = {}
         self._sought: dict[int, Future[WindowSquares]] = {}
@@ -66,7 +65,7 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         """As of `Accumulator`: small tensors share a tile, and have no matrix over rows of their own."""
         if not self._follows or len(tile.strips) == 1:
             return None
-        return TensorSquares({s.tensor: _squares(tile.of(s)[1:], self._spans) for s in tile.strips})
+        return TensorSquares({s.tensor: self._spans.squares_of_rows(tile.of(s)[1:]) for s in tile.strips})
 
     def merge(self, piece: TensorSquares) -> None:
         """As of `Accumulator`."""
@@ -80,15 +79,13 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         pending = [future for future in self._sought.values() if not future.done()]
         if len(pending) >= self._context.workers:
             pending[0].result()
-        blocks = self._blocks(gram)
-        self._sought[tensor] = self._context.pool.submit(_all_squares, blocks)
+        # The matrix is changed once it has been taken.
+        blocks = list(self._spans.blocks(gram))
+        self._sought[tensor] = self._context.pool.submit(self._spans.squares, blocks)
 
     def take_model(self, gram: Doubles, of_increments: Doubles) -> None:  # noqa: ARG002
         """As of `GramListener`."""
-        self.total = _all_squares(self._blocks(of_increments))
-
-    def _blocks(self, gram: Doubles) -> list[Doubles]:
-        return [gram[first:last, first:last].copy() for first, last in self._spans]
+        self.total = self._spans.squares(self._spans.blocks(of_increments))
 
     def _finish(self) -> None:
         for tensor, future in self._sought.items():
@@ -98,17 +95,17 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
             (self.total,) = self.tensors.values()  # one tensor is the whole model
 
     def state(self) -> State:
-        """T : (W, most) of each tensor that is whole here, by number: sigma_i^2, -1 where there is none"""
+        """T : (W, n) of each tensor that is whole here, by number: sigma_i^2, descending, zeros at the end"""
         self._finish()
-        return {str(tensor): _padded(squares) for tensor, squares in sorted(self.tensors.items())}
+        return {str(tensor): squares for tensor, squares in sorted(self.tensors.items())}
 
     def pieces(self, state: PartState) -> Iterator[TensorSquares]:
         """As of `Accumulator`."""
         for tensor in state.numbers():
-            table = state.array(str(tensor), (len(self._spans), -1))
-            if not np.isfinite(table).all() or (np.diff(table, axis=1) > 0).any():
+            table = state.array(str(tensor), (self._spans.count, -1))
+            if not np.isfinite(table).all() or (table < 0).any() or (np.diff(table, axis=1) > 0).any():
                 raise ValueError(f"{SPECTRA}/{tensor}.npy is no table of spectra")
-            yield TensorSquares({tensor: [row[row >= 0] for row in table]})
+            yield TensorSquares({tensor: table})
 
     def result(self) -> SquaresOfWindows | None:
         """Itself; None without an exact spectrum over rows."""
@@ -116,42 +113,41 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         return self if self._follows else None
 
 
-def _by_size(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Numbers of windows of the same size, which are worked on at once. most : rows of all of them"""
-    of_size: dict[int, list[int]] = {}
-    for number, size in enumerate(sizes):
-        of_size.setdefault(size, []).append(number)
-    for size, numbers in of_size.items():
-        many = max(1, most // max(1, size))
-        yield from (numbers[at : at + many] for at in range(0, len(numbers), many))
+class Spans:
+    """The increments of each window, those of as many together."""
 
+    def __init__(self, windows: NDArray[np.int64]) -> None:
+        """windows : (W, 2) int64, first and last + 1 of the rows of each"""
+        self.count = len(windows)
+        # Increment t - 1 of the matrices lies between rows t - 1 and t.
+        sizes = np.maximum(windows[:, 1] - windows[:, 0] - 1, 0)
+        self._longest = int(sizes.max(initial=0))
+        self._lots: list[tuple[NDArray[np.intp], NDArray[np.int64]]] = []
+        rows = int(windows[:, 1].max(initial=0))  # no more are copied at a time
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            numbers = np.flatnonzero(sizes == size)
+            many = max(1, rows // size)
+            for at in range(0, numbers.size, many):
+                lot = numbers[at : at + many]
+                self._lots.append((lot, windows[lot, :1] + np.arange(size)))
 
-def _squares(increments: NDArray[np.floating[Any]], spans: Sequence[tuple[int, int]]) -> WindowSquares:
-    """Of the windows of some columns. No more rows are copied at a time than there are.
+    def blocks(self, gram: Doubles) -> Iterator[Doubles]:
+        """Copies of (windows of a lot, rows, rows) of a matrix (N - 1, N - 1)."""
+        return (gram[at[:, :, None], at[:, None, :]] for _, at in self._lots)
 
-    increments : (N - 1, W); spans : first and last + 1 of the increments of each window
-    """
-    found: dict[int, Doubles] = {}
-    for numbers in _by_size([last - first for first, last in spans], increments.shape[0]):
-        rows = finite_doubles(np.stack([increments[slice(*spans[number])] for number in numbers]))
-        columns = rows.swapaxes(1, 2)
-        grams = rows @ columns if rows.shape[1] <= rows.shape[2] else columns @ rows
-        found |= zip(numbers, squared_singular_values(grams), strict=True)
-    return [found[number] for number in range(len(spans))]
+    def squares(self, blocks: Iterable[Doubles]) -> WindowSquares:
+        """Of what `blocks` gave."""
+        table = np.zeros((self.count, self._longest))
+        for (numbers, at), stack in zip(self._lots, blocks, strict=True):
+            table[numbers, : at.shape[1]] = squared_singular_values(stack)
+        return table
 
-
-def _all_squares(blocks: Sequence[Doubles]) -> WindowSquares:
-    """Of each block."""
-    sizes = [block.shape[0] for block in blocks]
-    found: dict[int, Doubles] = {}
-    for numbers in _by_size(sizes, sum(sizes)):
-        stack = np.stack([blocks[number] for number in numbers])
-        found |= zip(numbers, squared_singular_values(stack), strict=True)
-    return [found[number] for number in range(len(blocks))]
-
-
-def _padded(squares: WindowSquares) -> Doubles:
-    table = np.full((len(squares), max((row.size for row in squares), default=0)), -1.0)
-    for into, row in zip(table, squares, strict=True):
-        into[: row.size] = row
-    return table
+    def squares_of_rows(self, increments: NDArray[np.floating[Any]]) -> WindowSquares:
+        """Of the increments (N - 1, width) of some columns."""
+        table = np.zeros((self.count, min(self._longest, increments.shape[1])))
+        for numbers, at in self._lots:
+            rows = finite_doubles(increments[at])
+            columns = rows.swapaxes(1, 2)
+            grams = rows @ columns if rows.shape[1] <= rows.shape[2] else columns @ rows
+            table[numbers, : grams.shape[1]] = squared_singular_values(grams)
+        return table
