@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.matrix_spectrum import spectra_of_rows
+from ..engine.backlog import Backlog
 from ..engine.block import Block
 from ..engine.measure import Accumulator, Measure, PassContext
 from ..engine.request import PassShape
@@ -148,6 +149,7 @@ class MatrixSamples(Accumulator[SampledTensor]):
         self._reasons = {tensor: size for tensor, size in sizes.items() if isinstance(size, str)}
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._open: dict[int, _Matrices] = {}
+        self._backlog = Backlog(context.pool, 2)
         self._pending: dict[int, Future[tuple[Doubles, Doubles]]] = {}
         self._known: dict[int, tuple[Doubles, Doubles]] = {}  # of states that were taken in
 
@@ -185,11 +187,8 @@ class MatrixSamples(Accumulator[SampledTensor]):
         if held.missing:
             return
         del self._open[tensor]
-        waiting = [future for future in self._pending.values() if not future.done()]
-        if len(waiting) >= 2:
-            waiting[0].result()
         matrices = held.values.reshape(held.values.shape[0], *self._shape(tensor))
-        self._pending[tensor] = self._context.pool.submit(spectra_of_rows, matrices)
+        self._pending[tensor] = self._backlog.submit(spectra_of_rows, matrices)
 
     def _shape(self, tensor: int) -> tuple[int, int]:
         shape = matrix_shape(self._shapes[tensor])

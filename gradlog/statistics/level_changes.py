@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ..quick_dataclass import dataclass
 from .change_point import chance, self_normalized
 from .long_run_variance import flat_top_variance
+from .medians import median
 
 Doubles = NDArray[np.float64]
 
@@ -118,9 +119,9 @@ def _told(values: Doubles, found: Mapping[int, float], least: float) -> list[Lev
     told = []
     for start, at, stop in zip(edges, edges[1:], edges[2:], strict=False):
         before, after = values[start:at], values[at:stop]
-        sides = np.median(before), np.median(after)
+        sides = median(before), median(after)
         error = math.sqrt(_variance(before) / before.size + _variance(after) / after.size)
-        told.append(LevelChange(at, float(sides[0]), float(sides[1]), error, found[at]))
+        told.append(LevelChange(at, *sides, error, found[at]))
     return [change for change in told if abs(change.size) >= least]
 
 
@@ -163,7 +164,7 @@ def _unlikely(
 def _is_change(values: Doubles, first: int, at: int, last: int, least: float) -> bool:
     """Whether an interval changes its level at a place for certain, suddenly, and as nowhere else."""
     before, after = values[first:at], values[at:last]
-    size = float(np.median(after) - np.median(before))
+    size = median(after) - median(before)
     if abs(size) < least or not _is_evident(before, after):
         return False
     sudden = _is_sudden(values[first:last], at - first, size)
@@ -203,7 +204,7 @@ def _stands_out(values: Doubles, at: int, width: int, size: float) -> bool:
     apart = np.abs(sums[places + width] - 2 * sums[places] + sums[places - width]) / width
     elsewhere = apart[np.abs(places - at) >= width]
     # The median of absolute values of a normal variable, by which its standard deviation is known.
-    typical = 1.4826 * float(np.median(elsewhere)) if elsewhere.size else 0.0
+    typical = 1.4826 * median(elsewhere) if elsewhere.size else 0.0
     return abs(size) >= ALL_ALONG * typical
 
 

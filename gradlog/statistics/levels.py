@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .medians import median
+
 Doubles = NDArray[np.float64]
 
 NEARLY = 1e-4
@@ -21,7 +23,7 @@ def typical_level(level: Doubles) -> float:
     A long quiet tail doesn't pull it down, and a few spikes don't push it up.
     """
     pieces = np.array_split(level, min(PIECES, max(1, level.size)))
-    medians = [float(np.median(piece[piece > 0])) for piece in pieces if (piece > 0).any()]
+    medians = [median(piece[piece > 0]) for piece in pieces if (piece > 0).any()]
     return max(medians, default=0.0)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.pass_layout import ENERGY, INCREMENT, LAG_PRODUCT
+from ...engine.backlog import Backlog
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.request import PassShape
 from ...engine.state import PartState, State
@@ -83,6 +84,7 @@ class GramSearches(Accumulator[TensorProducts]):
         self._missing = dict(context.strips)
         self._grams: dict[int, NDArray[Any]] = {}
         self._lot: list[tuple[int, GramScope]] = []
+        self._backlog = Backlog(context.pool, context.workers)
         self._pending: list[tuple[list[int], Future[list[ScopeSearch]]]] = []
         self._found: dict[int, ScopeSearch] = {}
         self._model: Doubles | None = None
@@ -134,11 +136,8 @@ class GramSearches(Accumulator[TensorProducts]):
         self._model = gram
 
     def _search_lot(self) -> None:
-        unfinished = [future for _, future in self._pending if not future.done()]
-        if len(unfinished) >= self._context.workers:
-            unfinished[0].result()
         if self._lot:
-            future = self._context.pool.submit(
+            future = self._backlog.submit(
                 search_grams, [scope for _, scope in self._lot], keep_steps=self._alone
             )
             self._pending.append(([tensor for tensor, _ in self._lot], future))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ....kernels.gram import column_gram, few_rows_gram, row_gram, squared_singular_values, squares_without
 from ....kernels.pass_layout import ENERGY, INCREMENT
 from ....kernels.short_gram import MOST_ROWS
+from ...engine.backlog import Backlog
 from ...engine.measure import Accumulator, CoreSeconds, Measure, PassContext
 from ...engine.request import PassShape, Request, Span
 from ...engine.state import PartState, State, Symmetric, TensorError
@@ -219,7 +220,7 @@ class RowGramSums(Accumulator[RowGrams]):
         self._missing = dict(context.strips)
         self._squares: dict[int, Future[Doubles]] = {}
         self._known: dict[int, Doubles] = {}  # of states that were taken in
-        self._pending: list[Future[Doubles]] = []
+        self._backlog = Backlog(context.pool, context.workers)
         self._left_out: list[Future[Doubles]] = []
         self._left_out_known: Sequence[Doubles] = ()
         self.listeners: list[GramListener] = []
@@ -300,11 +301,7 @@ class RowGramSums(Accumulator[RowGrams]):
 
     def _start(self, tensor: int, gram: Doubles) -> None:
         """Find the eigenvalues in the pool; no more matrices wait there than the plan counted."""
-        self._pending = [future for future in self._pending if not future.done()]
-        if len(self._pending) >= self._context.workers:
-            self._pending[0].result()
-        self._squares[tensor] = self._context.pool.submit(squared_singular_values, gram)
-        self._pending.append(self._squares[tensor])
+        self._squares[tensor] = self._backlog.submit(squared_singular_values, gram)
 
     def _leave_out(self, gram: Doubles) -> None:
         """Find the whole model's eigenvalues without each stretch of increments in the pool.

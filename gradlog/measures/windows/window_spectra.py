@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....kernels.gram import finite_doubles, squared_singular_values
+from ...engine.backlog import Backlog
 from ...engine.measure import Accumulator, Measure, PassContext
 from ...engine.state import PartState, State
 from ...engine.tile import Tile
@@ -55,6 +56,7 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
         self._spans = Spans(windows)
         self.total: WindowSquares | None = None
         self.tensors: dict[int, WindowSquares] = {}
+        self._backlog = Backlog(context.pool, context.workers)
         self._sought: dict[int, Future[WindowSquares]] = {}
         spectrum = context.started.get(SPECTRUM)
         self._follows = isinstance(spectrum, RowGramSums)
@@ -76,12 +78,9 @@ class SquaresOfWindows(Accumulator[TensorSquares]):
 
     def take_increments(self, tensor: int, gram: Doubles) -> None:
         """As of `GramListener`."""
-        pending = [future for future in self._sought.values() if not future.done()]
-        if len(pending) >= self._context.workers:
-            pending[0].result()
         # The matrix is changed once it has been taken.
         blocks = list(self._spans.blocks(gram))
-        self._sought[tensor] = self._context.pool.submit(self._spans.squares, blocks)
+        self._sought[tensor] = self._backlog.submit(self._spans.squares, blocks)
 
     def take_model(self, gram: Doubles, of_increments: Doubles) -> None:  # noqa: ARG002
         """As of `GramListener`."""
