@@ -374,6 +374,27 @@ def test_one_request_a_chunk(server: BucketServer, run: str, tmp_path: Path) -> 
     assert run
 
 
+def test_a_small_log_is_opened_in_three_waits(server: BucketServer, run: str) -> None:
+    """What is asked for together comes in any order; `step` before what else grows, and nothing twice."""
+    server.requests.clear()
+    gradlog.analyze(run)
+    asked = [line.replace("run.zarr/", "") for line in server.requests]
+    assert sorted(asked[:3]) == ["GET step/zarr.json", "GET zarr.json", "LIST "]
+    assert sorted(asked[3:5]) == ["GET grads/zarr.json", "LIST "]
+    assert sorted(asked[5:7]) == ["GET grads/w/zarr.json", "GET step/c/0"]
+    assert sorted(asked[7:]) == sorted(
+        f"GET grads/w/c/{row}/{column}" for row in range(8) for column in range(3)
+    )
+
+
+def test_what_comes_after_the_survey_of_a_log_is_found(server: BucketServer, run: str) -> None:
+    """Of a log that is opened again."""
+    assert gradlog.open_log(run).rows == 40
+    server.put("run.zarr/extra/zarr.json", server.objects["run.zarr/grads/zarr.json"])
+    server.put("run.zarr/grads/v/zarr.json", server.objects["run.zarr/grads/w/zarr.json"])
+    assert [tensor.name for tensor in gradlog.open_log(run).tensors] == ["v", "w"]
+
+
 def test_what_fails_once_is_asked_for_again(server: BucketServer, run: str, tmp_path: Path) -> None:
     expected = document(tmp_path / "run.zarr")
     server.faults = {"zarr.json": [500], "/w/c/3/1": ["cut"], "/w/c/2/0": [503], "run.zarr/": [500]}

@@ -108,7 +108,7 @@ def test_other_clouds_refuse(address: tuple[str, BucketServer], capsys: pytest.C
     for path in LOG.rglob("*"):
         if path.is_file():
             server.put(f"run.zarr/{path.relative_to(LOG).as_posix()}", path.read_bytes())
-    server.faults["run.zarr"] = [403]
+    server.faults["run.zarr"] = [403] * 9
     assert main(["analyze", f"{scheme}bucket/run.zarr"]) == 1
     error = capsys.readouterr().err
     assert f"{scheme}bucket/run.zarr" in error

@@ -1,4 +1,4 @@
-"""Read the blocks of a plan ahead of their use, in a thread of its own, into a few reused buffers."""
+"""Read the blocks of a plan ahead of their use, in threads of its own, into a few reused buffers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +21,8 @@ from .plan import Plan
 
 WAITING_TOGETHER = 16
 """Small tensors whose chunks are waited for together."""
+BLOCKS_WAITING = 2
+"""Blocks that are read together where chunks are waited for: the first answers of one come with another's."""
 
 
 class BlockReader:
@@ -47,7 +49,9 @@ class BlockReader:
         self._plan = plan
         self._keep = keep
         self._free: queue.SimpleQueue[NDArray[np.uint8] | None] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[Block | BaseException | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Future[Block] | BaseException | None] = queue.SimpleQueue()
+        waits = any(tensor.waiting_bytes for tensor in tensors)
+        self._together = min(BLOCKS_WAITING if waits else 1, plan.buffers)
         self._stop = threading.Event()
         for _ in range(plan.buffers):
             self._free.put(np.empty(plan.block_bytes, np.uint8))
@@ -74,13 +78,14 @@ class BlockReader:
                 return
             if isinstance(item, BaseException):
                 raise item
-            yield item
+            yield item.result()
 
     def release(self, block: Block) -> None:
         """Give the block's memory back to the reader."""
         self._free.put(block.buffer)
 
     def _run(self) -> None:
+        pool = ThreadPoolExecutor(self._together, thread_name_prefix="gradmf-reading")
         try:
             for index, item in enumerate(self._plan.ranges):
                 start = 0
@@ -88,15 +93,28 @@ class BlockReader:
                     buffer = self._free.get()
                     if buffer is None or self._stop.is_set():
                         return
-                    with self._turn:
-                        block = self._read(index, item, rows, start, buffer)
-                    start += block.values.shape[0]
-                    self._ready.put(block)
+                    self._ready.put(pool.submit(self._read, index, item, rows, start, buffer))
+                    start += self._kept(rows)
             self._ready.put(None)
         except BaseException as error:
             self._ready.put(error)
+        finally:
+            pool.shutdown(cancel_futures=self._stop.is_set())
+
+    def _kept(self, rows: tuple[int, int]) -> int:
+        """Rows of a block that are not left out."""
+        return rows[1] - rows[0] if self._keep is None else int(self._keep[self._inside(rows)].sum())
+
+    def _inside(self, rows: tuple[int, int]) -> slice:
+        return slice(rows[0] - self._plan.rows[0], rows[1] - self._plan.rows[0])
 
     def _read(
+        self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
+    ) -> Block:
+        with self._turn:
+            return self._read_block(index, item, rows, start, buffer)
+
+    def _read_block(
         self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
     ) -> Block:
         dtypes = {self._tensors[segment.tensor].compute_dtype for segment in item.segments}
@@ -116,19 +134,15 @@ class BlockReader:
         else:
             for piece in pieces:
                 self._read_segment(*piece)
-        if self._keep is not None:
-            offset = self._plan.rows[0]
-            keep = self._keep[rows[0] - offset : rows[1] - offset]
-            kept = int(keep.sum())
-            if kept < count:
-                values[:kept] = values[keep]
-                values = values[:kept]
+        if self._keep is not None and (kept := self._kept(rows)) < count:
+            values[:kept] = values[self._keep[self._inside(rows)]]
+            values = values[:kept]
         return Block(index, item, start, rows == item.row_blocks[-1], values, stored, buffer)
 
     def _read_segment(
         self, tensor: Tensor, segment: Segment, rows: tuple[int, int], out: NDArray[Any]
     ) -> None:
         try:
-            tensor.read(rows, segment.box, out, self._plan.decoding_bytes)
+            tensor.read(rows, segment.box, out, self._plan.decoding_bytes // self._together)
         except DataError as error:
             raise DataError(f"{self._path}: {error}") from error

@@ -210,8 +210,9 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
                 choice.left_out[path] = str(error)
     others = []
     for tensor in tensors:
-        array = tensor.array
-        chunks = UncompressedChunks.of(array) or PackedChunks.of(array) or RemoteChunks.of(array)
+        array, fetched = tensor.array, tensor.fetched
+        near = UncompressedChunks.of(array) or PackedChunks.of(array)
+        chunks = near or RemoteChunks.fetched_as(array, fetched)
         if chunks is not None:
             tensor.trust(chunks)
         else:

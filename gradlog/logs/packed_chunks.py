@@ -41,12 +41,25 @@ class PackedChunks(UncompressedChunks):
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> PackedChunks | None:
         """None where the array is stored otherwise, or not in a folder."""
-        packer = _packed_by(array.metadata)
-        root, entries = folder_of(array), entry_layout(array)
-        if packer not in _CODECS or root is None or entries is None:
+        packer, root, entries = packed_by(array.metadata), folder_of(array), entry_layout(array)
+        if packer is None or root is None or entries is None:
             return None
         found = cls(root, *entries, packer=packer)
         return found if found.nbytes <= LARGEST else None
+
+    def take(self, data: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
+        """As of `UncompressedChunks`. Raises RuntimeError too."""
+        if data.size >= self.file_bytes:
+            raise ValueError(f"it has {data.size} bytes, of {self.nbytes} bytes of entries")
+        if starts is None and self._told(data) == self.nbytes:
+            _CODECS[self.packer].decode(data, target)
+        else:
+            self._place(self._unpacked(data), starts, target)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of a chunk's file, at most."""
+        return _most(self.nbytes)
 
     @property
     def chunk_seconds(self) -> float:
@@ -98,10 +111,8 @@ class PackedChunks(UncompressedChunks):
     def _unpack_large(self, file: int, size: int, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
         packed = kept_memory("packed", (size,), np.dtype(np.uint8))
         fill_from(file, 0, [packed])
-        if self._told(packed) != self.nbytes:
-            self._place(self._unpacked(packed), starts, target)
-        elif starts is None:
-            _CODECS[self.packer].decode(packed, target)
+        if starts is None or self._told(packed) != self.nbytes:
+            self.take(packed, starts, target)
         else:
             entries = kept_memory("unpacked", (self.nbytes,), np.dtype(np.uint8))
             _CODECS[self.packer].decode(packed, entries)
@@ -151,15 +162,19 @@ def _most(nbytes: int) -> int:
     return nbytes + nbytes // 64 + 1024
 
 
-def _packed_by(metadata: Any) -> str:
-    """Name of the one codec that packs the entries of each chunk; empty where there is anything else."""
+def packed_by(metadata: Any) -> str | None:
+    """Name of the one codec that packs the entries of each chunk; None where there is anything else.
+
+    metadata : as of `checksums`
+    """
     if isinstance(metadata, ArrayV2Metadata):
         packer = metadata.compressor if metadata.order == "C" and not metadata.filters else None
-        return "" if packer is None else str(packer.codec_id)
-    first, *others = [codec.to_dict() for codec in metadata.codecs]
-    if len(others) != 1 or first["name"] != "bytes" or not is_native(first):
-        return ""
-    return str(others[0]["name"])
+        name = "" if packer is None else str(packer.codec_id)
+    else:
+        first, *others = [codec.to_dict() for codec in metadata.codecs]
+        plain = len(others) == 1 and first["name"] == "bytes" and is_native(first)
+        name = str(others[0]["name"]) if plain else ""
+    return name if name in _CODECS else None
 
 
 _CODECS: dict[str, Any] = {"zstd": Zstd(), "blosc": GuardedBlosc()}

@@ -1,36 +1,53 @@
-"""Chunks stored as their entries are, each an object of a bucket: a request a chunk, many at a time."""
+"""Chunks and shards, each an object of a bucket: a request for each, many at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any, cast
+from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from ..quick_dataclass import dataclass
+from .packed_chunks import PackedChunks, packed_by
 from .places.remote_requests import AT_ONCE, together
 from .places.remote_store import RemoteStore
-from .uncompressed_chunks import Box, UncompressedChunks, chunk_layout, compare_checksum
+from .shards import Shards
+from .uncompressed_chunks import Box, UncompressedChunks, chunk_layout, entry_layout
 
 
 @dataclass(frozen=True)
 class RemoteChunks(UncompressedChunks):
-    """As `UncompressedChunks`, `root` a path in the store: a chunk is fetched whole, and cut."""
+    """As `UncompressedChunks`, of objects that are fetched whole, and cut.
+
+    root : a path in the store; shape : of what an object holds; content : how it is stored there
+    """
 
     store: RemoteStore = field(kw_only=True, repr=False)
+    content: UncompressedChunks | Shards = field(kw_only=True, repr=False)
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> RemoteChunks | None:
-        """None where the array is stored otherwise, or elsewhere than in a bucket."""
-        place = array.store_path
-        found = chunk_layout(array) if isinstance(place.store, RemoteStore) else None
-        if found is None:
+    def fetched_as(cls, array: zarr.Array[Any], fetched: tuple[int, ...]) -> RemoteChunks | None:
+        """None where the array is stored otherwise, or elsewhere than in a bucket.
+
+        fetched : shape of what is fetched at once; of larger shards it is a chunk inside
+        """
+        place, entries = array.store_path, entry_layout(array)
+        if not isinstance(place.store, RemoteStore) or entries is None:
             return None
-        return cls(f"{place.path}/".lstrip("/"), *found, store=cast("RemoteStore", place.store))
+        content = _content(array)
+        if content is None or content.shape != fetched:
+            return None
+        key, _, dtype, fill = entries
+        root = f"{place.path}/".lstrip("/")
+        return cls(root, key, content.shape, dtype, fill, store=place.store, content=content)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of an object, at most."""
+        return self.content.file_bytes
 
     @property
     def read_in_part(self) -> bool:
@@ -38,23 +55,27 @@ class RemoteChunks(UncompressedChunks):
 
     @property
     def held_bytes(self) -> int:
-        return self.file_bytes
+        return self.file_bytes if type(self.content) is UncompressedChunks else 2 * self.nbytes
 
     def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
-        """As of `UncompressedChunks`. Raises RemoteError too. room : bytes that may be under way"""
+        """As of `UncompressedChunks`. Raises RemoteError and RuntimeError too. room : bytes under way"""
         if out.size:
-            most = min(AT_ONCE, max(1, room // self.file_bytes))
+            most = min(AT_ONCE, max(1, room // self.held_bytes))
             together(self._read, self._wanted(where, out), most, self.store.check)
 
     def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         found = self.store.fetch(f"{self.root}{self.key(chunk)}")
         if found is None:
-            return self._leave_out(starts, target)
+            return self.leave_out(starts, target)
         data = np.frombuffer(found[0], np.uint8)
-        if data.size != self.file_bytes:
-            raise ValueError(f"it has {data.size} bytes, not {self.file_bytes}")
-        entries = data[: self.nbytes]
-        if self.checked:
-            compare_checksum(google_crc32c.value(entries), data[self.nbytes :].tobytes())
-        self._place(entries, starts, target)
+        self.content.take(data, starts, target)
         return data.size
+
+
+def _content(array: zarr.Array[Any]) -> UncompressedChunks | Shards | None:
+    if array.shards is not None:
+        return Shards.of(array)
+    layout, entries, packer = chunk_layout(array), entry_layout(array), packed_by(array.metadata)
+    if layout is not None:
+        return UncompressedChunks("", *layout)
+    return None if packer is None or entries is None else PackedChunks("", *entries, packer=packer)

@@ -124,7 +124,7 @@ class UncompressedChunks:
 
     def _wanted(self, where: Box, out: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
         """Arguments of `_read` for each chunk."""
-        return self._whole_chunks(where, out) if self._are_whole(where) else self._parts(where, out)
+        return self._whole_chunks(where, out) if self._are_whole(where) else self.parts(where, out)
 
     def _are_whole(self, where: Box) -> bool:
         """Whether nothing but whole chunks is wanted, and they follow each other in memory as they are."""
@@ -138,7 +138,7 @@ class UncompressedChunks:
         for number, target in enumerate(chunks, first):
             yield (number, *others), None, target
 
-    def _parts(self, where: Box, out: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    def parts(self, where: Box, out: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
         """Of each chunk its coordinates, where in it what is wanted starts, and where that goes."""
         axes = [list(_cut(part, size)) for part, size in zip(where, self.shape, strict=True)]
         for cuts in itertools.product(*axes):
@@ -154,7 +154,7 @@ class UncompressedChunks:
         try:
             file = os.open(f"{self.root}/{self.key(chunk)}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return self._leave_out(starts, target)
+            return self.leave_out(starts, target)
         try:
             return self._read_file(file, starts, target)
         finally:
@@ -168,8 +168,20 @@ class UncompressedChunks:
             self._read_steps(file, [[target]])
         return self.nbytes if self.checked else target.nbytes
 
-    def _leave_out(self, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
-        """As `_read`, of a chunk that is absent."""
+    def take(self, data: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
+        """Put what is wanted of a chunk, given as it is stored, into its place. As of `_read`.
+
+        Raises ValueError as `read` does.
+        """
+        if data.size != self.file_bytes:
+            raise ValueError(f"it has {data.size} bytes, not {self.file_bytes}")
+        entries = data[: self.nbytes]
+        if self.checked:
+            compare_checksum(google_crc32c.value(entries), data[self.nbytes :].tobytes())
+        self._place(entries, starts, target)
+
+    def leave_out(self, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+        """Fill the place of a chunk that is absent; the bytes read, none. starts, target : as of `_read`"""
         (target.view(self.dtype) if starts is None else target)[...] = self.fill
         return 0
 
@@ -254,7 +266,7 @@ def chunk_layout(
     array: zarr.Array[Any],
 ) -> tuple[Callable[[tuple[int, ...]], str], tuple[int, ...], np.dtype[Any], NDArray[Any], bool] | None:
     """The fields of `UncompressedChunks` behind the first; None where chunks are stored otherwise."""
-    checked, entries = _checksums(array.metadata), entry_layout(array)
+    checked, entries = checksums(array.metadata), entry_layout(array)
     return None if checked is None or entries is None else (*entries, checked)
 
 
@@ -269,8 +281,11 @@ def entry_layout(
     return chunk_keys(array), tuple(array.chunks), dtype, fill
 
 
-def _checksums(metadata: Any) -> bool | None:
-    """Whether a checksum stands behind the entries of each chunk; None where there is anything else."""
+def checksums(metadata: Any) -> bool | None:
+    """Whether a checksum stands behind the entries of each chunk; None where there is anything else.
+
+    metadata : of an array, or the codec of shards, whose chunks lie inside
+    """
     if isinstance(metadata, ArrayV2Metadata):
         plain = metadata.compressor is None and not metadata.filters and metadata.order == "C"
         return False if plain else None

@@ -75,7 +75,7 @@ class ZarrTensor(Tensor):
 
         Of shards in a bucket, their own: a request fetches one whole, unless it is large.
         """
-        return self._rows_first(self._fetched, self._parts)
+        return self._rows_first(self.fetched, self._parts)
 
     @functools.cached_property
     def stored_chunks(self) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ class ZarrTensor(Tensor):
         return self._rows_first(self.array.chunks, self._parts)
 
     @functools.cached_property
-    def _fetched(self) -> tuple[int, ...]:
+    def fetched(self) -> tuple[int, ...]:
         """Shape of what is decoded at once, in the axes of `array`."""
         shards = self.array.shards
         if self.remote is None or shards is None:
@@ -169,8 +169,8 @@ class ZarrTensor(Tensor):
         """
         if self.array.shards is None:
             return tuple(self.array.chunks)
-        if self.remote is not None and self._fetched == tuple(self.array.shards):
-            return self._fetched
+        if self.remote is not None and self.fetched == tuple(self.array.shards):
+            return self.fetched
         checked = "crc32c" in self._inner_codecs and self.checked_index is None
         return tuple(self.array.shards if checked else self.array.chunks)
 

@@ -1,5 +1,7 @@
 """The objects of a bucket: listed by prefix, with sizes, and metadata read ahead.
 
+Each answer is waited for, so that little is asked for only once another answer has come: first the root and
+the metadata of `step`, which says what is committed; then all keys, of a log that is listed in a page.
 A service gives a thousand keys at a time. A folder alone is one such page, mostly; all chunks of a log are
 many, which are asked for from several keys on at once: the keys that there should be are known.
 """
@@ -13,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..log import STEP
 from ..root_keys import METADATA_KEYS
 from .remote_errors import RemoteError, told_remotely
 from .remote_requests import alone, together
@@ -23,6 +26,9 @@ PAGE = 1000
 """Keys of a page of a listing."""
 LISTINGS = 16
 """Listings of a log that are under way together."""
+ASKED_AHEAD = 64
+"""Chunks of `step` that are asked for before anybody knows how they are stored; it has few."""
+ASKED_BYTES = 8 << 20
 _AHEAD = {3: ("zarr.json",), 2: ("zarr.json", ".zarray", ".zattrs")}
 """Metadata of an array in a group of a format, read without a look at its folder."""
 
@@ -36,6 +42,11 @@ class RemoteObjects(StoreObjects):
         self._store = store
         self._path = path
         self._known = store.known
+
+    def begin(self) -> None:
+        """Ask for what is read first of a log. Raises what listing raises; reading raises what else fails."""
+        documents = [(self._try_document, self._key(key)) for key in ("zarr.json", f"{STEP}/zarr.json")]
+        together(lambda work, key: work(key), [(self._folder, self._key("")), *documents])
 
     def folder(self, path: str) -> tuple[set[str], list[str]]:
         return alone(self._folder, self._key(path))
@@ -53,12 +64,18 @@ class RemoteObjects(StoreObjects):
     def expect(self, paths: Sequence[str], zarr_format: int) -> None:
         keys = [self._key(path) for path in paths]
         names = _AHEAD[zarr_format]
+        prefix, self._known.to_survey = self._known.to_survey, None
+        surveys = [] if prefix is None else [(self._survey, prefix)]
         # What fails is asked for again by who needs it, and told there.
         with contextlib.suppress(RemoteError):
-            together(self._document, ((f"{key}/{name}",) for key in keys for name in names))
+            documents = [(self._document, f"{key}/{name}") for key in keys for name in names]
+            together(lambda work, key: work(key), [*surveys, *documents])
             # Of what is an array the folder need not be looked into: nothing below it is a node.
             others = [key for key in keys if not self._take_array(key, names)]
             together(self._folder, ((key,) for key in others))
+
+    def survey(self) -> None:
+        self._known.to_survey = self._key("")
 
     def sizes(self, path: str, *, wanted: bool = True) -> dict[str, int]:  # noqa: ARG002 - they come anyway
         key = self._key(path)
@@ -75,9 +92,49 @@ class RemoteObjects(StoreObjects):
     def pieces(self, keys: Sequence[str], count: int, *, at_end: bool) -> list[Piece | Exception]:
         return together(self._piece, ((self._key(key), count, at_end) for key in keys))
 
+    def _survey(self, prefix: str) -> None:
+        """List all that is below a folder, and know it, where that is a page at most."""
+        import obstore
+
+        try:
+            stream = obstore.list(self._store.store, prefix or None, chunk_size=PAGE)
+            page: Sequence[Any] = next(stream, [])
+            if len(page) >= PAGE or next(stream, None):
+                return
+        except Exception as error:
+            raise told_remotely(error, self._store.url, self._store.access) from None
+        head = f"{prefix}/" if prefix else ""
+        sizes = {meta["path"]: int(meta["size"]) for meta in page if meta["path"].startswith(head)}
+        files: dict[str, set[str]] = {}
+        below: dict[str, set[str]] = {}
+        of_folders: dict[str, dict[str, int]] = {}
+        for key, size in sizes.items():
+            folder, _, name = key.rpartition("/")
+            files.setdefault(folder, set()).add(name)
+            inner, outer = key, folder
+            while len(inner) > len(prefix):
+                of_folders.setdefault(outer, {})[key[len(outer) + 1 if outer else 0 :]] = size
+                if inner != key:
+                    below.setdefault(outer, set()).add(inner)
+                if outer == prefix:
+                    break
+                inner, outer = outer, outer.rpartition("/")[0]
+        inside = len(self._path) + 1 if self._path else 0
+        for folder in {*files, *below}:
+            folders = sorted(path[inside:] for path in below.get(folder, ()))
+            self._known.folders.setdefault(folder, (files.get(folder, set()), folders))
+        self._known.sizes |= of_folders
+        self._known.surveyed = head
+        self._store.listed.update(key for key in sizes if key.rpartition("/")[2] not in METADATA_KEYS)
+        steps = [key for key in sizes if key.startswith(f"{head}{STEP}/") and key in self._store.listed]
+        if len(steps) <= ASKED_AHEAD and sum(sizes[key] for key in steps) <= ASKED_BYTES:
+            self._store.ask(steps)
+
     def _folder(self, key: str) -> tuple[set[str], list[str]]:
         import obstore
 
+        if key not in self._known.folders and self._is_surveyed(key):
+            return set(), []
         if key not in self._known.folders:
             try:
                 found = obstore.list_with_delimiter(self._store.store, prefix=key or None)
@@ -92,10 +149,22 @@ class RemoteObjects(StoreObjects):
 
     def _document(self, key: str) -> bytes | None:
         documents = self._known.documents
+        if key in self._known.failed:
+            raise self._known.failed[key]
         if key not in documents:
-            found = self._store.fetch(key)
+            there = not self._is_surveyed(key) or self._known.size_of(key) is not None
+            found = self._store.fetch(key) if there else None
             documents[key] = None if found is None else bytes(found[0])
         return documents[key]
+
+    def _try_document(self, key: str) -> None:
+        try:
+            self._document(key)
+        except RemoteError as error:
+            self._known.failed[key] = error
+
+    def _is_surveyed(self, key: str) -> bool:
+        return self._known.surveyed is not None and key.startswith(self._known.surveyed)
 
     def _take_array(self, key: str, names: Sequence[str]) -> bool:
         """Whether a folder holds the metadata of an array, by what was read of it; it is then known."""

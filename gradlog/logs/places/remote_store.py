@@ -43,12 +43,17 @@ class Known:
     """What has been asked of a store, by path below its URL.
 
     folders : names of the objects in a folder, and the folders, as of `StoreObjects.folder`
-    documents : bytes of metadata, None where there is none; sizes : of all below a folder, by key from there
+    documents : bytes of metadata, None where there is none; failed : why some could not be read
+    sizes : of all below a folder, by key from there
+    to_survey : a folder of which all is to be listed once, if that is a page; surveyed : one that was
     """
 
     folders: dict[str, tuple[set[str], list[str]]] = field(default_factory=dict)
     documents: dict[str, bytes | None] = field(default_factory=dict)
+    failed: dict[str, RemoteError] = field(default_factory=dict)
     sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+    to_survey: str | None = None
+    surveyed: str | None = None
 
     def size_of(self, key: str) -> int | None:
         """Bytes of an object that was listed, None else."""

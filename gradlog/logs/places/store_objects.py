@@ -50,6 +50,9 @@ class StoreObjects(abc.ABC):
     def expect(self, paths: Sequence[str], zarr_format: int) -> None:  # noqa: B027 - few can read ahead
         """The metadata of these folders is read next; zarr_format : of the group that they lie in."""
 
+    def survey(self) -> None:  # noqa: B027 - few can
+        """What is expected next is all that is left: nothing has to be read before it any more."""
+
     lists_ahead = False
     """Whether `list_ahead` does anything."""
 

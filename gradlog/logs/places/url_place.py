@@ -39,7 +39,7 @@ class UrlPlace(Place):
         return bool(files or folders) or self._object() is not None
 
     def open(self) -> StorePath:
-        files, folders = self._folder()
+        files, folders = self._folder(is_log=True)
         if not files and not folders:
             if self._object() is None:
                 raise StoreNotFoundError(f"{self.name}: nothing is there: no object has this name or prefix")
@@ -157,10 +157,13 @@ class UrlPlace(Place):
             self._opened = open_remote(self.url, self.access)
         return self._opened
 
-    def _folder(self) -> tuple[set[str], list[str]]:
-        """What lies right inside. Raises DataError that names the place."""
+    def _folder(self, *, is_log: bool = False) -> tuple[set[str], list[str]]:
+        """What lies right inside. is_log : a log is read next. Raises DataError that names the place."""
         try:
-            return RemoteObjects(self._store).folder("")
+            objects = RemoteObjects(self._store)
+            if is_log:
+                objects.begin()
+            return objects.folder("")
         except UsageError:
             raise
         except Exception as error:
