@@ -216,8 +216,9 @@ def _laid_out(request: Request, measures: tuple[Measure, ...], span: Span) -> Pl
     grown = tuple(m.grown(request, limits.room - used.beside - 2 * used.block) for m in measures)
     if grown != measures:
         kept += sum(m.kept_bytes(shape) for m in grown) - sum(m.kept_bytes(shape) for m in measures)
-    # Where blocks are held one is read, the next summed and a third taken in at once.
-    most = 3 if any(measure.holds_blocks for measure in grown) else 2
+    # Where blocks are held one is read, the next summed and a third taken in at once; of others two are read
+    # where chunks are waited for.
+    most = 3 if request.waiting_bytes or any(measure.holds_blocks for measure in grown) else 2
     fits = (n for n in range(most, 1, -1) if kept + n * used.block + used.beside <= request.room)
     buffers = next(fits, 1)
     memory = kept + buffers * used.block + used.beside

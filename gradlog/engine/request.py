@@ -98,8 +98,13 @@ class Request:
 
         Where chunks are waited for, a quarter of it may be under way.
         """
-        waiting = max((tensor.waiting_bytes for tensor in self.tensors), default=0)
-        return min(max(self._decoding_bytes, min(waiting, self.memory // 4)), self.memory // 2)
+        waiting = min(self.waiting_bytes, self.memory // 4)
+        return min(max(self._decoding_bytes, waiting), self.memory // 2)
+
+    @functools.cached_property
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be under way at once, where chunks are waited for."""
+        return max((tensor.waiting_bytes for tensor in self.tensors), default=0)
 
     @property
     def _decoding_bytes(self) -> int:
@@ -155,6 +160,7 @@ class Request:
             group=self._group(span, grouped),
             tile=None if narrow else tile_width(self.count),
             widest=None if self.parts == 1 else max(1, self.parameters // (RANGES_OF_PART * self.parts)),
+            waits=self.waiting_bytes > 0,
         )
 
     def _group(self, span: Span, grouped: int | None) -> int:
