@@ -68,6 +68,11 @@ class BucketServer:
         self.objects[key] = data
         self._keys = None
 
+    def remove(self, key: str) -> bytes:
+        """Take an object away; what it held."""
+        self._keys = None
+        return self.objects.pop(key)
+
     def restore(self, objects: dict[str, bytes]) -> None:
         """Have these objects and no others, without a request."""
         self.objects, self._keys = dict(objects), None

@@ -395,6 +395,18 @@ def test_what_comes_after_the_survey_of_a_log_is_found(server: BucketServer, run
     assert [tensor.name for tensor in gradlog.open_log(run).tensors] == ["v", "w"]
 
 
+def test_a_chunk_that_comes_behind_the_survey_is_not_absent(server: BucketServer, run: str) -> None:
+    """It was listed before the metadata was read: what lacks then is looked for again."""
+    last = server.remove("run.zarr/grads/w/c/7/2")
+    log = gradlog.open_log(run)
+    server.put("run.zarr/grads/w/c/7/2", last)
+    assert gradlog.describe(log).tensors[0].absent_chunks == 0
+    server.remove("run.zarr/grads/w/c/7/2")
+    assert gradlog.describe(run).tensors[0].absent_chunks == 1
+    with pytest.raises(gradlog.DataError, match="1 of 24 chunks is absent"):
+        gradlog.analyze(run)
+
+
 def test_what_fails_once_is_asked_for_again(server: BucketServer, run: str, tmp_path: Path) -> None:
     expected = document(tmp_path / "run.zarr")
     server.faults = {"zarr.json": [500], "/w/c/3/1": ["cut"], "/w/c/2/0": [503], "run.zarr/": [500]}

@@ -67,13 +67,10 @@ def take_inventory(
     encode = chunk_keys(array)
     keys = [encode(coordinates) for coordinates in grid]
     objects, path = objects_of(StorePath(array.store_path.store)), array.store_path.path
-    total = None
     try:
-        if sizes:
-            stored = objects.sizes(path)
-            total, there = sum(stored.values()), [key in stored for key in keys]
-        else:
-            there = objects.present(path, keys)
+        total, there = _found(objects, path, keys, sizes=sizes)
+        if not all(there) and objects.renew(path):
+            total, there = _found(objects, path, keys, sizes=sizes)
     except Exception as error:
         raise DataError(f"tensor '{name}': its chunks cannot be listed: {first_line(error)}") from error
     if shards is not None:
@@ -86,6 +83,16 @@ def take_inventory(
     across = math.prod(grid_shape((*array.shape[:axis], *array.shape[axis + 1 :]), chunks))
     height = max(1, chunk[axis])
     return ChunkInventory(expected, tuple(sorted(absent)), total, axis, height, across)
+
+
+def _found(
+    objects: StoreObjects, path: str, keys: Sequence[str], *, sizes: bool
+) -> tuple[int | None, list[bool]]:
+    """Bytes of all objects below a folder, None where `sizes` are not asked for, and which keys are there."""
+    if not sizes:
+        return None, objects.present(path, keys)
+    stored = objects.sizes(path)
+    return sum(stored.values()), [key in stored for key in keys]
 
 
 def chunk_keys(array: zarr.Array[Any]) -> Callable[[tuple[int, ...]], str]:

@@ -89,6 +89,15 @@ class RemoteObjects(StoreObjects):
         if unknown := {path: keys for path, keys in keyed.items() if path not in self._known.sizes}:
             self._list(unknown)
 
+    def renew(self, path: str) -> bool:
+        key = self._key(path)
+        if not self._is_surveyed(key) or key in self._known.renewed:
+            return False
+        # A tensor that appeared meanwhile: its metadata was read later than all keys were listed.
+        self._known.renewed.add(key)
+        self._known.sizes.pop(key, None)
+        return True
+
     def pieces(self, keys: Sequence[str], count: int, *, at_end: bool) -> list[Piece | Exception]:
         return together(self._piece, ((self._key(key), count, at_end) for key in keys))
 

@@ -46,6 +46,7 @@ class Known:
     documents : bytes of metadata, None where there is none; failed : why some could not be read
     sizes : of all below a folder, by key from there
     to_survey : a folder of which all is to be listed once, if that is a page; surveyed : one that was
+    renewed : folders that were listed again since
     """
 
     folders: dict[str, tuple[set[str], list[str]]] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Known:
     sizes: dict[str, dict[str, int]] = field(default_factory=dict)
     to_survey: str | None = None
     surveyed: str | None = None
+    renewed: set[str] = field(default_factory=set)
 
     def size_of(self, key: str) -> int | None:
         """Bytes of an object that was listed, None else."""

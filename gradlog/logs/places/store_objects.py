@@ -68,6 +68,10 @@ class StoreObjects(abc.ABC):
         stored = self.sizes(path, wanted=False)
         return [key in stored for key in keys]
 
+    def renew(self, path: str) -> bool:  # noqa: ARG002 - few list before
+        """Forget a listing of a folder that is older than what its metadata says; whether there was one."""
+        return False
+
     @abc.abstractmethod
     def pieces(self, keys: Sequence[str], count: int, *, at_end: bool) -> list[Piece | Exception]:
         """The first or last `count` bytes of objects, or why they cannot be read."""
