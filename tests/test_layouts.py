@@ -277,17 +277,24 @@ def test_zip_of_a_sharded_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is not installed")
-def test_shards_of_checked_chunks_stay_with_zarrs(tmp_path: Path) -> None:
-    """Their checksums are looked at here, and what is right is no reason to leave it to zarr-python."""
+@pytest.mark.parametrize(
+    ("codecs", "reader"),
+    [([Crc32cCodec()], "direct"), ([BloscCodec(), Crc32cCodec()], "zarrs")],
+    ids=["as they are", "packed"],
+)
+def test_shards_of_checked_chunks_are_not_left_to_zarr_python(
+    codecs: list[Any], reader: str, tmp_path: Path
+) -> None:
+    """Their checksums are looked at here, and what is right is no reason to leave it."""
     values = walk(20, (64,), 3).astype(np.float32)
     path = format1_store(
-        tmp_path / "run.zarr", {"w": values}, shards=(10, 64), chunks=(2, 16), compressors=Crc32cCodec()
+        tmp_path / "run.zarr", {"w": values}, shards=(10, 64), chunks=(2, 16), compressors=codecs
     )
     (tensor,) = gradlog.open_log(path).tensors
     out = np.empty((13, 30), np.float32)
     tensor.read((4, 17), (slice(5, 35),), out)
     assert np.array_equal(out, values[4:17, 5:35])
-    assert tensor.reader == "zarrs"
+    assert tensor.reader == reader
 
 
 def test_zip_with_mac_folder(tmp_path: Path) -> None:

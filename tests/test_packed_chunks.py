@@ -114,6 +114,38 @@ def test_a_frame_that_does_not_tell_its_size(tmp_path: Path, monkeypatch: pytest
     np.testing.assert_array_equal(out, [[1] * 24, [0] * 24])
 
 
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("reader", ["small", "large", "zarr-python", "shards"])
+def test_a_header_that_claims_more_than_there_can_be(
+    version: int, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks for the 32 TiB that it speaks of."""
+    if reader != "small":
+        monkeypatch.setattr(packed_chunks, "LARGEST" if reader == "zarr-python" else "SMALL", 0)
+    values = np.random.default_rng(6).standard_normal((6, 500)).astype(np.float32)
+    encoding = dict(ENCODINGS["zstd" if version == 3 else "v2 zstd"])
+    if reader == "shards":
+        if version == 2:
+            return
+        encoding["shards"] = (2, 500)
+    zarr.open_group(tmp_path / "run.zarr", mode="w", zarr_format=version)
+    stored(tmp_path / "run.zarr" / "w", values, (1, 500), **encoding)
+    path = chunk_files(tmp_path / "run.zarr" / "w")[1]
+    data = path.read_bytes()
+    size = packed_chunks.zstd_size(np.frombuffer(data, np.uint8))
+    assert size == 2000
+    assert data[4] >> 5 == 0b011  # two bytes tell it
+    if reader == "shards":  # as long as it was: the index stands
+        head = data[:4] + bytes([data[4] | 0xC0]) + (1 << 45).to_bytes(8, "little")
+        path.write_bytes(head + data[len(head) :])
+    else:
+        path.write_bytes(data[:4] + bytes([data[4] | 0xC0]) + (1 << 45).to_bytes(8, "little") + data[7:])
+    with pytest.raises(
+        gradlog.DataError, match=r"^[^\n]*tensor 'w': chunk [12]/0 .* cannot be decoded: [^\n]*$"
+    ):
+        gradlog.analyze(tmp_path / "run.zarr")
+
+
 def test_nothing_is_written_once_reading_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that unpack are waited for: the place is zarr-python's to fill then."""
     monkeypatch.setattr(packed_chunks, "SMALL", 0)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,23 @@ def kept_memory(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArra
     return buffers[name][:size].view(dtype).reshape(shape)
 
 
-def kept_threads(count: int) -> ThreadPoolExecutor:
+def together(work: Callable[..., object], items: Sequence[tuple[Any, ...]], threads: int) -> None:
+    """Do it for each item, in so many kept threads. Raises what it raises, once nothing is in work."""
+    if threads < 2 or len(items) < 2:
+        for item in items:
+            work(*item)
+        return
+    waiting = [_kept_threads(threads).submit(work, *item) for item in items]
+    try:
+        for each in waiting:
+            each.result()
+    finally:
+        for each in waiting:
+            each.cancel()
+        wait(waiting)
+
+
+def _kept_threads(count: int) -> ThreadPoolExecutor:
     """A pool of so many threads, each of which keeps its own memory."""
     pools: dict[int, ThreadPoolExecutor] = _held.__dict__.setdefault("pools", {})
     if count not in pools:

@@ -26,6 +26,7 @@ from .rank_folders import rank_folders, root_attributes
 from .rank_set import RankStore, join_ranks, lone_rank_warnings
 from .remote_chunks import RemoteChunks
 from .repeated_steps import step_fault
+from .shards import FileShards
 from .store import ZARR_PIPELINE, ZARRS_PIPELINE, decoding_with, zarrs_is_installed
 from .stored_chunks import take_inventory
 from .uncompressed_chunks import UncompressedChunks
@@ -211,7 +212,7 @@ def _open_arrays(place: StorePath, choice: Choice) -> tuple[list[ZarrTensor], di
     others = []
     for tensor in tensors:
         array, fetched = tensor.array, tensor.fetched
-        near = UncompressedChunks.of(array) or PackedChunks.of(array)
+        near = UncompressedChunks.of(array) or PackedChunks.of(array) or FileShards.of(array)
         chunks = near or RemoteChunks.fetched_as(array, fetched)
         if chunks is not None:
             tensor.trust(chunks)

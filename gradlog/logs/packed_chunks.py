@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import wait
 from dataclasses import field
 from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata
 
 from ..processors import available_processors
 from ..quick_dataclass import dataclass
-from .kept_memory import kept_memory, kept_threads
+from .kept_memory import kept_memory, together
 from .uncompressed_chunks import Box, Bytes, UncompressedChunks, entry_layout, fill_from, folder_of, is_native
-from .zarr_array import GuardedBlosc
+from .zarr_array import GuardedBlosc, GuardedZstd, zstd_size
 
 SMALL = 32 << 10
 """Bytes of a chunk's entries up to which threads would wait for each other longer than they unpack."""
@@ -78,20 +76,14 @@ class PackedChunks(UncompressedChunks):
         if self.nbytes <= SMALL:
             super().read(where, out, room)
             return
-        wanted = list(self._wanted(where, out)) if out.size else []
-        threads = min(available_processors(), room // self.held_bytes, len(wanted))
-        if threads < 2:
-            for each in wanted:
-                self._read(*each)
-            return
-        waiting = [kept_threads(threads).submit(self._read, *each) for each in wanted]
-        try:
-            for read in waiting:
-                read.result()
-        finally:
-            for read in waiting:
-                read.cancel()
-            wait(waiting)  # nothing is put into `out` any more
+        if out.size:
+            together(self._read, list(self._wanted(where, out)), self.threads(room))
+
+    def threads(self, room: int) -> int:
+        """That unpack at once. room : bytes to stay within"""
+        if self.nbytes <= SMALL:
+            return 1
+        return min(available_processors(), max(1, room // self.held_bytes))
 
     def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
         most = _most(self.nbytes)
@@ -123,6 +115,9 @@ class PackedChunks(UncompressedChunks):
         return blosc_size(packed) if self.packer == "blosc" else zstd_size(packed)
 
     def _unpacked(self, packed: bytes | Bytes) -> Bytes:
+        told = self._told(np.frombuffer(packed, np.uint8))
+        if told not in (None, self.nbytes):
+            raise ValueError(f"it says that it holds {told} bytes, not {self.nbytes}")
         entries = np.frombuffer(_CODECS[self.packer].decode(packed), np.uint8)
         if entries.size != self.nbytes:
             raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")
@@ -132,19 +127,6 @@ class PackedChunks(UncompressedChunks):
 def is_packed(codecs: Sequence[str], nbytes: int) -> bool:
     """Whether chunks in a folder are read so. codecs : behind `bytes`; nbytes : of a chunk's entries"""
     return len(codecs) == 1 and codecs[0] in _CODECS and nbytes <= LARGEST
-
-
-def zstd_size(packed: Bytes) -> int | None:
-    """Bytes that a frame of Zstandard holds, by its header (RFC 8878, 3.1.1.1); None where it doesn't say."""
-    head = packed[:18].tobytes()
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    told, alone = head[4] >> 6, head[4] >> 5 & 1
-    width = (1 << told) if told or alone else 0
-    at = 5 + (1 - alone) + (0, 1, 2, 4)[head[4] & 3]
-    if not width or len(head) < at + width:
-        return None
-    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0)
 
 
 def blosc_size(packed: Bytes) -> int | None:
@@ -177,5 +159,5 @@ def packed_by(metadata: Any) -> str | None:
     return name if name in _CODECS else None
 
 
-_CODECS: dict[str, Any] = {"zstd": Zstd(), "blosc": GuardedBlosc()}
+_CODECS: dict[str, Any] = {"zstd": GuardedZstd(), "blosc": GuardedBlosc()}
 """By the name that Zarr has for a codec: what it packed says itself how."""

@@ -12,6 +12,8 @@ import numcodecs
 import numpy as np
 import zarr
 from numcodecs.blosc import Blosc
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
@@ -21,10 +23,13 @@ from .hierarchy import Node
 from .places.remote_store import RemoteStore
 from .store import ARRAY_CONFIG
 
-_STRICT_V3 = frozenset({"bytes", "transpose", "crc32c", "zstd", "blosc"})
-_STRICT_V2 = frozenset({"zstd", "blosc"})
+_STRICT_V3 = frozenset({"bytes", "transpose", "crc32c", "blosc"})
+_STRICT_V2 = frozenset({"blosc"})
 """Codecs that zarrs refuses wherever zarr-python does, given whole chunks. It passes over what follows the
-stream of gzip and bz2, and over the end of that of zlib (tests/test_damage.py finds it out)."""
+stream of gzip and bz2, and over the end of that of zlib (tests/test_damage.py finds it out), and it ends the
+process where a header of zstd claims more than there is memory."""
+ZSTD_MOST = 1 << 15
+"""Bytes that a byte of Zstandard may stand for: a block of 128 KiB takes four (RFC 8878, 3.1.1.2)."""
 _PACKAGES = {
     "zfpy": "zfpy",
     "pcodec": "pcodec",
@@ -42,7 +47,7 @@ def make_array(place: StorePath, node: Node) -> zarr.Array[Any]:
     """
     try:
         metadata = _metadata(node)
-        guard_blosc(metadata)
+        guard_codecs(metadata)
         array = zarr.Array(zarr.AsyncArray(metadata, place / node.path, ARRAY_CONFIG))
     except Exception as error:
         raise DataError(_why(node, error)) from error
@@ -90,21 +95,22 @@ def padded_array(array: zarr.Array[Any]) -> zarr.Array[Any] | None:
     return found if getattr(found._async_array.codec_pipeline, "impl", None) is not None else None
 
 
-def guard_blosc(metadata: Any) -> None:
-    """Let every Blosc codec of an array hold the size in a chunk's header against what is there.
+def guard_codecs(metadata: Any) -> None:
+    """Let Blosc and zstd of an array hold the sizes in a chunk's header against what is there.
 
-    Blosc itself believes it, and reads past the end of a chunk that was cut short.
+    Blosc itself believes it, and reads past the end of a chunk that was cut short; zstd asks for that memory.
     """
     if isinstance(metadata, ArrayV2Metadata):
         stages: Iterable[Any] = [*(metadata.filters or ()), metadata.compressor]
-        if any(type(stage) is Blosc for stage in stages):
+        if any(type(stage) in _GUARDS for stage in stages):
             filters = metadata.filters and tuple(map(_guarded, metadata.filters))
             object.__setattr__(metadata, "filters", filters)
             object.__setattr__(metadata, "compressor", _guarded(metadata.compressor))
         return
     for codec in _nested(metadata.codecs):
-        for word in ("_blosc_codec", "_codec"):  # cached on first use: by zarr, and by zarr's numcodecs
-            if hasattr(type(codec), word) and type(found := getattr(codec, word)) is Blosc:
+        # Cached on first use: by zarr, and by zarr's numcodecs.
+        for word in ("_blosc_codec", "_zstd_codec", "_codec"):
+            if hasattr(type(codec), word) and type(found := getattr(codec, word)) in _GUARDS:
                 codec.__dict__[word] = _guarded(found)
 
 
@@ -123,10 +129,41 @@ class GuardedBlosc(Blosc):  # type: ignore[misc]
         return super().decode(buf, out)
 
 
+class GuardedZstd(Zstd):  # type: ignore[misc]
+    """Zstandard that refuses a chunk whose header says that it holds more than it can."""
+
+    codec_id = Zstd.codec_id
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Decompress. Raises ValueError for a chunk that cannot hold what its header says."""
+        chunk = np.frombuffer(buf, np.uint8)
+        told = zstd_size(chunk)
+        if told is not None and told > ZSTD_MOST * max(1, chunk.size):
+            raise ValueError(f"zstd chunk of {chunk.size} bytes that says it holds {told}: it is damaged")
+        return super().decode(buf, out)
+
+
+def zstd_size(packed: NDArray[np.uint8]) -> int | None:
+    """Bytes that a frame of Zstandard holds, by its header (RFC 8878, 3.1.1.1); None where it doesn't say."""
+    head = packed[:18].tobytes()
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    told, alone = head[4] >> 6, head[4] >> 5 & 1
+    width = (1 << told) if told or alone else 0
+    at = 5 + (1 - alone) + (0, 1, 2, 4)[head[4] & 3]
+    if not width or len(head) < at + width:
+        return None
+    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+_GUARDS: dict[type, type] = {Blosc: GuardedBlosc, Zstd: GuardedZstd}
+
+
 def _guarded(codec: Any) -> Any:
-    if type(codec) is not Blosc:
+    guard = _GUARDS.get(type(codec))
+    if guard is None:
         return codec
-    return GuardedBlosc(**{key: value for key, value in codec.get_config().items() if key != "id"})
+    return guard(**{key: value for key, value in codec.get_config().items() if key != "id"})
 
 
 def _nested(codecs: Iterable[Any]) -> Iterable[Any]:
