@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from gradmf.gradlog.logs import packed_chunks
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+# They take the width of tiles once, and are loaded late: not while a test has narrow ones.
+for module in ("search.history_band", "sketch.sketched_rank", "sketch.stored_sketch", "subspaces.subspace"):
+    import_module(f"gradmf.gradlog.measures.{module}")
 
 READ_EITHER_WAY = {"test_layouts", "test_damage", "test_bad_data", "test_foreign_stores", "test_live_reading"}
 

@@ -93,7 +93,7 @@ class BlockReader:
                     buffer = self._free.get()
                     if buffer is None or self._stop.is_set():
                         return
-                    self._ready.put(pool.submit(self._read, index, item, rows, start, buffer))
+                    self._ready.put(pool.submit(self._read_in_turn, index, item, rows, start, buffer))
                     start += self._kept(rows)
             self._ready.put(None)
         except BaseException as error:
@@ -108,13 +108,13 @@ class BlockReader:
     def _inside(self, rows: tuple[int, int]) -> slice:
         return slice(rows[0] - self._plan.rows[0], rows[1] - self._plan.rows[0])
 
-    def _read(
+    def _read_in_turn(
         self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
     ) -> Block:
         with self._turn:
-            return self._read_block(index, item, rows, start, buffer)
+            return self._read(index, item, rows, start, buffer)
 
-    def _read_block(
+    def _read(
         self, index: int, item: ParameterRange, rows: tuple[int, int], start: int, buffer: NDArray[np.uint8]
     ) -> Block:
         dtypes = {self._tensors[segment.tensor].compute_dtype for segment in item.segments}
