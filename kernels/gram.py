@@ -71,7 +71,7 @@ def row_gram(
 
     Raises OverflowError where increments are infinite: float32 gradients can be too far apart for float32.
     """
-    if single and increments.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
+    if single and _may_be_single(increments, energies):
         gram = increments @ increments.T
         if _is_close(gram.diagonal(), energies):
             return gram
@@ -95,7 +95,7 @@ def stacked_gram(
     if not rows:
         return row_gram(increments, energies, single)
     stack = np.concatenate([basis, increments])
-    if single and stack.dtype == np.float32 and (not energies.any() or safe_in_single(energies)):
+    if single and _may_be_single(stack, energies):
         with np.errstate(over="ignore", invalid="ignore"):  # looked for at once
             gram: NDArray[np.floating[Any]] = stack @ stack.T
         own, diagonal = gram.diagonal()[:rows], gram.diagonal()[rows:]
@@ -104,6 +104,10 @@ def stacked_gram(
     finite_doubles(increments)
     doubles = stack.astype(np.float64, copy=False)
     return doubles @ doubles.T
+
+
+def _may_be_single(rows: NDArray[np.floating[Any]], energies: NDArray[np.float64]) -> bool:
+    return rows.dtype == np.float32 and (not energies.any() or safe_in_single(energies))
 
 
 def _is_close(diagonal: NDArray[np.floating[Any]], energies: NDArray[np.float64]) -> bool:

@@ -102,9 +102,7 @@ def read_hierarchy(name: str, place: StorePath) -> Hierarchy:
         # While a log is written, `step` grows last: a tensor read before it might lack rows of it.
         steps, others = ([each for each in below if (each == STEP) is first] for first in (True, False))
         for together in (steps, others):
-            if together is others:
-                objects.survey()
-            objects.expect(together, root.zarr_format)
+            objects.expect(together, root.zarr_format, all_left=together is others)
             for folder in together:
                 _visit(objects, folder, found)
     except RecursionError as error:

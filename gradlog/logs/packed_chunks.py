@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV2Metadata
 
@@ -21,7 +22,7 @@ from ..processors import available_processors
 from ..quick_dataclass import dataclass
 from .kept_memory import kept_memory, together
 from .uncompressed_chunks import Box, Bytes, UncompressedChunks, entry_layout, fill_from, folder_of, is_native
-from .zarr_array import GuardedBlosc, GuardedZstd, zstd_size
+from .zarr_array import GuardedBlosc, zstd_size
 
 SMALL = 32 << 10
 """Bytes of a chunk's entries up to which threads would wait for each other longer than they unpack."""
@@ -30,34 +31,8 @@ LARGEST = (1 << 31) - (1 << 26)
 CHUNK_SECONDS = 2e-5
 
 
-@dataclass(frozen=True)
-class PackedChunks(UncompressedChunks):
-    """As `UncompressedChunks`, of chunks that are unpacked whole, and cut. packer : name of the codec"""
-
-    packer: str = field(kw_only=True)
-
-    @classmethod
-    def of(cls, array: zarr.Array[Any]) -> PackedChunks | None:
-        """None where the array is stored otherwise, or not in a folder."""
-        packer, root, entries = packed_by(array.metadata), folder_of(array), entry_layout(array)
-        if packer is None or root is None or entries is None:
-            return None
-        found = cls(root, *entries, packer=packer)
-        return found if found.nbytes <= LARGEST else None
-
-    def take(self, data: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
-        """As of `UncompressedChunks`. Raises RuntimeError too."""
-        if data.size >= self.file_bytes:
-            raise ValueError(f"it has {data.size} bytes, of {self.nbytes} bytes of entries")
-        if starts is None and self._told(data) == self.nbytes:
-            _CODECS[self.packer].decode(data, target)
-        else:
-            self._place(self._unpacked(data), starts, target)
-
-    @property
-    def file_bytes(self) -> int:
-        """Bytes of a chunk's file, at most."""
-        return _most(self.nbytes)
+class WholeChunks(UncompressedChunks):
+    """As `UncompressedChunks`, of chunks that are taken whole, and cut."""
 
     @property
     def chunk_seconds(self) -> float:
@@ -70,6 +45,31 @@ class PackedChunks(UncompressedChunks):
     @property
     def held_bytes(self) -> int:
         return held_bytes(self.nbytes)
+
+
+@dataclass(frozen=True)
+class PackedChunks(WholeChunks):
+    """packer : name of the codec"""
+
+    packer: str = field(kw_only=True)
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> PackedChunks | None:
+        """None where the array is stored otherwise, or not in a folder."""
+        packer, root, entries = packed_by(array.metadata), folder_of(array), entry_layout(array)
+        if packer is None or root is None or entries is None:
+            return None
+        found = cls(root, *entries, packer=packer)
+        return found if found.nbytes <= LARGEST else None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes that no chunk's file is as long as: what cannot be packed takes little more."""
+        return self.nbytes + self.nbytes // 64 + 1024
+
+    def take(self, data: Bytes, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
+        """As of `UncompressedChunks`. Raises RuntimeError too."""
+        self._unpack(data, starts, target, keep=False)
 
     def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
         """As of `UncompressedChunks`. Raises RuntimeError too, for what cannot be unpacked."""
@@ -85,43 +85,45 @@ class PackedChunks(UncompressedChunks):
             return 1
         return min(available_processors(), max(1, room // self.held_bytes))
 
-    def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
-        most = _most(self.nbytes)
-        if self.nbytes > SMALL:
-            found = os.fstat(file).st_size
+    def _read_file(
+        self,
+        file: int,
+        starts: Sequence[int] | None,
+        target: NDArray[Any],
+        room: int,  # noqa: ARG002 - `read` stays within it
+    ) -> int:
+        if self.nbytes <= SMALL:
+            packed = np.frombuffer(os.read(file, self.file_bytes), np.uint8)
         else:
-            packed = os.read(file, most)
-            found = len(packed)
-        if found >= most:
-            raise ValueError(f"it has {most} bytes or more, of {self.nbytes} bytes of entries")
-        if self.nbytes > SMALL:
-            self._unpack_large(file, found, starts, target)
-        else:
-            self._place(self._unpacked(packed), starts, target)
+            size = min(os.fstat(file).st_size, self.file_bytes)
+            packed = kept_memory("packed", (size,), np.dtype(np.uint8))
+            fill_from(file, 0, [packed])
+        self._unpack(packed, starts, target, keep=True)
         return self.nbytes
 
-    def _unpack_large(self, file: int, size: int, starts: Sequence[int] | None, target: NDArray[Any]) -> None:
-        packed = kept_memory("packed", (size,), np.dtype(np.uint8))
-        fill_from(file, 0, [packed])
-        if starts is None or self._told(packed) != self.nbytes:
-            self.take(packed, starts, target)
-        else:
-            entries = kept_memory("unpacked", (self.nbytes,), np.dtype(np.uint8))
-            _CODECS[self.packer].decode(packed, entries)
-            self._place(entries, starts, target)
+    def _unpack(
+        self, packed: Bytes, starts: Sequence[int] | None, target: NDArray[Any], *, keep: bool
+    ) -> None:
+        """As `take`. keep : the thread may keep the memory that it needs"""
+        if packed.size >= self.file_bytes:
+            raise ValueError(f"it has {packed.size} bytes or more, of {self.nbytes} bytes of entries")
+        told, codec = self._told(packed), _CODECS[self.packer]
+        entries = np.frombuffer(codec.decode(packed), np.uint8) if told is None else None
+        size = told if entries is None else entries.size
+        if size != self.nbytes:
+            raise ValueError(f"it holds {size} bytes, not {self.nbytes}")
+        if entries is None and starts is None:
+            codec.decode(packed, target)
+            return
+        if entries is None:
+            byte = np.dtype(np.uint8)
+            entries = kept_memory("unpacked", (size,), byte) if keep else np.empty(size, byte)
+            codec.decode(packed, entries)
+        self._place(entries, starts, target)
 
     def _told(self, packed: Bytes) -> int | None:
         """Bytes of entries that a chunk holds, as its first bytes tell; None where they don't."""
         return blosc_size(packed) if self.packer == "blosc" else zstd_size(packed)
-
-    def _unpacked(self, packed: bytes | Bytes) -> Bytes:
-        told = self._told(np.frombuffer(packed, np.uint8))
-        if told not in (None, self.nbytes):
-            raise ValueError(f"it says that it holds {told} bytes, not {self.nbytes}")
-        entries = np.frombuffer(_CODECS[self.packer].decode(packed), np.uint8)
-        if entries.size != self.nbytes:
-            raise ValueError(f"it holds {entries.size} bytes, not {self.nbytes}")
-        return entries
 
 
 def is_packed(codecs: Sequence[str], nbytes: int) -> bool:
@@ -139,11 +141,6 @@ def held_bytes(nbytes: int) -> int:
     return 2 * nbytes
 
 
-def _most(nbytes: int) -> int:
-    """Bytes that no chunk's file is longer than: what cannot be packed takes little more."""
-    return nbytes + nbytes // 64 + 1024
-
-
 def packed_by(metadata: Any) -> str | None:
     """Name of the one codec that packs the entries of each chunk; None where there is anything else.
 
@@ -159,5 +156,5 @@ def packed_by(metadata: Any) -> str | None:
     return name if name in _CODECS else None
 
 
-_CODECS: dict[str, Any] = {"zstd": GuardedZstd(), "blosc": GuardedBlosc()}
+_CODECS: dict[str, Any] = {"zstd": Zstd(), "blosc": GuardedBlosc()}
 """By the name that Zarr has for a codec: what it packed says itself how."""

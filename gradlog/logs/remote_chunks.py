@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ..quick_dataclass import dataclass
-from .packed_chunks import PackedChunks, packed_by
+from .packed_chunks import PackedChunks, WholeChunks, packed_by
 from .places.remote_requests import AT_ONCE, together
 from .places.remote_store import RemoteStore
 from .shards import Shards
@@ -19,7 +19,7 @@ from .uncompressed_chunks import Box, UncompressedChunks, chunk_layout, entry_la
 
 
 @dataclass(frozen=True)
-class RemoteChunks(UncompressedChunks):
+class RemoteChunks(WholeChunks):
     """As `UncompressedChunks`, of objects that are fetched whole, and cut.
 
     root : a path in the store; shape : of what an object holds; content : how it is stored there
@@ -50,12 +50,8 @@ class RemoteChunks(UncompressedChunks):
         return self.content.file_bytes
 
     @property
-    def read_in_part(self) -> bool:
-        return False
-
-    @property
     def held_bytes(self) -> int:
-        return self.file_bytes if type(self.content) is UncompressedChunks else 2 * self.nbytes
+        return self.file_bytes if type(self.content) is UncompressedChunks else super().held_bytes
 
     def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
         """As of `UncompressedChunks`. Raises RemoteError and RuntimeError too. room : bytes under way"""
@@ -63,7 +59,13 @@ class RemoteChunks(UncompressedChunks):
             most = min(AT_ONCE, max(1, room // self.held_bytes))
             together(self._read, self._wanted(where, out), most, self.store.check)
 
-    def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+    def _read(
+        self,
+        chunk: tuple[int, ...],
+        starts: Sequence[int] | None,
+        target: NDArray[Any],
+        room: int = 0,  # noqa: ARG002 - `read` stays within it
+    ) -> int:
         found = self.store.fetch(f"{self.root}{self.key(chunk)}")
         if found is None:
             return self.leave_out(starts, target)

@@ -15,7 +15,7 @@ from zarr.codecs import ShardingCodec
 
 from ..quick_dataclass import dataclass
 from .kept_memory import kept_memory, together
-from .packed_chunks import CHUNK_SECONDS, PackedChunks, held_bytes, packed_by
+from .packed_chunks import PackedChunks, WholeChunks, held_bytes, packed_by
 from .shard_index import ABSENT, IndexLayout
 from .uncompressed_chunks import (
     Box,
@@ -104,8 +104,8 @@ def _piece_of(data: Bytes) -> Read:
 
 
 @dataclass(frozen=True)
-class FileShards(UncompressedChunks):
-    """As `UncompressedChunks`, of shards, each a file. shape : of a shard; content : how it is stored"""
+class FileShards(WholeChunks):
+    """Each shard is a file. shape : of a shard; content : how it is stored"""
 
     content: Shards = field(kw_only=True, repr=False)
 
@@ -119,33 +119,20 @@ class FileShards(UncompressedChunks):
         return cls(root, key, content.shape, dtype, fill, content=content)
 
     @property
-    def chunk_seconds(self) -> float:
-        return CHUNK_SECONDS
-
-    @property
-    def read_in_part(self) -> bool:
-        return False
-
-    @property
     def held_bytes(self) -> int:
         return held_bytes(self.content.chunks.nbytes)
 
     def read(self, where: Box, out: NDArray[Any], room: int = 0) -> None:
         """As of `UncompressedChunks`. Raises RuntimeError too."""
-        chunks = self.content.chunks
-        threads = chunks.threads(room) if isinstance(chunks, PackedChunks) else 1
         for shard, starts, target in self._wanted(where, out) if out.size else ():
-            try:
-                file = os.open(f"{self.root}/{self.key(shard)}", os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                self.leave_out(starts, target)
-                continue
-            try:
-                size = os.fstat(file).st_size
-                found = self.content.stored(_pieces_of(file), size, starts, target)
-                together(self._take, [(file, *each) for each in found], threads)
-            finally:
-                os.close(file)
+            self._read(shard, starts, target, room)
+
+    def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any], room: int) -> int:
+        chunks, size = self.content.chunks, os.fstat(file).st_size
+        found = self.content.stored(_pieces_of(file), size, starts, target)
+        threads = chunks.threads(room) if isinstance(chunks, PackedChunks) else 1
+        together(self._take, [(file, *each) for each in found], threads)
+        return size
 
     def _take(
         self, file: int, offset: int, length: int, starts: Sequence[int] | None, target: NDArray[Any]

@@ -149,18 +149,26 @@ class UncompressedChunks:
             else:
                 yield chunk, starts, target
 
-    def _read(self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+    def _read(
+        self, chunk: tuple[int, ...], starts: Sequence[int] | None, target: NDArray[Any], room: int = 0
+    ) -> int:
         """Bytes read. starts : in the chunk, by axis; None for all of it, with `target` as bytes"""
         try:
             file = os.open(f"{self.root}/{self.key(chunk)}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return self.leave_out(starts, target)
         try:
-            return self._read_file(file, starts, target)
+            return self._read_file(file, starts, target, room)
         finally:
             os.close(file)
 
-    def _read_file(self, file: int, starts: Sequence[int] | None, target: NDArray[Any]) -> int:
+    def _read_file(
+        self,
+        file: int,
+        starts: Sequence[int] | None,
+        target: NDArray[Any],
+        room: int,  # noqa: ARG002 - nothing is held
+    ) -> int:
         """As `_read`, of a chunk's file."""
         if starts is not None:
             self._read_steps(file, self._steps(self.shape, starts, target))

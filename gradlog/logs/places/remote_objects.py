@@ -61,11 +61,10 @@ class RemoteObjects(StoreObjects):
             raise FileNotFoundError(key)
         return data
 
-    def expect(self, paths: Sequence[str], zarr_format: int) -> None:
+    def expect(self, paths: Sequence[str], zarr_format: int, *, all_left: bool = False) -> None:
         keys = [self._key(path) for path in paths]
         names = _AHEAD[zarr_format]
-        prefix, self._known.to_survey = self._known.to_survey, None
-        surveys = [] if prefix is None else [(self._survey, prefix)]
+        surveys = [(self._survey, self._key(""))] if all_left else []
         # What fails is asked for again by who needs it, and told there.
         with contextlib.suppress(RemoteError):
             documents = [(self._document, f"{key}/{name}") for key in keys for name in names]
@@ -73,9 +72,6 @@ class RemoteObjects(StoreObjects):
             # Of what is an array the folder need not be looked into: nothing below it is a node.
             others = [key for key in keys if not self._take_array(key, names)]
             together(self._folder, ((key,) for key in others))
-
-    def survey(self) -> None:
-        self._known.to_survey = self._key("")
 
     def sizes(self, path: str, *, wanted: bool = True) -> dict[str, int]:  # noqa: ARG002 - they come anyway
         key = self._key(path)

@@ -45,15 +45,13 @@ class Known:
     folders : names of the objects in a folder, and the folders, as of `StoreObjects.folder`
     documents : bytes of metadata, None where there is none; failed : why some could not be read
     sizes : of all below a folder, by key from there
-    to_survey : a folder of which all is to be listed once, if that is a page; surveyed : one that was
-    renewed : folders that were listed again since
+    surveyed : a folder of which all was listed once; renewed : folders that were listed again since
     """
 
     folders: dict[str, tuple[set[str], list[str]]] = field(default_factory=dict)
     documents: dict[str, bytes | None] = field(default_factory=dict)
     failed: dict[str, RemoteError] = field(default_factory=dict)
     sizes: dict[str, dict[str, int]] = field(default_factory=dict)
-    to_survey: str | None = None
     surveyed: str | None = None
     renewed: set[str] = field(default_factory=set)
 

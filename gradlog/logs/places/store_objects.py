@@ -47,11 +47,13 @@ class StoreObjects(abc.ABC):
     def read(self, key: str) -> bytes:
         """The bytes of an object. Raises FileNotFoundError, and what reading raises."""
 
-    def expect(self, paths: Sequence[str], zarr_format: int) -> None:  # noqa: B027 - few can read ahead
-        """The metadata of these folders is read next; zarr_format : of the group that they lie in."""
+    def expect(  # noqa: B027 - few can read ahead
+        self, paths: Sequence[str], zarr_format: int, *, all_left: bool = False
+    ) -> None:
+        """The metadata of these folders is read next.
 
-    def survey(self) -> None:  # noqa: B027 - few can
-        """What is expected next is all that is left: nothing has to be read before it any more."""
+        zarr_format : of the group that they lie in; all_left : nothing else has to be read before the rest
+        """
 
     lists_ahead = False
     """Whether `list_ahead` does anything."""
