@@ -106,6 +106,22 @@ def stacked_gram(
     return doubles @ doubles.T
 
 
+def cross_gram(
+    rows: NDArray[np.floating[Any]], basis: NDArray[np.floating[Any]], single: bool
+) -> NDArray[np.floating[Any]]:
+    """X B^T, (R, L) float32 or float64, of rows X (R, W) and B (L, W) of one type.
+
+    single : float32 products of X with itself were good enough
+    """
+    if single and rows.dtype == np.float32:
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for at once
+            lengths = np.einsum("ij,ij->i", basis, basis)
+            gram: NDArray[np.floating[Any]] = rows @ basis.T
+        if safe_in_single(lengths):
+            return gram
+    return rows.astype(np.float64, copy=False) @ basis.astype(np.float64, copy=False).T
+
+
 def _may_be_single(rows: NDArray[np.floating[Any]], energies: NDArray[np.float64]) -> bool:
     return rows.dtype == np.float32 and (not energies.any() or safe_in_single(energies))
 

@@ -10,12 +10,15 @@ Trapp 1975) of the same matrix on the same basis: the largest K with W^T K W <= 
 for the W that is applied, whatever rounding did to the Gram matrix that chose it. N and N' are what rounding
 may have done to the rows; docs/certificates.md has the model behind the allowances.
 
+Rows are taken in by `absorb`, which lets their directions into the basis, or many at once by `track`, for which
+the basis only turns (subspace iteration): far fewer products, and as tight where nothing new comes up.
+
 This module handles the small matrices; rows of length D stay with the caller, who lets `Renewal` form them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +31,8 @@ SINGLE_PRODUCT = 2.0**-20
 """Error of a float32 product of two rows, as a share of their norms: 3 times what `row_gram` lets pass."""
 DOUBLE_PRODUCT = 2.0**-46
 """The same of a float64 product."""
+MOST_INFLATION = 4.0
+"""Variance inflation up to which rows of the basis count as independent of each other."""
 SOLVER = 2.0**-50
 """Backward error of LAPACK's eigenvalues, as a share of the largest."""
 
@@ -72,8 +77,10 @@ class Renewal:
 
     def apply(self, basis: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
         """B' (l', w), of B's type, from some columns of B (l, w) and X (m, w)."""
-        stack = np.concatenate([basis, rows.astype(basis.dtype, copy=False)])
-        renewed: NDArray[Any] = self.weights.astype(basis.dtype) @ stack
+        weights, old = self.weights.astype(basis.dtype), basis.shape[0]
+        renewed: NDArray[Any] = weights[:, old:] @ rows.astype(basis.dtype, copy=False)
+        if old:
+            renewed += weights[:, :old] @ basis
         for row in np.flatnonzero(self.anchor >= 0):
             renewed[row] += basis[self.anchor[row]]
         return renewed
@@ -180,7 +187,93 @@ class TwoSided:
         taken = (vectors * vectors) @ share
         cut_error = rounding.product * float(taken @ (scale * norms) ** 2) + SOLVER * largest
 
-        renewal = _renewal((vectors[:, :kept] * scale[:, None]).T, norms[:old], rounding.dtype)
+        exact = (vectors[:, :kept] * scale[:, None]).T
+        upper = np.maximum(1.0 - cut / values[:kept], 0.0)
+        renewal, weights, state = self._renewed(exact, norms, upper, rounding)
+        state = replace(
+            state,
+            shift=self.shift + cut + cut_error,
+            gram=weights @ gram @ weights.T,
+            product=rounding.product,
+        )
+        return renewal, state._with_lower_rounding()
+
+    def track(
+        self, cross: Doubles, within: Sequence[Doubles], most: float, rounding: Rounding
+    ) -> tuple[Renewal, TwoSided] | None:
+        """Take in rows X without new directions: the basis turns towards them, the rest counts as cut off.
+
+        The state has to be `settled`, and so has the one that is returned, with the Gram matrix of the new rows.
+
+        Parameters
+        ----------
+        cross : (m, l) float64, X B^T
+        within : Gram matrices (float64) of stretches of X that follow each other and are m rows together
+        most : what may be added to `shift`
+        rounding : of the rows, and of `cross` and `within`
+
+        Returns None where more would be cut off, or where rows of B depend on each other too much.
+        """
+        old = self.size
+        lengths = np.sqrt(self.gram.diagonal())
+        if not old or not lengths.all():
+            return None
+        try:
+            factor = np.linalg.cholesky(self.gram / np.outer(lengths, lengths))
+        except np.linalg.LinAlgError:
+            return None
+        inverse_factor = np.linalg.inv(factor)
+        inflation = (inverse_factor * inverse_factor).sum(axis=0)
+        if inflation.max() > MOST_INFLATION:
+            return None
+        factor, inverse_factor = lengths[:, None] * factor, inverse_factor / lengths
+        # B = L Q with orthonormal rows Q; X = C Q + R, and R^T R is at most the sum of its stretches' norms.
+        inside = cross @ inverse_factor.T
+        left_over, first = 0.0, 0
+        for gram in within:
+            part = inside[first : first + gram.shape[0]]
+            left_over += max(0.0, float(np.linalg.eigvalsh(gram - part @ part.T)[-1]))
+            first += gram.shape[0]
+        norms = np.concatenate([lengths, *(np.sqrt(np.maximum(gram.diagonal(), 0.0)) for gram in within)])
+        energy = float(norms[old:] @ norms[old:])
+        coefficients = inside @ inverse_factor
+        share = np.ones(norms.size)
+        share[:old] = (coefficients * coefficients).sum(axis=0)
+        left_over += rounding.product * float(share @ (norms * norms)) + SOLVER * energy
+        # What errors of X B^T leave of R within the span of B.
+        stray = rounding.product * float(np.sqrt(energy * inflation.sum()))
+        across = np.sqrt(left_over) + stray
+        if across * across > most:
+            return None
+        form = factor.T @ (self.upper[:, None] * factor) + inside.T @ inside
+        values, vectors = np.linalg.eigh((form + form.T) / 2)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        if values[-1] <= 1e-9 * values[0]:
+            return None
+        exact = (vectors / np.sqrt(values)).T @ np.hstack([factor.T * self.upper, inside.T])
+        taken, turned = _without_residual(values, across * across)
+        # R vanishes on the span of B but for what strays; the margin is for rounding of float64.
+        outside = across * np.sqrt(left_over) * (1.0 - SINGLE_PRODUCT)
+        upper = 1.0 - outside * (1.0 - turned) * taken
+        renewal, _, state = self._renewed(exact, norms, upper, rounding)
+        cut = across * across + outside * (turned - turned * turned) + SOLVER * float(values[0])
+        return renewal, replace(state, shift=self.shift + cut)
+
+    def settled(self, gram: Doubles) -> TwoSided:
+        """With the Gram matrix of the rows of B as they are. gram : (l, l), of float64 products"""
+        norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
+        state = replace(self, gram=gram, norms=norms, product=DOUBLE_PRODUCT)
+        return replace(state._with_lower_rounding(), moved=np.zeros(self.size))
+
+    def _renewed(
+        self, exact: Doubles, norms: Doubles, upper: Doubles, rounding: Rounding
+    ) -> tuple[Renewal, Doubles, TwoSided]:
+        """What new rows W [B; X] change but for what is cut off: (renewal, W as it is applied, state).
+
+        exact : W as the upper side chose it; norms : (l + m,) of the rows [B; X]
+        """
+        old, count = self.size, norms.size
+        renewal = _renewal(exact, norms[:old], rounding.dtype)
         corrected = np.abs(renewal.weights) @ norms
         weights = renewal.weights.copy()
         anchored = np.flatnonzero(renewal.anchor >= 0)
@@ -190,21 +283,17 @@ class TwoSided:
         moved = rounding.unit * (np.sqrt(count) * corrected + made) + count * rounding.least
         chosen = moved + rounding.unit * corrected  # W itself was rounded: the upper side chose it exact
 
-        upper = np.maximum(1.0 - cut / values[:kept], 0.0)
         left, right = weights[:, :old], weights[:, old:]
         inverse = left @ self.inverse @ left.T + right @ right.T
-        state = TwoSided(
+        state = replace(
+            self,
             inverse=(inverse + inverse.T) / 2,
             upper=upper,
-            shift=self.shift + cut + cut_error,
-            below=self.below,
             above=self.above + float(upper @ (2.0 * made * chosen + chosen * chosen)),
-            gram=weights @ gram @ weights.T,
             norms=made,
             moved=moved,
-            product=rounding.product,
         )
-        return renewal, state._with_lower_rounding()
+        return renewal, weights, state
 
     def _with_lower_rounding(self) -> TwoSided:
         """With the allowance for what rounding did to the rows, and to K^-1, in this update."""
@@ -219,6 +308,23 @@ class TwoSided:
         spread = np.abs(root) @ np.sqrt(self.inverse.diagonal())
         rounded = self.size * np.finfo(np.float64).eps * float(spread @ spread)
         return replace(self, below=self.below + error + rounded * float(np.sum(form * self.gram)))
+
+
+def _without_residual(values: Doubles, residual: float) -> tuple[Doubles, float]:
+    """How far what is cut off outside the basis can be taken off the rows within: (c / D (l,), t).
+
+    values : D, squared norms of the new rows, descending; residual : ||R||^2, at most
+
+    Rows turn by what R holds. c_i = min(1, D_i / D_j) of it is taken off row i, for which t = sqrt(residual / D_j)
+    of it is paid: j is where that leaves least over all rows together.
+    """
+    turned = np.sqrt(residual / values)
+    shares = np.minimum(1.0, values[None, :] / values[:, None])
+    left = values.size * (1.0 + turned) - (1.0 - turned) * shares.sum(axis=1)
+    best = int(np.argmin(np.where(turned < 1.0, left, np.inf)))
+    if turned[best] >= 1.0 or left[best] >= values.size:
+        return np.zeros(values.size), 0.0
+    return shares[best] / values, float(turned[best])
 
 
 def _renewal(weights: Doubles, norms: Doubles, dtype: np.dtype[Any]) -> Renewal:

@@ -7,7 +7,7 @@ problems in the calling thread; new bases, tile by tile in the pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,6 +101,43 @@ class _Cell:
     last: int
     strips: tuple[int, ...]
 
+    def columns(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Of rows of a block."""
+        return rows[:, self.first : self.last]
+
+    def energies(self, of_strips: Sequence[Doubles]) -> Doubles:
+        """(rows,) of each row over these columns, from those of each strip."""
+        total: Doubles = np.sum([of_strips[strip] for strip in self.strips], axis=0)
+        return total
+
+
+def _even(rows: int, at_once: Callable[[], int]) -> Iterator[slice]:
+    """Slices of `rows` rows, of about the same size and at most what `at_once` says when each is taken."""
+    done = 0
+    while done < rows:
+        left = rows - done
+        count = -(-left // -(-left // at_once()))
+        yield slice(done, done + count)
+        done += count
+
+
+def _by_spectrum(
+    cells: Sequence[_Cell], found: Sequence[tuple[list[NDArray[Any]], float]]
+) -> dict[IncrementalSpectrum, tuple[list[Doubles], float, bool]]:
+    """Products and energies of cells, summed: (matrices, energy, whether any is of float32)."""
+    sums: dict[IncrementalSpectrum, tuple[list[Doubles], float, bool]] = {}
+    for cell, (matrices, energy) in zip(cells, found, strict=True):
+        single = any(matrix.dtype == np.float32 for matrix in matrices)
+        if cell.spectrum in sums:
+            so_far, before, any_single = sums[cell.spectrum]
+            for total, matrix in zip(so_far, matrices, strict=True):
+                total += matrix
+            sums[cell.spectrum] = so_far, before + energy, any_single or single
+        else:
+            doubles = [matrix.astype(np.float64) for matrix in matrices]
+            sums[cell.spectrum] = doubles, energy, single
+    return sums
+
 
 class IncrementalSpectra(Accumulator[Any]):
     """Spectra of the whole model and of every tensor, from blocks of increments in the order of time."""
@@ -140,6 +177,7 @@ class IncrementalSpectra(Accumulator[Any]):
                     self.tensors[index] = spectrum(own)
                 else:
                     self.narrow[index] = np.zeros((sum(own), sum(own)))
+        self._own = list(dict.fromkeys([self.total, *self.tensors.values()]))
         self._strips = strips
         self._cells = self._make_cells()
 
@@ -171,46 +209,63 @@ class IncrementalSpectra(Accumulator[Any]):
         for index, gram in self.narrow.items():
             (strip,) = [strip for strip in self._strips if strip.tensor == index]
             gram += column_gram(values[:, strip.first : strip.last])
-        done = 0
-        while done < values.shape[0]:
-            left = values.shape[0] - done
-            at_once = self.total.rows_at_once
-            count = -(-left // -(-left // at_once))
-            rows = slice(done, done + count)
-            self._absorb(values[rows], [part[rows] for part in energies])
-            done += count
+        for rows in _even(values.shape[0], self._rows_at_once):
+            self._take(values[rows], [part[rows] for part in energies])
 
-    def _absorb(self, increments: NDArray[Any], energies: list[NDArray[np.float64]]) -> None:
-        def products(cell: _Cell) -> tuple[NDArray[Any], float]:
-            norms = np.sum([energies[strip] for strip in cell.strips], axis=0)
-            inside = increments[:, cell.first : cell.last]
-            return cell.spectrum.products(cell.number, inside, norms, True), float(norms.sum())
+    def _rows_at_once(self) -> int:
+        ready = [spectrum.rows_to_track for spectrum in self._own if spectrum.may_track(spectrum.rows_to_track)]
+        return max(ready, default=self.total.rows_at_once)
 
-        grams: dict[int, NDArray[np.float64]] = {}
-        sums: dict[int, float] = {}
-        singles: dict[int, bool] = {}
-        spectra: dict[int, IncrementalSpectrum] = {}
-        for cell, (gram, energy) in zip(self._cells, self._all(products), strict=True):
-            key = id(cell.spectrum)
-            spectra[key] = cell.spectrum
-            singles[key] = singles.get(key, False) or gram.dtype == np.float32
-            if key in grams:
-                grams[key] += gram
-                sums[key] += energy
-            else:
-                grams[key] = gram.astype(np.float64)
-                sums[key] = energy
-        for key, spectrum in spectra.items():
-            spectrum.absorb(grams[key], sums[key], increments.shape[0], singles[key])
+    def _take(self, increments: NDArray[Any], energies: list[Doubles]) -> None:
+        """Take in rows, at once where the bases of all cells only have to turn, or by slices."""
+        rows = increments.shape[0]
+        ready = [cell for cell in self._cells if cell.spectrum.may_track(rows)]
+        tracked = self._track(ready, increments, energies) if ready else set()
+        left = [cell for cell in self._cells if cell.spectrum not in tracked]
+        if left:
+            for part in _even(rows, lambda: self.total.rows_at_once):
+                self._absorb(left, increments[part], [energy[part] for energy in energies])
+
+    def _track(
+        self, cells: list[_Cell], increments: NDArray[Any], energies: list[Doubles]
+    ) -> set[IncrementalSpectrum]:
+        """Take in rows where the bases only turn; returns the spectra that did."""
+
+        def products(cell: _Cell) -> tuple[list[NDArray[Any]], float]:
+            norms = cell.energies(energies)
+            found = cell.spectrum.tracking_products(cell.number, cell.columns(increments), norms, True)
+            return found, float(norms.sum())
+
+        taken = set()
+        for spectrum, (found, energy, single) in _by_spectrum(cells, self._all(products, cells)).items():
+            if spectrum.track(found, energy, increments.shape[0], single):
+                taken.add(spectrum)
+        cells = [cell for cell in cells if cell.spectrum in taken]
+
+        def turn(cell: _Cell) -> tuple[list[NDArray[Any]], float]:
+            return [cell.spectrum.turn(cell.number, cell.columns(increments))], 0.0
+
+        for spectrum, ((gram,), _, _) in _by_spectrum(cells, self._all(turn, cells)).items():
+            spectrum.settle(gram)
+        return taken
+
+    def _absorb(self, cells: list[_Cell], increments: NDArray[Any], energies: list[Doubles]) -> None:
+        def products(cell: _Cell) -> tuple[list[NDArray[Any]], float]:
+            norms = cell.energies(energies)
+            found = cell.spectrum.products(cell.number, cell.columns(increments), norms, True)
+            return [found], float(norms.sum())
+
+        for spectrum, ((gram,), energy, single) in _by_spectrum(cells, self._all(products, cells)).items():
+            spectrum.absorb(gram, energy, increments.shape[0], single)
 
         def renew(cell: _Cell) -> None:
-            cell.spectrum.renew(cell.number, increments[:, cell.first : cell.last])
+            cell.spectrum.renew(cell.number, cell.columns(increments))
 
-        self._all(renew)
+        self._all(renew, cells)
 
-    def _all(self, work: Callable[[_Cell], _Result]) -> list[_Result]:
-        """Run over all cells in the pool; results in the order of the cells."""
-        return list(self._pool.map(work, self._cells))
+    def _all(self, work: Callable[[_Cell], _Result], cells: list[_Cell]) -> list[_Result]:
+        """Run over cells in the pool; results in the order of the cells."""
+        return list(self._pool.map(work, cells))
 
     def close(self) -> None:
         """As of `Accumulator`."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....kernels.gram import stacked_gram
+from ....kernels.gram import cross_gram, row_gram, stacked_gram
 from ....kernels.two_sided import Renewal, Rounding, TwoSided
 from ...results.result import GrowthPoint, RankResult, SpectrumResult
 from ...results.spectral_counts import COUNTS, spectral_counts
@@ -25,12 +26,18 @@ PATIENCE = 3
 on passes through a tie, which no basis resolves."""
 GROWTH_POINTS = 100
 """Points at which the bounds are looked at on the way, at most about this many and at least half of it."""
+TRACK_COST = 1.5
+"""Times what an update that changes the basis cuts off that one may cut off which only turns it."""
+TRACK_WAIT = 4
+"""Updates that change the basis before the first try of one that only turns it; twice as many after each
+try in vain."""
 
 
 class IncrementalSpectrum:
     """Two-sided incremental SVD of one scope's increments, whose columns lie in cells side by side.
 
-    The caller runs `products` and `renew` for each cell (in any thread) and `absorb` between them.
+    The caller runs `products` and `renew` for each cell (in any thread) and `absorb` between them; or, for many
+    rows at once where `may_track` says so, `tracking_products`, `track` and, if that takes them, `turn` and `settle`.
     """
 
     def __init__(
@@ -57,12 +64,27 @@ class IncrementalSpectrum:
         self._uncertain = 0
         self._increments = increments
         self._cut_before = (0, 0.0)
+        self._cut_rate = 0.0
+        self._updates = 0
+        self._wait = TRACK_WAIT
+        self._settled = False
+        self._tracked = (0.0, 0)
 
     @property
     def rows_at_once(self) -> int:
         """Rows to take in with the next update."""
         # As many as the basis has: more would cost larger eigenvalue problems, fewer more products.
         return max(32, self._limit)
+
+    @property
+    def rows_to_track(self) -> int:
+        """Rows to take in at once where the basis only turns."""
+        return max(2 * self.rows_at_once, self._every)
+
+    def may_track(self, rows: int) -> bool:
+        """Whether so many rows could be taken in by `track`: where nothing new has to come into the basis."""
+        steady = self._state.size == self._limit and self._updates >= self._wait
+        return steady and self._cut_rate > 0.0 and rows > self.rows_at_once
 
     def products(
         self, cell: int, increments: NDArray[Any], energies: NDArray[np.float64], single: bool
@@ -79,14 +101,70 @@ class IncrementalSpectrum:
 
         single : some of it was formed in float32
         """
-        self._energy += energy
-        self._rows += rows
         rounding = Rounding(self._dtype, self._columns, single)
         # The increments themselves are rounded differences of what is stored.
         state = self._state.with_error(2.0 * rounding.unit * energy)
         self._renewal, self._state = state.absorb(
             gram, lambda values: min(self._limit, values.size), rounding
         )
+        self._cut_rate = (self._state.shift - state.shift) / energy if energy > 0.0 else 0.0
+        self._updates += 1
+        self._settled = False
+        self._taken(energy, rows)
+
+    def tracking_products(
+        self, cell: int, increments: NDArray[Any], energies: NDArray[np.float64], single: bool
+    ) -> list[NDArray[np.floating[Any]]]:
+        """Of a cell's columns: [X B^T, the Gram matrix of each stretch of X, and B B^T where it isn't known].
+
+        increments, energies, single : as of `products`
+        """
+        basis = self._basis[cell]
+        rows = increments.astype(basis.dtype, copy=False)
+        count = rows.shape[0]
+        stretches = -(-count // self.rows_at_once)
+        edges = [count * number // stretches for number in range(stretches + 1)]
+        within = [row_gram(rows[a:b], energies[a:b], single) for a, b in pairwise(edges)]
+        single = all(gram.dtype == np.float32 for gram in within)
+        return [cross_gram(rows, basis, single), *within, *([] if self._settled else [self._gram(cell)])]
+
+    def track(self, products: Sequence[NDArray[np.float64]], energy: float, rows: int, single: bool) -> bool:
+        """Take in `rows` increments, given `tracking_products` summed over all cells; energy, single : as of `absorb`.
+
+        Returns whether it did: `turn` and `settle` have to follow then. If not, they are for `absorb`.
+        """
+        if not self._settled:
+            *products, gram = products
+            self._state, self._settled = self._state.settled(gram), True
+        cross, *within = products
+        rounding = Rounding(self._dtype, self._columns, single)
+        state = self._state.with_error(2.0 * rounding.unit * energy)
+        found = state.track(cross, within, TRACK_COST * self._cut_rate * energy, rounding)
+        if found is None:
+            self._updates, self._wait = 0, 2 * self._wait
+            return False
+        self._renewal, self._state = found
+        self._tracked = energy, rows
+        return True
+
+    def turn(self, cell: int, increments: NDArray[Any]) -> NDArray[np.float64]:
+        """`renew` in one cell; returns B B^T over its columns."""
+        self.renew(cell, increments)
+        return self._gram(cell)
+
+    def settle(self, gram: NDArray[np.float64]) -> None:
+        """Go on from what `turn` returned, summed over all cells."""
+        self._state = self._state.settled(gram)
+        self._taken(*self._tracked)
+
+    def _gram(self, cell: int) -> NDArray[np.float64]:
+        doubles = self._basis[cell].astype(np.float64, copy=False)
+        return doubles @ doubles.T
+
+    def _taken(self, energy: float, rows: int) -> None:
+        """Count rows, and look from time to time whether the basis has the right size."""
+        self._energy += energy
+        self._rows += rows
         if self._growth and self._rows - self._growth[-1].rows < self._every:
             return
         envelope = self._envelope()
