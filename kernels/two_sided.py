@@ -10,8 +10,8 @@ Trapp 1975) of the same matrix on the same basis: the largest K with W^T K W <= 
 for the W that is applied, whatever rounding did to the Gram matrix that chose it. N and N' are what rounding
 may have done to the rows; docs/certificates.md has the model behind the allowances.
 
-Rows are taken in by `absorb`, which lets their directions into the basis, or many at once by `track`, for which
-the basis only turns (subspace iteration): far fewer products, and as tight where nothing new comes up.
+Rows are taken in by `absorb`, which lets their directions into the basis, or many at once by `track`, for
+which the basis only turns (subspace iteration): fewer products, and as tight where nothing new comes up.
 
 This module handles the small matrices; rows of length D stay with the caller, who lets `Renewal` form them.
 """
@@ -203,7 +203,7 @@ class TwoSided:
     ) -> tuple[Renewal, TwoSided] | None:
         """Take in rows X without new directions: the basis turns towards them, the rest counts as cut off.
 
-        The state has to be `settled`, and so has the one that is returned, with the Gram matrix of the new rows.
+        The state has to be `settled`, and so has the one that is returned, with the new rows' Gram matrix.
 
         Parameters
         ----------
@@ -315,8 +315,8 @@ def _without_residual(values: Doubles, residual: float) -> tuple[Doubles, float]
 
     values : D, squared norms of the new rows, descending; residual : ||R||^2, at most
 
-    Rows turn by what R holds. c_i = min(1, D_i / D_j) of it is taken off row i, for which t = sqrt(residual / D_j)
-    of it is paid: j is where that leaves least over all rows together.
+    Rows turn by what R holds. c_i = min(1, D_i / D_j) of it is taken off row i, for which
+    t = sqrt(residual / D_j) of it is paid: j is where that leaves least over all rows together.
     """
     turned = np.sqrt(residual / values)
     shares = np.minimum(1.0, values[None, :] / values[:, None])

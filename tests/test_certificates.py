@@ -90,39 +90,75 @@ def check(found: gradlog.SpectrumResult, squares: NDArray[np.float64]) -> None:
             assert lower <= getattr(found, name) <= upper
 
 
-def check_random_log(seed: int) -> None:
-    """One random log, taken in as the pass takes it in: by slices of rows, in cells of columns."""
+def check_random_log(seed: int, kind: str | None = None, most_rows: int = 60) -> int:
+    """One random log, taken in as the pass takes it in: by slices of rows, in cells of columns.
+
+    Returns how often the basis only turned.
+    """
     rng = np.random.default_rng(seed)
-    kind = str(rng.choice(KINDS))
-    rows, columns = int(rng.integers(1, 60)), int(rng.choice([1, 3, 30, 100, 900]))
+    kind = kind or str(rng.choice(KINDS))
+    rows, columns = int(rng.integers(1, most_rows)), int(rng.choice([1, 3, 30, 100, 900]))
     dtype = np.dtype(rng.choice([np.float32, np.float64]))
     stored = gradients(kind, rows, columns, float(rng.choice([0, 8, 16, 30])), rng).astype(dtype)
     exact = np.diff(stored.astype(np.float64), axis=0)
     most = int(rng.choice([2, 3, 8, 64]))
     edges = np.unique(np.linspace(0, columns, int(rng.integers(2, 5))).astype(int))
     cells = list(itertools.pairwise(edges))
-    with mock.patch.object(incremental, "BASIS_START", min(most, int(rng.choice([2, 4, 8, 64])))):
-        spectrum = IncrementalSpectrum([b - a for a, b in cells], dtype, most, EPSILONS, rows)
     at_once, single = int(rng.integers(1, 40)), bool(rng.random() < 0.8)
-    for first in range(0, rows, at_once):
-        taken = np.diff(stored[first : first + at_once + 1], axis=0)
-        energies = exact[first : first + at_once] ** 2
-        grams = [
-            spectrum.products(cell, taken[:, a:b], energies[:, a:b].sum(axis=1), single)
-            for cell, (a, b) in enumerate(cells)
-        ]
-        total = np.sum([gram.astype(np.float64) for gram in grams], axis=0)
-        in_single = any(gram.dtype == np.float32 for gram in grams)
-        spectrum.absorb(total, float(energies.sum()), len(taken), in_single)
-        for cell, (a, b) in enumerate(cells):
-            spectrum.renew(cell, taken[:, a:b])
+    choices = {
+        "BASIS_START": min(most, int(rng.choice([2, 4, 8, 64]))),
+        "LEAST_AT_ONCE": int(rng.choice([1, 32])),
+        "TRACK_WAIT": int(rng.integers(1, 3)),
+        "TRACK_COST": float(rng.choice([1.5, np.inf])),
+    }
+    turned = 0
+    with mock.patch.multiple(incremental, **choices):
+        spectrum = IncrementalSpectrum([b - a for a, b in cells], dtype, most, EPSILONS, rows)
+        for first in range(0, rows, at_once):
+            taken = np.diff(stored[first : first + at_once + 1], axis=0)
+            energies = exact[first : first + at_once] ** 2
+            inside = [(taken[:, a:b], energies[:, a:b].sum(axis=1)) for a, b in cells]
+            turned += take_in(spectrum, inside, single, float(energies.sum()))
     sigma = np.linalg.svd(exact, compute_uv=False)
     check(spectrum.result(float((exact**2).sum())), sigma**2)
+    return turned
+
+
+def take_in(
+    spectrum: IncrementalSpectrum, cells: list[tuple[NDArray[Any], NDArray[Any]]], single: bool, energy: float
+) -> bool:
+    """Take in rows by turning the basis where that goes, else by changing it; returns whether it turned."""
+
+    def summed(each: list[NDArray[Any]]) -> NDArray[np.float64]:
+        return np.asarray(np.sum([matrix.astype(np.float64) for matrix in each], axis=0))
+
+    rows = len(cells[0][0])
+    if spectrum.may_track(rows):
+        found = [
+            spectrum.tracking_products(cell, taken, energies, single)
+            for cell, (taken, energies) in enumerate(cells)
+        ]
+        sums = [summed(list(matrices)) for matrices in zip(*found, strict=True)]
+        in_single = any(matrix.dtype == np.float32 for matrices in found for matrix in matrices)
+        if spectrum.track(sums, energy, rows, in_single):
+            spectrum.settle(summed([spectrum.turn(cell, taken) for cell, (taken, _) in enumerate(cells)]))
+            return True
+    grams = [spectrum.products(cell, taken, energies, single) for cell, (taken, energies) in enumerate(cells)]
+    spectrum.absorb(summed(grams), energy, rows, any(gram.dtype == np.float32 for gram in grams))
+    for cell, (taken, _) in enumerate(cells):
+        spectrum.renew(cell, taken)
+    return False
 
 
 def test_bounds_hold_at_any_epsilon() -> None:
-    for seed in part_of(range(2000), 4):
-        check_random_log(seed)
+    turned = sum(check_random_log(seed) for seed in part_of(range(2000), 4))
+    assert turned > 20
+
+
+@pytest.mark.parametrize("kind", ["low rank", "power law", "white"])
+def test_bounds_hold_where_the_basis_mostly_turns(kind: str) -> None:
+    turned = sum(check_random_log(seed, kind, most_rows=400) for seed in part_of(range(3000, 3100), 4))
+    assert turned > 25
 
 
 @pytest.mark.slow
@@ -130,6 +166,44 @@ def test_bounds_hold_at_any_epsilon() -> None:
 def test_bounds_hold_at_any_epsilon_over_thousands(part: int) -> None:
     for seed in range(1_000_000 + 2000 * part, 1_002_000 + 2000 * part):
         check_random_log(seed)
+    for seed in range(3_000_000 + 200 * part, 3_000_200 + 200 * part):
+        check_random_log(seed, str(np.random.default_rng(seed).choice(KINDS)), most_rows=400)
+
+
+def test_a_basis_that_turns_bounds_the_whole_matrix() -> None:
+    """In the order of symmetric matrices, which sums of eigenvalues follow from; also as directions change."""
+    turned = 0
+    for seed in part_of(range(400), 4):
+        rng = np.random.default_rng(seed)
+        columns, size, noise = int(rng.integers(5, 60)), int(rng.integers(1, 12)), 10.0 ** -rng.integers(0, 8)
+        weights = rng.choice([0.5, 0.8, 0.95]) ** np.arange(int(rng.integers(1, columns + 1)))
+        rounding = Rounding(np.dtype(np.float64), columns, single=False)
+        state, basis, seen = TwoSided.empty(), np.zeros((0, columns)), np.zeros((0, columns))
+        directions = rng.standard_normal((weights.size, columns))
+        for _ in range(6):
+            if rng.random() < 0.2:
+                directions = rng.standard_normal((weights.size, columns))
+            count, stretch = int(rng.integers(1, 40)), int(rng.integers(1, 20))
+            rows = (rng.standard_normal((count, weights.size)) * weights) @ directions
+            rows += noise * rng.standard_normal((count, columns))
+            parts = [rows[first : first + stretch] for first in range(0, count, stretch)]
+            state = state.settled(basis @ basis.T)
+            found = state.track(rows @ basis.T, [part @ part.T for part in parts], np.inf, rounding)
+            turned += found is not None
+            if found is None:
+                joined = np.vstack([basis, rows])
+                found = state.absorb(
+                    joined @ joined.T, lambda values, most=size: min(most, values.size), rounding
+                )
+            basis, seen = found[0].apply(basis, rows), np.vstack([seen, rows])
+            state = found[1]
+            whole = seen.T @ seen
+            lower = basis.T @ np.linalg.inv(state.inverse) @ basis
+            upper = (basis.T * state.upper) @ basis + state.shift * np.eye(columns)
+            least = -1e-12 * np.trace(whole)
+            assert np.linalg.eigvalsh(whole - lower)[0] >= least
+            assert np.linalg.eigvalsh(upper - whole)[0] >= least
+    assert turned > 100
 
 
 @settings(max_examples=sweep(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -191,6 +265,32 @@ def test_an_allowance_counts_what_rounding_did_to_the_rows() -> None:
         assert allowance < 1e-3 * cumulative[-1]
         missed += bool((sums > cumulative[: sums.size] * (1 + 1e-9)).any())
     assert missed >= 3
+
+
+def test_what_is_cut_off_counts_what_float32_products_hide() -> None:
+    """Products in float32 can tell less of what leaves the basis than there is: it counts all the same."""
+    hidden = 0
+    rounding = Rounding(np.dtype(np.float32), 400, single=True)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        first, *_ = rows = (rng.standard_normal((1, 400)) + 1e-3 * rng.standard_normal((40, 400))).astype(
+            np.float32
+        )
+        double = rows.astype(np.float64)
+        renewal, state = TwoSided.empty().absorb(double[:1] @ double[:1].T, lambda _: 1, rounding)
+        basis = renewal.apply(np.zeros((0, 400), np.float32), first[None])
+        state = state.settled(basis.astype(np.float64) @ basis.astype(np.float64).T)
+        cross, within = (rows @ basis.T).astype(np.float64), (rows @ rows.T).astype(np.float64)
+        found = state.track(cross, [within], np.inf, rounding)
+        assert found is not None
+        residual = double - np.outer(double @ basis[0], basis[0].astype(np.float64)) / float(
+            basis[0] @ basis[0]
+        )
+        told = np.linalg.eigvalsh(within - cross @ cross.T / float(state.gram[0, 0]))[-1]
+        true = np.linalg.norm(residual, 2) ** 2
+        hidden += bool(told < true)
+        assert found[1].shift - state.shift >= true
+    assert hidden >= 3
 
 
 def test_the_exact_rank_is_right_at_small_epsilons_too(tmp_path: Path) -> None:

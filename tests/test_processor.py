@@ -21,14 +21,19 @@ def before_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def hinted(path: Path, vendor: str, flags: str) -> str | None:
-    path.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+def hinted(path: Path, vendor: str, flags: str, family: int = 26) -> str | None:
+    named = f"vendor_id\t: {vendor}\ncpu family\t: {family}"
+    path.write_text(f"processor\t: 0\n{named}\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
     tune_openblas(path)
     return os.environ.get("OPENBLAS_CORETYPE")
 
 
 def test_amd_with_avx512(tmp_path: Path) -> None:
     assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", FLAGS) == "SkylakeX"
+
+
+def test_amd_that_takes_512_bits_in_halves(tmp_path: Path) -> None:
+    assert hinted(tmp_path / "cpuinfo", "AuthenticAMD", FLAGS, family=25) == "Haswell"
 
 
 def test_others_are_left_alone(tmp_path: Path) -> None:

@@ -213,7 +213,9 @@ class IncrementalSpectra(Accumulator[Any]):
             self._take(values[rows], [part[rows] for part in energies])
 
     def _rows_at_once(self) -> int:
-        ready = [spectrum.rows_to_track for spectrum in self._own if spectrum.may_track(spectrum.rows_to_track)]
+        ready = [
+            spectrum.rows_to_track for spectrum in self._own if spectrum.may_track(spectrum.rows_to_track)
+        ]
         return max(ready, default=self.total.rows_at_once)
 
     def _take(self, increments: NDArray[Any], energies: list[Doubles]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ PATIENCE = 3
 on passes through a tie, which no basis resolves."""
 GROWTH_POINTS = 100
 """Points at which the bounds are looked at on the way, at most about this many and at least half of it."""
+LEAST_AT_ONCE = 32
+"""Rows: of fewer at once the small matrices would take longer than the products."""
 TRACK_COST = 1.5
 """Times what an update that changes the basis cuts off that one may cut off which only turns it."""
 TRACK_WAIT = 4
@@ -36,8 +37,9 @@ try in vain."""
 class IncrementalSpectrum:
     """Two-sided incremental SVD of one scope's increments, whose columns lie in cells side by side.
 
-    The caller runs `products` and `renew` for each cell (in any thread) and `absorb` between them; or, for many
-    rows at once where `may_track` says so, `tracking_products`, `track` and, if that takes them, `turn` and `settle`.
+    The caller runs `products` and `renew` for each cell (in any thread) and `absorb` between them; or, for
+    many rows at once where `may_track` says so, `tracking_products`, `track` and, if that takes them, `turn`
+    and `settle`.
     """
 
     def __init__(
@@ -74,12 +76,12 @@ class IncrementalSpectrum:
     def rows_at_once(self) -> int:
         """Rows to take in with the next update."""
         # As many as the basis has: more would cost larger eigenvalue problems, fewer more products.
-        return max(32, self._limit)
+        return max(LEAST_AT_ONCE, self._limit)
 
     @property
     def rows_to_track(self) -> int:
         """Rows to take in at once where the basis only turns."""
-        return max(2 * self.rows_at_once, self._every)
+        return max(2 * self.rows_at_once, 2 * self._every)
 
     def may_track(self, rows: int) -> bool:
         """Whether so many rows could be taken in by `track`: where nothing new has to come into the basis."""
@@ -121,15 +123,15 @@ class IncrementalSpectrum:
         """
         basis = self._basis[cell]
         rows = increments.astype(basis.dtype, copy=False)
-        count = rows.shape[0]
-        stretches = -(-count // self.rows_at_once)
-        edges = [count * number // stretches for number in range(stretches + 1)]
-        within = [row_gram(rows[a:b], energies[a:b], single) for a, b in pairwise(edges)]
+        parts = [slice(at, at + self.rows_at_once) for at in range(0, rows.shape[0], self.rows_at_once)]
+        within = [row_gram(rows[part], energies[part], single) for part in parts]
         single = all(gram.dtype == np.float32 for gram in within)
         return [cross_gram(rows, basis, single), *within, *([] if self._settled else [self._gram(cell)])]
 
     def track(self, products: Sequence[NDArray[np.float64]], energy: float, rows: int, single: bool) -> bool:
-        """Take in `rows` increments, given `tracking_products` summed over all cells; energy, single : as of `absorb`.
+        """Take in `rows` increments, given `tracking_products` summed over all cells.
+
+        energy, single : as of `absorb`
 
         Returns whether it did: `turn` and `settle` have to follow then. If not, they are for `absorb`.
         """
