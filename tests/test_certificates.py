@@ -171,7 +171,7 @@ def test_bounds_hold_at_any_epsilon_over_thousands(part: int) -> None:
 
 
 def test_a_basis_that_turns_bounds_the_whole_matrix() -> None:
-    """In the order of symmetric matrices, which sums of eigenvalues follow from; also as directions change."""
+    """In the order of symmetric matrices, which sums of eigenvalues follow from; directions change, too."""
     turned = 0
     for seed in part_of(range(400), 4):
         rng = np.random.default_rng(seed)
