@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_function import WITHOUT_JIT, c_function
-from .pass_layout import PANEL, history_rows, sum_columns
+from .pass_layout import PANEL, ROW, history_rows, sum_columns
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
@@ -42,7 +42,7 @@ def fused_pass(
         g_t - g_{t-1} in place (zeros at t = 0).
     first, last : columns to handle, 0 <= first < last <= W
     start : index t of the block's first row
-    history : (panels, L + 1 + E + 1, PANEL) float64 from `new_history`; carried to the next block in time. A
+    history : (panels, L + 1 + E + 1, ROW) float64 from `new_history`; carried to the next block in time. A
         single panel serves all columns where none is carried on: start = 0
     lags : L >= 1, gradients that the ring remembers
     decays : (E,) float64, decay B of each average
@@ -61,7 +61,7 @@ def fused_pass(
     averages = decays.size
     for array, shape in (
         (block, (rows, columns)),
-        (history, (history.shape[0], history_rows(lags, averages), PANEL)),
+        (history, (history.shape[0], history_rows(lags, averages), ROW)),
         (decays, (averages,)),
         (weights, (predictors, rows, lags + averages)),
         (sums, (rows, sum_columns(predictors))),

@@ -21,6 +21,7 @@ from .pass_layout import (
     PREDICTORS,
     PRODUCT,
     RESIDUAL,
+    ROW,
     TINY,
 )
 from .prefetch import LINE, prefetch
@@ -219,7 +220,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
             first,
             last,
             start,
-            carray(history, (panels, depth, PANEL)),
+            carray(history, (panels, depth, ROW)),
             lags,
             carray(decays, (averages,)),
             carray(weights, (predictors, rows, lags + averages)),

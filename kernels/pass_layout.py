@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 PANEL = 1024
-"""Columns handled together: a float64 history of a dozen vectors of this length fits the first cache."""
+"""Columns handled together: a float64 history of a dozen vectors of this length fits the first caches."""
+ROW = PANEL + 24
+"""Entries from one vector of the history to the next: at a power of two, all would share few cache sets."""
 
 ENERGY = 0
 """Column of `sums`: ||g_t||^2."""
@@ -38,10 +40,14 @@ def history_rows(lags: int, averages: int) -> int:
     return lags + 1 + averages + 1
 
 
+def history_shape(columns: int, lags: int, averages: int) -> tuple[int, int, int]:
+    """(panels, L + 1 + E + 1, ROW) of a history of `columns` parameters; vectors fill PANEL of a row."""
+    return -(-columns // PANEL), history_rows(lags, averages), ROW
+
+
 def new_history(columns: int, lags: int, averages: int) -> NDArray[np.float64]:
-    """Empty history (panels, L + 1 + E + 1, PANEL) float64 for `columns` parameters, at t = 0."""
-    panels = -(-columns // PANEL)
-    return np.zeros((panels, history_rows(lags, averages), PANEL))
+    """Empty history for `columns` parameters, at t = 0."""
+    return np.zeros(history_shape(columns, lags, averages))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.fused_pass import fused_pass
-from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_rows, sum_columns
+from ...kernels.pass_layout import NONFINITE, PANEL, CarriedHistory, history_shape, sum_columns
 from ..predictors import HistoryBank
 from ..quick_dataclass import dataclass
 from .block import Block
@@ -121,7 +121,7 @@ class RowSums:
 
     def _history(self, columns: int) -> Doubles:
         """Room for the history of so many columns, of which each thread has one."""
-        shape = (-(-columns // PANEL), history_rows(self._bank.lags, len(self._bank.decays)), PANEL)
+        shape = history_shape(columns, self._bank.lags, len(self._bank.decays))
         held: Doubles | None = getattr(self._buffers, "history", None)
         if held is None or held.shape[0] < shape[0]:
             held = self._buffers.history = np.empty(shape)
