@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from stores import add_array
+from threadpoolctl import threadpool_info
 
 import reference
 from gradmf import gradlog
@@ -29,6 +31,12 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 # They take the width of tiles once, and are loaded late: not while a test has narrow ones.
 for module in ("search.history_band", "sketch.sketched_rank", "sketch.stored_sketch", "subspaces.subspace"):
     import_module(f"gradmf.gradlog.measures.{module}")
+
+# Processes that tests start multiply matrices as this one does, to the bit: what suits a processor best is
+# chosen before NumPy loads, which here it has.
+for library in threadpool_info():
+    if library["internal_api"] == "openblas":
+        os.environ.setdefault("OPENBLAS_CORETYPE", library["architecture"])
 
 READ_EITHER_WAY = {"test_layouts", "test_damage", "test_bad_data", "test_foreign_stores", "test_live_reading"}
 
