@@ -484,7 +484,7 @@ def test_a_table_without_room_is_named(
     run: Callable[..., Ran], logs: list[str], few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert few is None
-    monkeypatch.setattr(tensor_table.np, "savez", full)
+    monkeypatch.setattr(tensor_table.np.lib.format, "write_array", full)
     ran = run("analyze", logs[0], *ASKED, "json", "-o", "run.json")
     assert (ran.code, ran.out, ran.err) == (1, "", f"gradmf: error: {TABLE}: No space left on device\n")
     assert names_in() == []

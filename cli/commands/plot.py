@@ -9,7 +9,7 @@ import click
 
 from ..options import computing, remote, showing
 from ..options.declaring import paths
-from ..options.values import out_file
+from ..options.values import named_file
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Settings
@@ -40,7 +40,7 @@ Examples:
     "-o",
     "--output",
     "out",
-    type=out_file,
+    type=named_file,
     required=True,
     metavar="FIG.(png|svg|pdf)",
     shell_complete=paths("file"),
@@ -68,7 +68,7 @@ Examples:
 @remote.access
 def command(
     runs: tuple[str, ...],
-    out: str | None,
+    out: str,
     panels: tuple[str, ...],
     style: str,
     settings: Settings,
@@ -84,7 +84,7 @@ def command(
     from .batch import Batch
     from .runner import as_it_is, results_for_a_file
 
-    if out is None:
+    if out == "-":
         raise click.UsageError("-o - has no ending to say the format: give a file .png, .svg or .pdf.")
     gradlog.check_plot(out, panels, style)
     batch, bar = Batch(runs), ProgressBar(quiet=quiet, no_color=no_color)

@@ -8,7 +8,7 @@ import click
 
 from ..options import computing, remote, showing
 from ..options.declaring import paths
-from ..options.values import out_file
+from ..options.values import named_file
 
 if TYPE_CHECKING:
     from gradmf.gradlog import Settings
@@ -35,7 +35,7 @@ Examples:
     "-o",
     "--output",
     "out",
-    type=out_file,
+    type=named_file,
     required=True,
     metavar="FILE.html",
     shell_complete=paths("file"),
@@ -49,7 +49,7 @@ Examples:
 @remote.access
 def command(
     runs: tuple[str, ...],
-    out: str | None,
+    out: str,
     settings: Settings,
     resources: Resources,
     quiet: bool,
@@ -64,7 +64,7 @@ def command(
     from .batch import Batch
     from .runner import results_for_a_file
 
-    if out is None:
+    if out == "-":
         raise click.UsageError("-o - is no file: give one that ends in .html.")
     gradlog.check_report(out)
     batch, bar = Batch(runs), ProgressBar(quiet=quiet, no_color=no_color)

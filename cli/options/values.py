@@ -81,6 +81,11 @@ def out_file(text: str) -> str | None:
     return text
 
 
+def named_file(text: str) -> str:
+    """As `out_file`, for what stdout cannot take, which stays "-": None is no option to click before 8.2."""
+    return out_file(text) or "-"
+
+
 def named_number(text: str) -> tuple[str, float]:
     """The name and the number of NAME=VALUE."""
     name, _, value = text.partition("=")
