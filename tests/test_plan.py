@@ -62,7 +62,7 @@ def test_auto_weighs_costs(tmp_path: Path) -> None:
     assert "exact rank (its arithmetic takes" in short.words[0]
     long = plan(bare(tmp_path / "long.zarr", 4_000, 65_536, (64, 16_384)))
     assert long.method == "incremental"
-    assert "matrices take about 10 s, this less than a second; --rank exact" in long.words[0]
+    assert "matrices take about 10 s, this about 2 s; --rank exact" in long.words[0]
     wide = plan(bare(tmp_path / "wide.zarr", 2_000, 4_000_000, (64, 16_384)))
     assert wide.method == "exact"
     assert "and nothing else is much cheaper" in wide.words[0]

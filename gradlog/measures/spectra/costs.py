@@ -47,10 +47,10 @@ def _eigen_seconds(parameters: int, rows: int) -> float:
 
 
 def incremental_seconds(parameters: Sequence[int], rows: int) -> float:
-    """Bases of every tensor and of the whole model, as long as they stay small."""
+    """Bases of every tensor and of the whole model, between those that stay small and those that grow."""
     basis = float(TYPICAL_BASIS)
     scopes = _scopes(parameters)
-    products = 10 * basis * rows * float(sum(scopes)) / PRODUCT_RATE
+    products = 17 * basis * rows * float(sum(scopes)) / PRODUCT_RATE
     return products + len(scopes) * rows / basis * 10 * (2 * basis) ** 3 / EIGEN_RATE
 
 
