@@ -203,7 +203,7 @@ class TwoSided:
     ) -> tuple[Renewal, TwoSided] | None:
         """Take in rows X without new directions: the basis turns towards them, the rest counts as cut off.
 
-        The state has to be `settled`, and so has the one that is returned, with the new rows' Gram matrix.
+        The state has to be `measured`; the one that is returned is to be `settled`.
 
         Parameters
         ----------
@@ -260,10 +260,13 @@ class TwoSided:
         return renewal, replace(state, shift=self.shift + cut)
 
     def settled(self, gram: Doubles) -> TwoSided:
+        """What `track` leaves open: the lower side's allowance, and `measured`."""
+        return replace(self, gram=gram)._with_lower_rounding().measured(gram)
+
+    def measured(self, gram: Doubles) -> TwoSided:
         """With the Gram matrix of the rows of B as they are. gram : (l, l), of float64 products"""
         norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
-        state = replace(self, gram=gram, norms=norms, product=DOUBLE_PRODUCT)
-        return replace(state._with_lower_rounding(), moved=np.zeros(self.size))
+        return replace(self, gram=gram, norms=norms, moved=np.zeros(self.size), product=DOUBLE_PRODUCT)
 
     def _renewed(
         self, exact: Doubles, norms: Doubles, upper: Doubles, rounding: Rounding

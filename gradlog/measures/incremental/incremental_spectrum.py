@@ -69,8 +69,7 @@ class IncrementalSpectrum:
         self._cut_rate = 0.0
         self._updates = 0
         self._wait = TRACK_WAIT
-        self._settled = False
-        self._tracked = (0.0, 0)
+        self._measured = False
 
     @property
     def rows_at_once(self) -> int:
@@ -81,7 +80,7 @@ class IncrementalSpectrum:
     @property
     def rows_to_track(self) -> int:
         """Rows to take in at once where the basis only turns."""
-        return max(2 * self.rows_at_once, 2 * self._every)
+        return 2 * max(self.rows_at_once, self._every)
 
     def may_track(self, rows: int) -> bool:
         """Whether so many rows could be taken in by `track`: where nothing new has to come into the basis."""
@@ -103,16 +102,16 @@ class IncrementalSpectrum:
 
         single : some of it was formed in float32
         """
-        rounding = Rounding(self._dtype, self._columns, single)
-        # The increments themselves are rounded differences of what is stored.
-        state = self._state.with_error(2.0 * rounding.unit * energy)
+        state, rounding = self._before(energy, single)
         self._renewal, self._state = state.absorb(
             gram, lambda values: min(self._limit, values.size), rounding
         )
         self._cut_rate = (self._state.shift - state.shift) / energy if energy > 0.0 else 0.0
         self._updates += 1
-        self._settled = False
-        self._taken(energy, rows)
+        self._measured = False
+        self._energy += energy
+        self._rows += rows
+        self._look()
 
     def tracking_products(
         self, cell: int, increments: NDArray[Any], energies: NDArray[np.float64], single: bool
@@ -126,7 +125,7 @@ class IncrementalSpectrum:
         parts = [slice(at, at + self.rows_at_once) for at in range(0, rows.shape[0], self.rows_at_once)]
         within = [row_gram(rows[part], energies[part], single) for part in parts]
         single = all(gram.dtype == np.float32 for gram in within)
-        return [cross_gram(rows, basis, single), *within, *([] if self._settled else [self._gram(cell)])]
+        return [cross_gram(rows, basis, single), *within, *([] if self._measured else [self._gram(cell)])]
 
     def track(self, products: Sequence[NDArray[np.float64]], energy: float, rows: int, single: bool) -> bool:
         """Take in `rows` increments, given `tracking_products` summed over all cells.
@@ -135,18 +134,18 @@ class IncrementalSpectrum:
 
         Returns whether it did: `turn` and `settle` have to follow then. If not, they are for `absorb`.
         """
-        if not self._settled:
+        if not self._measured:
             *products, gram = products
-            self._state, self._settled = self._state.settled(gram), True
+            self._state, self._measured = self._state.measured(gram), True
         cross, *within = products
-        rounding = Rounding(self._dtype, self._columns, single)
-        state = self._state.with_error(2.0 * rounding.unit * energy)
+        state, rounding = self._before(energy, single)
         found = state.track(cross, within, TRACK_COST * self._cut_rate * energy, rounding)
         if found is None:
             self._updates, self._wait = 0, 2 * self._wait
             return False
         self._renewal, self._state = found
-        self._tracked = energy, rows
+        self._energy += energy
+        self._rows += rows
         return True
 
     def turn(self, cell: int, increments: NDArray[Any]) -> NDArray[np.float64]:
@@ -157,16 +156,19 @@ class IncrementalSpectrum:
     def settle(self, gram: NDArray[np.float64]) -> None:
         """Go on from what `turn` returned, summed over all cells."""
         self._state = self._state.settled(gram)
-        self._taken(*self._tracked)
+        self._look()
+
+    def _before(self, energy: float, single: bool) -> tuple[TwoSided, Rounding]:
+        """The state before increments are taken in, which are rounded differences of what is stored."""
+        rounding = Rounding(self._dtype, self._columns, single)
+        return self._state.with_error(2.0 * rounding.unit * energy), rounding
 
     def _gram(self, cell: int) -> NDArray[np.float64]:
         doubles = self._basis[cell].astype(np.float64, copy=False)
         return doubles @ doubles.T
 
-    def _taken(self, energy: float, rows: int) -> None:
-        """Count rows, and look from time to time whether the basis has the right size."""
-        self._energy += energy
-        self._rows += rows
+    def _look(self) -> None:
+        """Look from time to time whether the basis has the right size."""
         if self._growth and self._rows - self._growth[-1].rows < self._every:
             return
         envelope = self._envelope()
