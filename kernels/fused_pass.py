@@ -50,11 +50,11 @@ def fused_pass(
         (g_{t-1}, ..., g_{t-L}, s_1, ..., s_E)
     sums : (T, PREDICTORS + 3 P) float64, added to; the columns are those of `pass_layout`
     """
-    owners = np.full(decays.size, -1)
+    ways = np.empty((block.shape[0], weights.shape[0] + decays.size + 2), np.int64)
     if WITHOUT_JIT:
         from .fused_pass_jit import fused_sums
 
-        fused_sums(block, first, last, start, history, lags, decays, weights, sums, owners, replace)
+        fused_sums(block, first, last, start, history, lags, decays, weights, sums, ways, replace)
         return
     rows, columns = block.shape
     predictors = weights.shape[0]
@@ -77,7 +77,7 @@ def fused_pass(
     compile_fused_pass(block.dtype)(
         block.ctypes.data, rows, columns, first, last, start,
         history.ctypes.data, history.shape[0], history.shape[1], lags, decays.ctypes.data, averages,
-        weights.ctypes.data, predictors, sums.ctypes.data, sums.shape[1], owners.ctypes.data, replace,
+        weights.ctypes.data, predictors, sums.ctypes.data, sums.shape[1], ways.ctypes.data, replace,
     )  # fmt: skip
 
 

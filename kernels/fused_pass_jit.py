@@ -26,39 +26,37 @@ from .pass_layout import (
 )
 from .prefetch import LINE, prefetch
 from .row_sums import (
+    Sums,
     average_sums,
     count_nonfinite,
     count_nonzero,
+    history_vector,
     load,
     load_lag,
     load_lag_and_increments,
     squared_norm,
     two_averages_sums,
+    usual_sums,
+    usual_sums_and_increments,
     weigh,
     weighted_sums_2,
     weighted_sums_5,
 )
 
 Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Gradients = NDArray[np.floating[Any]]
 
-
-@kernel
-def _history_vector(history: Doubles, index: int, slot: int, lags: int, width: int) -> Doubles:
-    """History vector `index`: g_{t-1-index} for index < lags, else average index - lags.
-
-    slot : where g_t stands in the ring
-    """
-    if index >= lags:
-        return history[index + 1, :width]
-    at = slot - 1 - index
-    return history[at if at >= 0 else at + lags + 1, :width]
+LAST = -1
+"""Way of a predictor that is the last gradient: its sums are there already."""
+ELSEWHERE = -2
+"""Way of a predictor that is an average: its sums are found on the way to the average's next value."""
 
 
 @kernel
 def _weighted_sums(
     weights: Doubles, count: int, past: Doubles, slot: int, lags: int, gradient: Doubles, scratch: Doubles
-) -> tuple[float, float, float]:
+) -> Sums:
     """As `weighted_sums_2`, for the history vectors times `weights`, of which `count` are not zero."""
     width = gradient.size
     a = b = c = d = 0.0
@@ -71,7 +69,7 @@ def _weighted_sums(
         if weights[k] == 0.0:
             continue
         weight = weights[k]
-        vector = _history_vector(past, k, slot, lags, width)
+        vector = history_vector(past, k, slot, lags, width)
         held += 1
         left -= 1
         if held == 1:
@@ -93,6 +91,46 @@ def _weighted_sums(
 
 
 @kernel
+def _share_out(weights: Doubles, lags: int, ways: Integers) -> None:
+    """Which way each predictor's sums are found at a step.
+
+    weights : (P, L + E) of the step
+    ways : (P + E + 2,) overwritten: of each predictor, the number of vectors that are weighed, LAST or
+        ELSEWHERE; of each average, the predictor that it is; the predictors of five lags and of two that
+        `usual_sums` takes. -1 where there is none.
+    """
+    predictors = weights.shape[0]
+    ways[predictors:] = -1
+    for p in range(predictors):
+        count = found = 0
+        for k in range(weights.shape[1]):
+            if weights[p, k] != 0.0:
+                count += 1
+                found = k
+        ways[p] = count
+        if count == 1 and weights[p, found] == 1.0:
+            if found == 0:
+                ways[p] = LAST
+            elif found >= lags and ways[predictors + found - lags] < 0:
+                ways[p] = ELSEWHERE
+                ways[predictors + found - lags] = p
+        elif count == 5 and found == 4 and found < lags and ways[-2] < 0:
+            ways[-2] = p
+        elif count == 2 and found == 1 and found < lags and ways[-1] < 0:
+            ways[-1] = p
+
+
+@kernel
+def _add(sums: Doubles, p: int, found: Sums) -> None:
+    """Add what was found of a predictor to its columns, if it is one."""
+    if p >= 0:
+        at = PREDICTORS + 3 * p
+        sums[at + RESIDUAL] += found[0]
+        sums[at + PRODUCT] += found[1]
+        sums[at + PREDICTION] += found[2]
+
+
+@kernel
 def fused_sums(
     block: Gradients,
     first: int,
@@ -103,12 +141,15 @@ def fused_sums(
     decays: Doubles,
     weights: Doubles,
     sums: Doubles,
-    owners: NDArray[np.int64],
+    ways: Integers,
     replace: bool,
 ) -> None:
-    """As of `fused_pass.fused_pass`. owners : (E,) int64 of -1, left so; scratch memory."""
+    """As of `fused_pass.fused_pass`. ways : (T, P + E + 2) int64, scratch memory."""
     rows = block.shape[0]
+    predictors = weights.shape[0]
     averages = decays.size
+    for i in range(rows):
+        _share_out(weights[:, i], lags, ways[i])
     for panel in range((last - first + PANEL - 1) // PANEL):
         left = first + panel * PANEL
         right = left + PANEL if left + PANEL < last else last
@@ -127,77 +168,66 @@ def fused_sums(
                 # Rows lie far apart: the processor does not foresee where the next one starts.
                 for k in range(left, right, LINE // block.itemsize):
                     prefetch(block, i + 1, k)
-            product = increment = 0.0
+            owners = ways[i, predictors : predictors + averages]
+            five, two = ways[i, -2], ways[i, -1]
+            usual = False
+            lag = 0.0, 0.0, 0.0  # energy, product and increment
             if step > 0:
-                previous = _history_vector(past, 0, slot, lags, width)
+                previous = history_vector(past, 0, slot, lags, width)
                 if i == 0:
                     previous_energy = squared_norm(previous)
-                if replace:
-                    energy, product, increment = load_lag_and_increments(row, gradient, previous)
+                if five >= 0 and two >= 0 and averages >= 3:
+                    usual = True
+                    given = weights[five, i], weights[two, i], decays
+                    if replace:
+                        all_sums = usual_sums_and_increments(row, past, slot, lags, *given)
+                    else:
+                        all_sums = usual_sums(row, past, slot, lags, *given)
+                    lag = all_sums[0]
+                    _add(sums[i], five, all_sums[1])
+                    _add(sums[i], two, all_sums[2])
+                    for e in range(3):
+                        _add(sums[i], owners[e], all_sums[3 + e])
+                elif replace:
+                    lag = load_lag_and_increments(row, gradient, previous)
                 else:
-                    energy, product, increment = load_lag(row, gradient, previous)
-                sums[i, LAG_PRODUCT] += product
-                sums[i, INCREMENT] += increment
+                    lag = load_lag(row, gradient, previous)
+                sums[i, LAG_PRODUCT] += lag[1]
+                sums[i, INCREMENT] += lag[2]
             else:
-                energy = load(row, gradient)
+                lag = load(row, gradient), 0.0, 0.0
                 if replace:
                     for j in range(width):
                         row[j] = 0
+            energy = lag[0]
             sums[i, ENERGY] += energy
             if not math.isfinite(energy):
                 sums[i, NONFINITE] += count_nonfinite(gradient)
             elif energy < TINY:
                 sums[i, NONZERO_TINY] += count_nonzero(gradient)
-            for p in range(weights.shape[0]):
-                count = 0
-                found = 0
-                for k in range(weights.shape[2]):
-                    if weights[p, i, k] != 0.0:
-                        count += 1
-                        found = k
-                at = PREDICTORS + 3 * p
-                if count == 0:
-                    sums[i, at + RESIDUAL] += energy
-                    continue
-                alone = count == 1 and weights[p, i, found] == 1.0
-                if alone and found == 0:  # the last gradient: its sums are there already
-                    sums[i, at + RESIDUAL] += increment
-                    sums[i, at + PRODUCT] += product
-                    sums[i, at + PREDICTION] += previous_energy
-                    continue
-                if alone and found >= lags and owners[found - lags] < 0:
-                    owners[found - lags] = p  # summed below, on the way to the average's next value
-                    continue
-                residual, inner, predicted = _weighted_sums(
-                    weights[p, i], count, past, slot, lags, gradient, scratch
-                )
-                sums[i, at + RESIDUAL] += residual
-                sums[i, at + PRODUCT] += inner
-                sums[i, at + PREDICTION] += predicted
+            for p in range(predictors):
+                way = ways[i, p]
+                if way == 0:
+                    sums[i, PREDICTORS + 3 * p + RESIDUAL] += energy
+                elif way == LAST:
+                    _add(sums[i], p, (lag[2], lag[1], previous_energy))
+                elif way != ELSEWHERE and not (usual and p in (five, two)):
+                    found = _weighted_sums(weights[p, i], way, past, slot, lags, gradient, scratch)
+                    _add(sums[i], p, found)
             previous_energy = energy
-            e = 0
-            while e < averages:
-                average = past[lags + 1 + e, :width]
-                if e + 1 < averages:
-                    other = past[lags + 2 + e, :width]
-                    residual, inner, predicted, residual_2, inner_2, predicted_2 = two_averages_sums(
-                        gradient, average, decays[e], other, decays[e + 1]
+            averaged = 3 if usual else 0
+            while averaged < averages:
+                average = past[lags + 1 + averaged, :width]
+                if averaged + 1 < averages:
+                    other = past[lags + 2 + averaged, :width]
+                    of_one, of_other = two_averages_sums(
+                        gradient, average, decays[averaged], other, decays[averaged + 1]
                     )
-                    if owners[e + 1] >= 0:
-                        at = PREDICTORS + 3 * owners[e + 1]
-                        sums[i, at + RESIDUAL] += residual_2
-                        sums[i, at + PRODUCT] += inner_2
-                        sums[i, at + PREDICTION] += predicted_2
-                        owners[e + 1] = -1
+                    _add(sums[i], owners[averaged + 1], of_other)
                 else:
-                    residual, inner, predicted = average_sums(gradient, average, decays[e])
-                if owners[e] >= 0:
-                    at = PREDICTORS + 3 * owners[e]
-                    sums[i, at + RESIDUAL] += residual
-                    sums[i, at + PRODUCT] += inner
-                    sums[i, at + PREDICTION] += predicted
-                    owners[e] = -1
-                e += 2
+                    of_one = average_sums(gradient, average, decays[averaged])
+                _add(sums[i], owners[averaged], of_one)
+                averaged += 2
 
 
 def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
@@ -213,7 +243,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
     @nb.cfunc(signature)
     def entry(  # type: ignore[no-untyped-def]
         block, rows, columns, first, last, start, history, panels, depth, lags,
-        decays, averages, weights, predictors, sums, sum_columns, owners, replace,
+        decays, averages, weights, predictors, sums, sum_columns, ways, replace,
     ):  # fmt: skip
         fused_sums(
             carray(block, (rows, columns)),
@@ -225,7 +255,7 @@ def c_module(dtype: np.dtype[np.floating[Any]]) -> tuple[str, str]:
             carray(decays, (averages,)),
             carray(weights, (predictors, rows, lags + averages)),
             carray(sums, (rows, sum_columns)),
-            carray(owners, (averages,)),
+            carray(ways, (rows, predictors + averages + 2)),
             replace != 0,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,20 @@ from .jit import kernel
 
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
+Sums = tuple[float, float, float]
+UsualSums = tuple[Sums, Sums, Sums, Sums, Sums, Sums]
+
+
+@kernel
+def history_vector(history: Doubles, index: int, slot: int, lags: int, width: int) -> Doubles:
+    """History vector `index` of a panel: g_{t-1-index} for index < lags, else average index - lags.
+
+    slot : where g_t stands in the ring
+    """
+    if index >= lags:
+        return history[index + 1, :width]
+    at = slot - 1 - index
+    return history[at if at >= 0 else at + lags + 1, :width]
 
 
 @kernel
@@ -25,41 +40,31 @@ def load(row: Gradients, gradient: Doubles) -> float:
     return energy
 
 
-@kernel
-def load_lag(row: Gradients, gradient: Doubles, previous: Doubles) -> tuple[float, float, float]:
-    """`load`; ||g_t||^2, <g_t, g_{t-1}> and ||g_t - g_{t-1}||^2."""
-    energy = 0.0
-    product = 0.0
-    increment = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        before = previous[j]
-        gradient[j] = value
-        difference = value - before
-        energy += value * value
-        product += value * before
-        increment += difference * difference
-    return energy, product, increment
+def _load_lag(replace: bool) -> Callable[[Gradients, Doubles, Doubles], Sums]:
+    @kernel
+    def load_lag(row: Gradients, gradient: Doubles, previous: Doubles) -> Sums:
+        energy = 0.0
+        product = 0.0
+        increment = 0.0
+        for j in range(row.size):
+            value = np.float64(row[j])
+            before = previous[j]
+            gradient[j] = value
+            difference = value - before
+            if replace:
+                row[j] = difference
+            energy += value * value
+            product += value * before
+            increment += difference * difference
+        return energy, product, increment
+
+    return load_lag
 
 
-@kernel
-def load_lag_and_increments(
-    row: Gradients, gradient: Doubles, previous: Doubles
-) -> tuple[float, float, float]:
-    """`load_lag`, leaving the increments in the row."""
-    energy = 0.0
-    product = 0.0
-    increment = 0.0
-    for j in range(row.size):
-        value = np.float64(row[j])
-        before = previous[j]
-        gradient[j] = value
-        difference = value - before
-        row[j] = difference
-        energy += value * value
-        product += value * before
-        increment += difference * difference
-    return energy, product, increment
+load_lag = _load_lag(False)
+"""`load`; ||g_t||^2, <g_t, g_{t-1}> and ||g_t - g_{t-1}||^2."""
+load_lag_and_increments = _load_lag(True)
+"""`load_lag`, leaving the increments in the row."""
 
 
 @kernel
@@ -92,7 +97,7 @@ def count_nonzero(gradient: Doubles) -> int:
 
 
 @kernel
-def average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[float, float, float]:
+def average_sums(gradient: Doubles, average: Doubles, keep: float) -> Sums:
     """||g - s||^2, <g, s> and ||s||^2 for an exponential average, which takes the gradient in on the way."""
     residual = 0.0
     product = 0.0
@@ -110,7 +115,7 @@ def average_sums(gradient: Doubles, average: Doubles, keep: float) -> tuple[floa
 @kernel
 def two_averages_sums(
     gradient: Doubles, first: Doubles, keep_first: float, second: Doubles, keep_second: float
-) -> tuple[float, float, float, float, float, float]:
+) -> tuple[Sums, Sums]:
     """`average_sums` of two averages in one pass."""
     residual_1 = product_1 = energy_1 = 0.0
     residual_2 = product_2 = energy_2 = 0.0
@@ -130,13 +135,11 @@ def two_averages_sums(
         product_2 += value * two
         energy_2 += two * two
         second[j] = keep_second * two + gain_2 * value
-    return residual_1, product_1, energy_1, residual_2, product_2, energy_2
+    return (residual_1, product_1, energy_1), (residual_2, product_2, energy_2)
 
 
 @kernel
-def weighted_sums_2(
-    gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles
-) -> tuple[float, float, float]:
+def weighted_sums_2(gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles) -> Sums:
     """||g - m||^2, <g, m> and ||m||^2 for the prediction m = a x + b y."""
     residual = 0.0
     product = 0.0
@@ -155,7 +158,7 @@ def weighted_sums_5(
     gradient: Doubles,
     a: float, x: Doubles, b: float, y: Doubles, c: float, z: Doubles,
     d: float, v: Doubles, e: float, w: Doubles,
-) -> tuple[float, float, float]:  # fmt: skip
+) -> Sums:  # fmt: skip
     """As `weighted_sums_2`, for a prediction of five vectors."""
     residual = 0.0
     product = 0.0
@@ -167,6 +170,91 @@ def weighted_sums_5(
         product += gradient[j] * prediction
         energy += prediction * prediction
     return residual, product, energy
+
+
+def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
+    @kernel
+    def usual_sums(
+        row: Gradients, past: Doubles, slot: int, lags: int, five: Doubles, two: Doubles, decays: Doubles
+    ) -> UsualSums:
+        width = row.size
+        gradient = past[slot, :width]
+        x = history_vector(past, 0, slot, lags, width)
+        y = history_vector(past, 1, slot, lags, width)
+        z = history_vector(past, 2, slot, lags, width)
+        v = history_vector(past, 3, slot, lags, width)
+        w = history_vector(past, 4, slot, lags, width)
+        first, second, third = past[lags + 1, :width], past[lags + 2, :width], past[lags + 3, :width]
+        a, b, c, d, e = five[0], five[1], five[2], five[3], five[4]
+        f, g = two[0], two[1]
+        keep_1, keep_2, keep_3 = decays[0], decays[1], decays[2]
+        gain_1, gain_2, gain_3 = 1.0 - keep_1, 1.0 - keep_2, 1.0 - keep_3
+        energy = lagged = increment = 0.0
+        residual_5 = product_5 = energy_5 = 0.0
+        residual_2 = product_2 = energy_2 = 0.0
+        residual_a = product_a = energy_a = 0.0
+        residual_b = product_b = energy_b = 0.0
+        residual_c = product_c = energy_c = 0.0
+        for j in range(row.size):
+            value = np.float64(row[j])
+            before = x[j]
+            gradient[j] = value
+            difference = value - before
+            if replace:
+                row[j] = difference
+            energy += value * value
+            lagged += value * before
+            increment += difference * difference
+            prediction = (a * before + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
+            difference = value - prediction
+            residual_5 += difference * difference
+            product_5 += value * prediction
+            energy_5 += prediction * prediction
+            prediction = f * before + g * y[j]
+            difference = value - prediction
+            residual_2 += difference * difference
+            product_2 += value * prediction
+            energy_2 += prediction * prediction
+            average = first[j]
+            difference = value - average
+            residual_a += difference * difference
+            product_a += value * average
+            energy_a += average * average
+            first[j] = keep_1 * average + gain_1 * value
+            average = second[j]
+            difference = value - average
+            residual_b += difference * difference
+            product_b += value * average
+            energy_b += average * average
+            second[j] = keep_2 * average + gain_2 * value
+            average = third[j]
+            difference = value - average
+            residual_c += difference * difference
+            product_c += value * average
+            energy_c += average * average
+            third[j] = keep_3 * average + gain_3 * value
+        return (
+            (energy, lagged, increment),
+            (residual_5, product_5, energy_5),
+            (residual_2, product_2, energy_2),
+            (residual_a, product_a, energy_a),
+            (residual_b, product_b, energy_b),
+            (residual_c, product_c, energy_c),
+        )
+
+    return usual_sums
+
+
+usual_sums = _usual_sums(False)
+"""What the predictors of a usual run take, at once; one after the other they mostly wait for the history.
+
+past, slot : a panel of the history, and where g_t goes in its ring, of five lags or more
+
+In this order: `load_lag`; `weighted_sums_5` of the last five gradients with the weights `five`;
+`weighted_sums_2` of the last two with the weights `two`; `average_sums` of the first three averages.
+"""
+usual_sums_and_increments = _usual_sums(True)
+"""`usual_sums`, leaving the increments in the row."""
 
 
 @kernel

@@ -32,6 +32,20 @@ SPECS = (
     "mixture:0.5,0.9,0.3",
 )
 
+USUAL = (
+    "zero",
+    "one-step",
+    "ema:0.5",
+    "ema:0.9",
+    "ema:0.99",
+    "mean:5",
+    "linear",
+    "lags:1,2,3,4,5",
+    "lags:1,2",
+    "ema:0.3",
+)
+"""Kinds of predictors that the kernel sums at once, and seconds of each kind."""
+
 
 def run_kernel(
     gradients: NDArray[np.floating], specs: tuple[str, ...], cuts: list[int], first: int, replace: bool
@@ -63,7 +77,7 @@ def run_kernel(
     rows=st.integers(1, 9),
     width=st.sampled_from([1, 7, 512, 700]),
     dtype=st.sampled_from([np.float32, np.float64]),
-    specs=st.lists(st.sampled_from(SPECS), max_size=5),
+    specs=st.lists(st.sampled_from(SPECS), max_size=5) | st.permutations(USUAL).map(lambda specs: specs[:8]),
     replace=st.booleans(),
     data=st.data(),
 )
