@@ -17,7 +17,9 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind != "f" or np.isfinite(value).all():
             return value.tolist()
-        return [plain_values(item) for item in value.tolist()]
+        values = value.astype(object)
+        values[~np.isfinite(value)] = None
+        return values.tolist()
     if isinstance(value, np.generic):
         return plain_values(value.item())
     if isinstance(value, float) and not math.isfinite(value):
