@@ -132,7 +132,8 @@ def _intervals(count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         lengths.append(max(SHORTEST, -(-lengths[-1] // 2)))
     for length in reversed(lengths):
         number = 1 + math.ceil(2 * (count - length) / length)
-        yield length, np.unique(np.linspace(0, count - length, number).round().astype(np.int64))
+        starts = np.linspace(0, count - length, number).round().astype(np.int64)
+        yield length, starts[np.diff(starts, prepend=-1) > 0]  # `np.unique` loads `numpy.ma`
 
 
 def _unlikely(
