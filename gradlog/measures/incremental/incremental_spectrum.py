@@ -17,12 +17,14 @@ from ..spectra.certificate import Envelope
 
 BASIS_START = 64
 """Rows of the basis at the start."""
+BASIS_SMALLEST = 48
+"""Rows that it shrinks to at most."""
 BASIS_GROWTH = 1.5
-"""What the basis grows by while ranks are uncertain, and shrinks by while they are certain by far."""
-SHRINK_MARGIN = 4.0
+"""What the basis grows by while ranks are uncertain, and shrinks by while they would be as certain by far."""
+SHRINK_MARGIN = 2.0
 PATIENCE = 3
-"""Points in a row at which ranks are uncertain before the basis grows: a rank that changes as training goes
-on passes through a tie, which no basis resolves."""
+"""Points in a row at which ranks are uncertain before the basis grows, or certain by far before it shrinks: a
+rank that changes as training goes on passes through a tie, which no basis resolves."""
 GROWTH_POINTS = 100
 """Points at which the bounds are looked at on the way, at most about this many and at least half of it."""
 LEAST_AT_ONCE = 32
@@ -64,6 +66,7 @@ class IncrementalSpectrum:
         self._every = max(1, increments // GROWTH_POINTS)
         self._growth: list[GrowthPoint] = []
         self._uncertain = 0
+        self._by_far = 0
         self._increments = increments
         self._cut_before = (0, 0.0)
         self._cut_rate = 0.0
@@ -183,8 +186,10 @@ class IncrementalSpectrum:
         if self._uncertain >= PATIENCE or (self._uncertain and wide):
             self._limit = min(self._most, int(self._limit * BASIS_GROWTH) + 1)
             self._uncertain = 0
-        elif not open_ends and self._certain_by_far(bounds):
-            least = min(self._most, max(BASIS_START, 2 * max((upper for _, upper in clear), default=0)))
+        by_far = not self._uncertain and self._state.shift > 0.0 and self._certain_by_far(bounds)
+        self._by_far = self._by_far + 1 if by_far else 0
+        if self._by_far >= PATIENCE:
+            least = min(self._most, max(BASIS_SMALLEST, 2 * max((upper for _, upper in clear), default=0)))
             self._limit = max(least, int(self._limit / BASIS_GROWTH))
 
     def renew(self, cell: int, increments: NDArray[Any]) -> None:
@@ -214,7 +219,7 @@ class IncrementalSpectrum:
         )
 
     def _certain_by_far(self, bounds: tuple[tuple[int, int], ...]) -> bool:
-        """Whether the ranks would still be certain if several times as much had been cut off."""
+        """Whether the ranks would be as certain if several times as much had been cut off."""
         return self._bounds_at(SHRINK_MARGIN) == bounds
 
     def _bounds_at(self, factor: float) -> tuple[tuple[int, int], ...]:
