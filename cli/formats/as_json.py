@@ -73,7 +73,7 @@ def _pieces(value: Any, level: int | None, encoding: str) -> Iterator[str]:
             yield from _pieces(item, below, encoding)
             before = ","
         yield outer + "}"
-    elif isinstance(value, list) and value and (types := {type(item) for item in value}) <= _NUMBERS:
+    elif isinstance(value, list) and value and (types := set(map(type, value))) <= _NUMBERS:
         if types <= _FLOATS:
             import orjson  # five times as fast: the time that the analysis of a long log ends with
 

@@ -209,6 +209,7 @@ def _laid_out(request: Request, measures: tuple[Measure, ...], span: Span) -> Pl
         kept,
         column,
         narrow=any(measure.narrow_tiles for measure in measures),
+        held=any(measure.holds_blocks for measure in measures),
         grouped=min((m.most_grouped for m in measures if m.most_grouped is not None), default=None),
     )
     ranges = _ranges(request.tensors, measures, span, limits)

@@ -25,8 +25,8 @@ WIDEST_TILE = 16
 """Times TILE_WIDTH, the widest tile."""
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
-WAITING_BLOCK_BYTES = 32 << 20
-"""The same where chunks are waited for: more blocks are on their way while one is summed."""
+SMALL_BLOCK_BYTES = 32 << 20
+"""The same where more than two blocks are in memory, and as much work is in each."""
 TALL_WIDTH = 8 * TILE_WIDTH
 """Columns of a block that leave enough tiles to share, where it could be wider and less tall."""
 BLOCK_ROWS = 1 << 13
@@ -45,7 +45,7 @@ class Limits:
     group : tensors of a range at most, None for as many as are small
     tile : columns of a tile, None for TILE_WIDTH
     widest : columns of a range at most, where the chunk grid leaves the choice, None for as many as fit
-    waits : chunks are waited for
+    small : blocks of SMALL_BLOCK_BYTES will do
     """
 
     rows: tuple[int, int]
@@ -56,7 +56,7 @@ class Limits:
     group: int | None = None
     tile: int | None = None
     widest: int | None = None
-    waits: bool = False
+    small: bool = False
 
     @property
     def tile_width(self) -> int:
@@ -66,7 +66,7 @@ class Limits:
     @property
     def block_bytes(self) -> int:
         """Size of a block to aim at: two of them and their states fit."""
-        return max(1, min(WAITING_BLOCK_BYTES if self.waits else BLOCK_BYTES, self.room // 3))
+        return max(1, min(SMALL_BLOCK_BYTES if self.small else BLOCK_BYTES, self.room // 3))
 
     @property
     def count(self) -> int:

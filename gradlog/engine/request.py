@@ -12,7 +12,7 @@ from ..logs.log import Tensor
 from ..predictors import HistoryBank
 from ..quick_dataclass import dataclass
 from ..sizes import format_size
-from .ranges import Limits, most_block_rows, tile_width
+from .ranges import SMALL_BLOCK_BYTES, Limits, most_block_rows, tile_width
 
 SLACK = 1.1
 """A plan may go this far over the memory asked for, rather than decode chunks twice."""
@@ -22,6 +22,8 @@ SUMS_PART = 16
 """Of the memory, this part is for per-row sums of tensors that are read together."""
 RANGES_OF_PART = 4
 """At least, where the chunk grid allows: parts then differ by a quarter of one."""
+HELD_ROWS = 512
+"""Rows of a block that whoever takes whole blocks has enough of."""
 UNCOUNTED = 8 << 20
 """Up to here, chunks in decoding are lost in what libraries take."""
 UNREFUSED = 64 << 20
@@ -144,13 +146,16 @@ class Request:
         # A block holds all tensors, each with sums of its own for every row.
         return max(1, min(most, self._rows_of_sums // max(1, len(self.tensors))))
 
-    def limits(self, span: Span, kept: int, column: int, *, narrow: bool, grouped: int | None) -> Limits:
+    def limits(
+        self, span: Span, kept: int, column: int, *, narrow: bool, held: bool, grouped: int | None
+    ) -> Limits:
         """What bounds a block.
 
         kept : bytes that stay; column : bytes that each column carries on
-        narrow, grouped : as of `Measure.narrow_tiles` and `Measure.most_grouped`
+        narrow, held, grouped : as of `Measure.narrow_tiles`, `holds_blocks` and `most_grouped`
         """
         whole = span is Span.COLUMNS
+        row_bytes = sum(tensor.parameters * tensor.compute_dtype.itemsize for tensor in self.tensors)
         return Limits(
             rows=self.rows,
             room=self.room - kept,
@@ -160,7 +165,7 @@ class Request:
             group=self._group(span, grouped),
             tile=None if narrow else tile_width(self.count),
             widest=None if self.parts == 1 else max(1, self.parameters // (RANGES_OF_PART * self.parts)),
-            waits=self.waiting_bytes > 0,
+            small=self.waiting_bytes > 0 or (held and HELD_ROWS * row_bytes <= SMALL_BLOCK_BYTES),
         )
 
     def _group(self, span: Span, grouped: int | None) -> int:
