@@ -118,6 +118,11 @@ def _share_out(weights: Doubles, lags: int, ways: Integers) -> None:
             ways[-2] = p
         elif count == 2 and found == 1 and found < lags and ways[-1] < 0:
             ways[-1] = p
+    for p in range(predictors):
+        if ways[p] > 0 and p not in (ways[-2], ways[-1]):
+            for k in range(lags, weights.shape[1]):
+                if weights[p, k] != 0.0:  # weighs an average, which `usual_sums` would have moved on
+                    ways[-1] = -1
 
 
 @kernel

@@ -43,8 +43,11 @@ USUAL = (
     "lags:1,2,3,4,5",
     "lags:1,2",
     "ema:0.3",
+    "ema-debiased:0.9",
+    "mixture:0.5,0.9,0.3",
+    "ema:0.9",
 )
-"""Kinds of predictors that the kernel sums at once, and seconds of each kind."""
+"""Kinds of predictors that the kernel sums at once, seconds of each kind, and such as weigh averages."""
 
 
 def run_kernel(
@@ -77,7 +80,7 @@ def run_kernel(
     rows=st.integers(1, 9),
     width=st.sampled_from([1, 7, 512, 700]),
     dtype=st.sampled_from([np.float32, np.float64]),
-    specs=st.lists(st.sampled_from(SPECS), max_size=5) | st.permutations(USUAL).map(lambda specs: specs[:8]),
+    specs=st.lists(st.sampled_from(SPECS), max_size=5) | st.permutations(USUAL).map(lambda specs: specs[:9]),
     replace=st.booleans(),
     data=st.data(),
 )
