@@ -14,6 +14,7 @@ from .jit import kernel
 Doubles = NDArray[np.float64]
 Gradients = NDArray[np.floating[Any]]
 Sums = tuple[float, float, float]
+NO_SUMS = 0.0, 0.0, 0.0
 UsualSums = tuple[Sums, Sums, Sums, Sums, Sums, Sums]
 
 
@@ -97,19 +98,25 @@ def count_nonzero(gradient: Doubles) -> int:
 
 
 @kernel
+def _with(sums: Sums, value: float, prediction: float) -> Sums:
+    """(g - m)^2, g m and m^2 of one entry added to the sums of them."""
+    difference = value - prediction
+    return (
+        sums[0] + difference * difference,
+        sums[1] + value * prediction,
+        sums[2] + prediction * prediction,
+    )
+
+
+@kernel
 def average_sums(gradient: Doubles, average: Doubles, keep: float) -> Sums:
     """||g - s||^2, <g, s> and ||s||^2 for an exponential average, which takes the gradient in on the way."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
+    sums = NO_SUMS
     gain = 1.0 - keep
     for j in range(gradient.size):
-        difference = gradient[j] - average[j]
-        residual += difference * difference
-        product += gradient[j] * average[j]
-        energy += average[j] * average[j]
+        sums = _with(sums, gradient[j], average[j])
         average[j] = keep * average[j] + gain * gradient[j]
-    return residual, product, energy
+    return sums
 
 
 @kernel
@@ -117,40 +124,28 @@ def two_averages_sums(
     gradient: Doubles, first: Doubles, keep_first: float, second: Doubles, keep_second: float
 ) -> tuple[Sums, Sums]:
     """`average_sums` of two averages in one pass."""
-    residual_1 = product_1 = energy_1 = 0.0
-    residual_2 = product_2 = energy_2 = 0.0
+    sums_1 = sums_2 = NO_SUMS
     gain_1 = 1.0 - keep_first
     gain_2 = 1.0 - keep_second
     for j in range(gradient.size):
         value = gradient[j]
         one = first[j]
         two = second[j]
-        difference = value - one
-        residual_1 += difference * difference
-        product_1 += value * one
-        energy_1 += one * one
+        sums_1 = _with(sums_1, value, one)
         first[j] = keep_first * one + gain_1 * value
-        difference = value - two
-        residual_2 += difference * difference
-        product_2 += value * two
-        energy_2 += two * two
+        sums_2 = _with(sums_2, value, two)
         second[j] = keep_second * two + gain_2 * value
-    return (residual_1, product_1, energy_1), (residual_2, product_2, energy_2)
+    return sums_1, sums_2
 
 
 @kernel
 def weighted_sums_2(gradient: Doubles, a: float, x: Doubles, b: float, y: Doubles) -> Sums:
     """||g - m||^2, <g, m> and ||m||^2 for the prediction m = a x + b y."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
+    sums = NO_SUMS
     for j in range(gradient.size):
         prediction = a * x[j] + b * y[j]
-        difference = gradient[j] - prediction
-        residual += difference * difference
-        product += gradient[j] * prediction
-        energy += prediction * prediction
-    return residual, product, energy
+        sums = _with(sums, gradient[j], prediction)
+    return sums
 
 
 @kernel
@@ -160,16 +155,11 @@ def weighted_sums_5(
     d: float, v: Doubles, e: float, w: Doubles,
 ) -> Sums:  # fmt: skip
     """As `weighted_sums_2`, for a prediction of five vectors."""
-    residual = 0.0
-    product = 0.0
-    energy = 0.0
+    sums = NO_SUMS
     for j in range(gradient.size):
         prediction = (a * x[j] + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
-        difference = gradient[j] - prediction
-        residual += difference * difference
-        product += gradient[j] * prediction
-        energy += prediction * prediction
-    return residual, product, energy
+        sums = _with(sums, gradient[j], prediction)
+    return sums
 
 
 def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
@@ -190,11 +180,7 @@ def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
         keep_1, keep_2, keep_3 = decays[0], decays[1], decays[2]
         gain_1, gain_2, gain_3 = 1.0 - keep_1, 1.0 - keep_2, 1.0 - keep_3
         energy = lagged = increment = 0.0
-        residual_5 = product_5 = energy_5 = 0.0
-        residual_2 = product_2 = energy_2 = 0.0
-        residual_a = product_a = energy_a = 0.0
-        residual_b = product_b = energy_b = 0.0
-        residual_c = product_c = energy_c = 0.0
+        of_5 = of_2 = of_a = of_b = of_c = NO_SUMS
         for j in range(row.size):
             value = np.float64(row[j])
             before = x[j]
@@ -206,41 +192,19 @@ def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
             lagged += value * before
             increment += difference * difference
             prediction = (a * before + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
-            difference = value - prediction
-            residual_5 += difference * difference
-            product_5 += value * prediction
-            energy_5 += prediction * prediction
+            of_5 = _with(of_5, value, prediction)
             prediction = f * before + g * y[j]
-            difference = value - prediction
-            residual_2 += difference * difference
-            product_2 += value * prediction
-            energy_2 += prediction * prediction
+            of_2 = _with(of_2, value, prediction)
             average = first[j]
-            difference = value - average
-            residual_a += difference * difference
-            product_a += value * average
-            energy_a += average * average
+            of_a = _with(of_a, value, average)
             first[j] = keep_1 * average + gain_1 * value
             average = second[j]
-            difference = value - average
-            residual_b += difference * difference
-            product_b += value * average
-            energy_b += average * average
+            of_b = _with(of_b, value, average)
             second[j] = keep_2 * average + gain_2 * value
             average = third[j]
-            difference = value - average
-            residual_c += difference * difference
-            product_c += value * average
-            energy_c += average * average
+            of_c = _with(of_c, value, average)
             third[j] = keep_3 * average + gain_3 * value
-        return (
-            (energy, lagged, increment),
-            (residual_5, product_5, energy_5),
-            (residual_2, product_2, energy_2),
-            (residual_a, product_a, energy_a),
-            (residual_b, product_b, energy_b),
-            (residual_c, product_c, energy_c),
-        )
+        return (energy, lagged, increment), of_5, of_2, of_a, of_b, of_c
 
     return usual_sums
 

@@ -28,13 +28,13 @@ def write_json(documents: Iterable[dict[str, Any]], encoding: str, *, several: b
     """Pieces of indented JSON: a list of the documents when `several`, else the only one."""
     if not several:
         for document in documents:
-            yield from _joined(_pieces(document, 0, encoding))
+            yield from _joined(_indented(document, 0, encoding))
             yield "\n"
         return
     opening = "["
     for document in documents:
         yield f"{opening}\n"
-        yield from _joined(_pieces(document, 0, encoding))
+        yield from _joined(_indented(document, 0, encoding))
         opening = ","
     yield "\n]\n" if opening == "," else "[]\n"
 
@@ -42,7 +42,7 @@ def write_json(documents: Iterable[dict[str, Any]], encoding: str, *, several: b
 def write_json_lines(documents: Iterable[dict[str, Any]], encoding: str) -> Iterator[str]:
     """Each document on a line of its own."""
     for document in documents:
-        yield "".join(_pieces(document, None, encoding)) + "\n"
+        yield _dump(document, encoding) + "\n"  # one call: pieces take four times as long
 
 
 def _joined(texts: Iterable[str]) -> Iterator[str]:
@@ -57,20 +57,15 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
     yield "".join(held)
 
 
-def _pieces(value: Any, level: int | None, encoding: str) -> Iterator[str]:
-    """What `json.dumps(value, indent=2)` gives, in pieces, or without any space where `level` is None.
-
-    A long series never stands there whole as text of single numbers, and is written by encoders in C, which
-    know no such indentation.
-    """
-    inner, outer, colon, below = "", "", ":", None
-    if level is not None:
-        inner, outer, colon, below = "\n" + "  " * (level + 1), "\n" + "  " * level, ": ", level + 1
+def _indented(value: Any, level: int, encoding: str) -> Iterator[str]:
+    """What `json.dumps(value, indent=2)` gives, in pieces: a long series never stands there whole as text
+    of single numbers, and is written by encoders in C, which know no such indentation."""
+    inner, outer = "\n" + "  " * (level + 1), "\n" + "  " * level
     if isinstance(value, dict) and value:
         before = "{"
         for key, item in value.items():
-            yield f"{before}{inner}{_key(key, encoding)}{colon}"
-            yield from _pieces(item, below, encoding)
+            yield f"{before}{inner}{_key(key, encoding)}: "
+            yield from _indented(item, level + 1, encoding)
             before = ","
         yield outer + "}"
     elif isinstance(value, list) and value and (types := set(map(type, value))) <= _NUMBERS:
@@ -85,7 +80,7 @@ def _pieces(value: Any, level: int | None, encoding: str) -> Iterator[str]:
         before = "["
         for item in value:
             yield before + inner
-            yield from _pieces(item, below, encoding)
+            yield from _indented(item, level + 1, encoding)
             before = ","
         yield outer + "]"
     else:

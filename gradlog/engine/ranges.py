@@ -26,7 +26,7 @@ WIDEST_TILE = 16
 BLOCK_BYTES = 64 << 20
 """Size of a block aimed at, where the chunk grid leaves the choice."""
 SMALL_BLOCK_BYTES = 32 << 20
-"""The same where more than two blocks are in memory, and as much work is in each."""
+"""The same where three blocks are in memory: chunks are waited for, or blocks are held of HELD_ROWS."""
 TALL_WIDTH = 8 * TILE_WIDTH
 """Columns of a block that leave enough tiles to share, where it could be wider and less tall."""
 BLOCK_ROWS = 1 << 13

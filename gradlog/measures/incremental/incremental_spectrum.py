@@ -18,10 +18,11 @@ from ..spectra.certificate import Envelope
 BASIS_START = 64
 """Rows of the basis at the start."""
 BASIS_SMALLEST = 48
-"""Rows that it shrinks to at most."""
+"""Rows that it does not shrink below."""
 BASIS_GROWTH = 1.5
 """What the basis grows by while ranks are uncertain, and shrinks by while they would be as certain by far."""
 SHRINK_MARGIN = 2.0
+"""Times what has been cut off, for that."""
 PATIENCE = 3
 """Points in a row at which ranks are uncertain before the basis grows, or certain by far before it shrinks: a
 rank that changes as training goes on passes through a tie, which no basis resolves."""
