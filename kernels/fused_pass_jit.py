@@ -26,6 +26,7 @@ from .pass_layout import (
 )
 from .prefetch import LINE, prefetch
 from .row_sums import (
+    USUAL_DECAY,
     Sums,
     average_sums,
     count_nonfinite,
@@ -96,15 +97,17 @@ def _share_out(weights: Doubles, lags: int, ways: Integers) -> None:
 
     weights : (P, L + E) of the step
     ways : (P + E + 2,) overwritten: of each predictor, the number of vectors that are weighed, LAST or
-        ELSEWHERE; of each average, the predictor that it is; the predictors of five lags and of two that
-        `usual_sums` takes. -1 where there is none.
+        ELSEWHERE; of each average, the predictor that it is; the predictors of five equal lags and of two
+        lags that `usual_sums` takes. -1 where there is none.
     """
     predictors = weights.shape[0]
     ways[predictors:] = -1
     for p in range(predictors):
         count = found = 0
+        equal = True
         for k in range(weights.shape[1]):
             if weights[p, k] != 0.0:
+                equal = equal and (count == 0 or weights[p, k] == weights[p, found])
                 count += 1
                 found = k
         ways[p] = count
@@ -114,7 +117,7 @@ def _share_out(weights: Doubles, lags: int, ways: Integers) -> None:
             elif found >= lags and ways[predictors + found - lags] < 0:
                 ways[p] = ELSEWHERE
                 ways[predictors + found - lags] = p
-        elif count == 5 and found == 4 and found < lags and ways[-2] < 0:
+        elif count == 5 and equal and found == 4 and found < lags and ways[-2] < 0:
             ways[-2] = p
         elif count == 2 and found == 1 and found < lags and ways[-1] < 0:
             ways[-1] = p
@@ -153,6 +156,7 @@ def fused_sums(
     rows = block.shape[0]
     predictors = weights.shape[0]
     averages = decays.size
+    usual_averages = averages >= 3 and min(decays[0], decays[1], decays[2]) >= USUAL_DECAY
     for i in range(rows):
         _share_out(weights[:, i], lags, ways[i])
     for panel in range((last - first + PANEL - 1) // PANEL):
@@ -181,9 +185,9 @@ def fused_sums(
                 previous = history_vector(past, 0, slot, lags, width)
                 if i == 0:
                     previous_energy = squared_norm(previous)
-                if five >= 0 and two >= 0 and averages >= 3:
+                if five >= 0 and two >= 0 and usual_averages:
                     usual = True
-                    given = weights[five, i], weights[two, i], decays
+                    given = weights[five, i, 0], weights[two, i], decays
                     if replace:
                         all_sums = usual_sums_and_increments(row, past, slot, lags, *given)
                     else:

@@ -16,6 +16,9 @@ Gradients = NDArray[np.floating[Any]]
 Sums = tuple[float, float, float]
 NO_SUMS = 0.0, 0.0, 0.0
 UsualSums = tuple[Sums, Sums, Sums, Sums, Sums, Sums]
+USUAL_DECAY = 0.5
+"""Decays from which on `usual_sums` moves averages by their distance from the gradient. With smaller ones, an
+average that is far larger than the gradient would leave its rounding in the next."""
 
 
 @kernel
@@ -165,7 +168,7 @@ def weighted_sums_5(
 def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
     @kernel
     def usual_sums(
-        row: Gradients, past: Doubles, slot: int, lags: int, five: Doubles, two: Doubles, decays: Doubles
+        row: Gradients, past: Doubles, slot: int, lags: int, five: float, two: Doubles, decays: Doubles
     ) -> UsualSums:
         width = row.size
         gradient = past[slot, :width]
@@ -175,10 +178,8 @@ def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
         v = history_vector(past, 3, slot, lags, width)
         w = history_vector(past, 4, slot, lags, width)
         first, second, third = past[lags + 1, :width], past[lags + 2, :width], past[lags + 3, :width]
-        a, b, c, d, e = five[0], five[1], five[2], five[3], five[4]
-        f, g = two[0], two[1]
-        keep_1, keep_2, keep_3 = decays[0], decays[1], decays[2]
-        gain_1, gain_2, gain_3 = 1.0 - keep_1, 1.0 - keep_2, 1.0 - keep_3
+        a, b = two[0], two[1]
+        gain_1, gain_2, gain_3 = 1.0 - decays[0], 1.0 - decays[1], 1.0 - decays[2]
         energy = lagged = increment = 0.0
         of_5 = of_2 = of_a = of_b = of_c = NO_SUMS
         for j in range(row.size):
@@ -191,19 +192,19 @@ def _usual_sums(replace: bool) -> Callable[..., UsualSums]:
             energy += value * value
             lagged += value * before
             increment += difference * difference
-            prediction = (a * before + b * y[j]) + (c * z[j] + d * v[j]) + e * w[j]
+            prediction = five * ((before + y[j]) + (z[j] + v[j]) + w[j])
             of_5 = _with(of_5, value, prediction)
-            prediction = f * before + g * y[j]
+            prediction = a * before + b * y[j]
             of_2 = _with(of_2, value, prediction)
             average = first[j]
             of_a = _with(of_a, value, average)
-            first[j] = keep_1 * average + gain_1 * value
+            first[j] = average + gain_1 * (value - average)
             average = second[j]
             of_b = _with(of_b, value, average)
-            second[j] = keep_2 * average + gain_2 * value
+            second[j] = average + gain_2 * (value - average)
             average = third[j]
             of_c = _with(of_c, value, average)
-            third[j] = keep_3 * average + gain_3 * value
+            third[j] = average + gain_3 * (value - average)
         return (energy, lagged, increment), of_5, of_2, of_a, of_b, of_c
 
     return usual_sums
@@ -214,8 +215,8 @@ usual_sums = _usual_sums(False)
 
 past, slot : a panel of the history, and where g_t goes in its ring, of five lags or more
 
-In this order: `load_lag`; `weighted_sums_5` of the last five gradients with the weights `five`;
-`weighted_sums_2` of the last two with the weights `two`; `average_sums` of the first three averages.
+In this order: `load_lag`; `weighted_sums_5` of the last five gradients, each times `five`; `weighted_sums_2`
+of the last two with the weights `two`; `average_sums` of the first three averages, of USUAL_DECAY or more.
 """
 usual_sums_and_increments = _usual_sums(True)
 """`usual_sums`, leaving the increments in the row."""

@@ -132,6 +132,27 @@ def test_average_state_keeps_double_precision() -> None:
     np.testing.assert_allclose(residual, 3 * 0.25 ** np.arange(40), rtol=1e-9)
 
 
+@pytest.mark.parametrize("decay", ["0.0", "0.001", "0.3", "0.5", "0.6"])
+def test_averages_forget_rows_that_were_far_larger(decay: str) -> None:
+    """Beside the usual predictors too, where averages are moved on in another way."""
+    rng = np.random.default_rng(3)
+    gradients = rng.standard_normal((40, 700)) * np.repeat([1.0, 1e14, 1e-4, 1e-7], 10)[:, None]
+    averages = (f"ema:{decay}", "ema:0.9", "ema:0.99")
+    specs = (*averages, "mean:5", "linear", "one-step")
+    sums, _ = run_kernel(gradients, specs, [25], 0, False)
+    part = gradients.astype(np.longdouble)
+    for p, predictor in enumerate(parse_predictors(specs)):
+        if predictor.spec not in averages:
+            continue
+        keep = np.longdouble(float(predictor.spec.partition(":")[2]))
+        m = np.zeros_like(part)
+        for t in range(1, len(part)):
+            m[t] = keep * m[t - 1] + (1 - keep) * part[t - 1]
+        columns = sums[:, pass_layout.PREDICTORS + 3 * p :][:, :3]
+        expected = np.stack([((part - m) ** 2).sum(1), (m**2).sum(1)], axis=1).astype(np.float64)
+        np.testing.assert_allclose(columns[:, [0, 2]], expected, rtol=2e-13, err_msg=predictor.spec)
+
+
 @settings(deadline=None, max_examples=sweep(30))
 @given(rows=st.integers(1, 30), width=st.integers(1, 40), single=st.booleans(), seed=st.integers(0, 999))
 def test_gram(rows: int, width: int, single: bool, seed: int) -> None:

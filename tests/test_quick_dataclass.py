@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
 import math
 import pickle
 from typing import Any
@@ -68,6 +70,76 @@ def test_as_of_the_standard_library(options: dict[str, Any]) -> None:
         if options.get("frozen"):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 changed.x = 3.0
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                del changed.x
+            assert changed.x == 2.0
+
+
+def with_every_field(decorator: Any) -> Any:
+    @decorator(frozen=True)
+    class Base:
+        """A class."""
+
+        first: int
+        later: list[int] = dataclasses.field(default_factory=list, kw_only=True)
+        second: str = "b"
+
+    @decorator(frozen=True)
+    class Point(Base):
+        """Of another."""
+
+        third: float = 0.5
+        needed: int = dataclasses.field(kw_only=True)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "second", self.second + "!")
+
+    class Named(Point):
+        """No dataclass."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(7, needed=8)
+            object.__setattr__(self, "second", name)
+
+    return Point, Named
+
+
+GIVEN: list[tuple[list[Any], dict[str, Any]]] = [
+    ([1], {"needed": 2}),
+    ([1, "c", 0.25], {"needed": 2, "later": [3]}),
+    ([], {"first": 1, "needed": 2, "third": 1.5}),
+    ([1], {}),
+    ([], {"needed": 2}),
+    ([1, "c", 0.25, [3]], {"needed": 2}),
+    ([1], {"needed": 2, "other": 3}),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), GIVEN)
+def test_what_is_given(values: list[Any], named: dict[str, Any]) -> None:
+    made = []
+    for decorator in (quick_dataclass.dataclass, dataclasses.dataclass):
+        kind, _ = with_every_field(decorator)
+        try:
+            made.append(vars(kind(*values, **named)))
+        except TypeError as error:
+            made.append(str(error))
+    assert made[0] == made[1]
+
+
+def test_fields_are_as_given_however_the_class_is_met() -> None:
+    kind, named = with_every_field(quick_dataclass.dataclass)
+    usual, _ = with_every_field(dataclasses.dataclass)
+    assert inspect.signature(kind).parameters.keys() == inspect.signature(usual).parameters.keys()
+    assert inspect.signature(kind.__init__).return_annotation is None
+    one, other = kind(1, needed=2), kind(1, needed=2)
+    one.later.append(3)
+    assert other.later == []
+    assert vars(named("n")) == {"first": 7, "later": [], "second": "n", "third": 0.5, "needed": 8}
+    assert copy.deepcopy(one) == one
+    assert copy.deepcopy(one).later is not one.later
+    with pytest.raises(dataclasses.FrozenInstanceError, match="'first'"):
+        named("n").first = 1
 
 
 def test_own_methods_stay() -> None:
