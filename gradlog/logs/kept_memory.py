@@ -23,7 +23,8 @@ def kept_memory(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArra
     buffers: dict[str, NDArray[np.uint8]] = _held.__dict__.setdefault("buffers", {})
     if name not in buffers or buffers[name].size < size:
         buffers.pop(name, None)
-        buffers[name] = np.empty(size, np.uint8)
+        # Packed chunks differ a little in length. What nobody writes to takes no memory.
+        buffers[name] = np.empty(size + size // 16, np.uint8)
     return buffers[name][:size].view(dtype).reshape(shape)
 
 
