@@ -24,6 +24,7 @@ else:
 
         def made_of(cls):
             own, quick = vars(cls), {}
+            # Heirs of a frozen class have to be made as frozen ones.
             heir = any(dataclasses.is_dataclass(base) for base in cls.__bases__)
             lazy = frozen and not slots and not heir
             if eq and not order and "__eq__" not in own:
@@ -64,7 +65,7 @@ class _Init:
 
 
 def _init_of(cls: type[Any]) -> Any:
-    values: dict[str, Any] = {"set_field": object.__setattr__, "missing": MISSING}
+    values: dict[str, Any] = {"__set__": object.__setattr__, "__missing__": MISSING}
     parameters: list[str] = []
     body: list[str] = []
     for field in sorted(fields(cls), key=lambda field: bool(field.kw_only)):
@@ -74,13 +75,13 @@ def _init_of(cls: type[Any]) -> Any:
         parameters.append(name)
         given = name
         if field.default is not MISSING:
-            values[f"default_{name}"] = field.default
-            parameters[-1] += f"=default_{name}"
+            values[f"__default_{name}__"] = field.default
+            parameters[-1] += f"=__default_{name}__"
         elif field.default_factory is not MISSING:
-            values[f"make_{name}"] = field.default_factory
-            parameters[-1] += "=missing"
-            given = f"make_{name}() if {name} is missing else {name}"
-        body.append(f"set_field(self, {name!r}, {given})")
+            values[f"__make_{name}__"] = field.default_factory
+            parameters[-1] += "=__missing__"
+            given = f"__make_{name}__() if {name} is __missing__ else {name}"
+        body.append(f"__set__(self, {name!r}, {given})")
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     exec(f"def __init__(self, {', '.join(parameters)}):\n " + "\n ".join(body or ["pass"]), values)

@@ -77,22 +77,24 @@ def test_as_of_the_standard_library(options: dict[str, Any]) -> None:
 
 def with_every_field(decorator: Any) -> Any:
     @decorator(frozen=True)
-    class Base:
+    class Point:
         """A class."""
 
         first: int
         later: list[int] = dataclasses.field(default_factory=list, kw_only=True)
         second: str = "b"
-
-    @decorator(frozen=True)
-    class Point(Base):
-        """Of another."""
-
-        third: float = 0.5
+        missing: int = 0
+        make: dict[str, int] = dataclasses.field(default_factory=dict)
         needed: int = dataclasses.field(kw_only=True)
 
         def __post_init__(self) -> None:
             object.__setattr__(self, "second", self.second + "!")
+
+    @decorator(frozen=True)
+    class Heir(Point):
+        """Of another."""
+
+        third: float = 0.5
 
     class Named(Point):
         """No dataclass."""
@@ -101,25 +103,27 @@ def with_every_field(decorator: Any) -> Any:
             super().__init__(7, needed=8)
             object.__setattr__(self, "second", name)
 
-    return Point, Named
+    return Point, Heir, Named
 
 
 GIVEN: list[tuple[list[Any], dict[str, Any]]] = [
     ([1], {"needed": 2}),
-    ([1, "c", 0.25], {"needed": 2, "later": [3]}),
-    ([], {"first": 1, "needed": 2, "third": 1.5}),
+    ([1, "c", 4, {"d": 5}], {"needed": 2, "later": [3]}),
+    ([], {"first": 1, "needed": 2, "make": {"d": 5}}),
+    ([1, "c", 4, {}, 0.25], {"needed": 2}),
     ([1], {}),
     ([], {"needed": 2}),
-    ([1, "c", 0.25, [3]], {"needed": 2}),
+    ([1, "c", 4, {}, 0.25, [3]], {"needed": 2}),
     ([1], {"needed": 2, "other": 3}),
 ]
 
 
 @pytest.mark.parametrize(("values", "named"), GIVEN)
-def test_what_is_given(values: list[Any], named: dict[str, Any]) -> None:
+@pytest.mark.parametrize("heir", [False, True])
+def test_what_is_given(values: list[Any], named: dict[str, Any], heir: bool) -> None:
     made = []
     for decorator in (quick_dataclass.dataclass, dataclasses.dataclass):
-        kind, _ = with_every_field(decorator)
+        kind = with_every_field(decorator)[heir]
         try:
             made.append(vars(kind(*values, **named)))
         except TypeError as error:
@@ -127,19 +131,31 @@ def test_what_is_given(values: list[Any], named: dict[str, Any]) -> None:
     assert made[0] == made[1]
 
 
-def test_fields_are_as_given_however_the_class_is_met() -> None:
-    kind, named = with_every_field(quick_dataclass.dataclass)
-    usual, _ = with_every_field(dataclasses.dataclass)
+@pytest.mark.parametrize("heir", [False, True])
+def test_fields_are_as_given_however_the_class_is_met(heir: bool) -> None:
+    kind, usual = (with_every_field(d)[heir] for d in (quick_dataclass.dataclass, dataclasses.dataclass))
     assert inspect.signature(kind).parameters.keys() == inspect.signature(usual).parameters.keys()
     assert inspect.signature(kind.__init__).return_annotation is None
     one, other = kind(1, needed=2), kind(1, needed=2)
     one.later.append(3)
     assert other.later == []
-    assert vars(named("n")) == {"first": 7, "later": [], "second": "n", "third": 0.5, "needed": 8}
     assert copy.deepcopy(one) == one
     assert copy.deepcopy(one).later is not one.later
+
+
+def test_heirs_of_any_kind() -> None:
+    point, _, named = with_every_field(quick_dataclass.dataclass)
+    assert vars(named("n")) == {**vars(point(7, needed=8)), "second": "n"}
     with pytest.raises(dataclasses.FrozenInstanceError, match="'first'"):
         named("n").first = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class Usual(point):  # type: ignore[misc, valid-type]
+        """Made by the standard library."""
+
+        fourth: int = 4
+
+    assert (Usual(1, needed=2).fourth, Usual(1, needed=2).first) == (4, 1)
 
 
 def test_own_methods_stay() -> None:
