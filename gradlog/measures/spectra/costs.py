@@ -50,7 +50,7 @@ def incremental_seconds(parameters: Sequence[int], rows: int) -> float:
     """Bases of every tensor and of the whole model, between those that stay small and those that grow."""
     basis = float(TYPICAL_BASIS)
     scopes = _scopes(parameters)
-    products = 17 * basis * rows * float(sum(scopes)) / PRODUCT_RATE
+    products = 21 * basis * rows * float(sum(scopes)) / PRODUCT_RATE
     return products + len(scopes) * rows / basis * 10 * (2 * basis) ** 3 / EIGEN_RATE
 
 
