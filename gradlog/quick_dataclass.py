@@ -34,7 +34,9 @@ else:
             if repr and "__repr__" not in own:
                 quick["__repr__"] = _text
             if lazy:
-                quick |= {"__init__": _Init(cls), "__setattr__": _keep, "__delattr__": _keep}
+                quick |= {"__setattr__": _keep, "__delattr__": _keep}
+                if "__init__" not in own:
+                    quick["__init__"] = _Init(cls)
             made = dataclasses.dataclass(
                 init=not lazy,
                 frozen=frozen and not lazy,
@@ -65,6 +67,7 @@ class _Init:
 
 
 def _init_of(cls: type[Any]) -> Any:
+    annotations: dict[str, Any] = {}
     values: dict[str, Any] = {"__set__": object.__setattr__, "__missing__": MISSING}
     parameters: list[str] = []
     body: list[str] = []
@@ -82,12 +85,13 @@ def _init_of(cls: type[Any]) -> Any:
             parameters[-1] += "=__missing__"
             given = f"__make_{name}__() if {name} is __missing__ else {name}"
         body.append(f"__set__(self, {name!r}, {given})")
+        annotations[name] = field.type
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     exec(f"def __init__(self, {', '.join(parameters)}):\n " + "\n ".join(body or ["pass"]), values)
     init = values["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
-    init.__annotations__ = {field.name: field.type for field in fields(cls)} | {"return": None}
+    init.__annotations__ = annotations | {"return": None}
     return init
 
 

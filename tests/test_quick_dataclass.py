@@ -165,6 +165,9 @@ def test_own_methods_stay() -> None:
 
         x: int
 
+        def __init__(self, text: str) -> None:
+            object.__setattr__(self, "x", int(text))
+
         def __eq__(self, other: object) -> bool:
             return True
 
@@ -174,9 +177,10 @@ def test_own_methods_stay() -> None:
         def __repr__(self) -> str:
             return "mine"
 
-    assert Own(1) == Own(2)
-    assert hash(Own(1)) == 7
-    assert repr(Own(1)) == "mine"
+    assert Own("1").x == 1
+    assert Own("1") == Own("2")
+    assert hash(Own("1")) == 7
+    assert repr(Own("1")) == "mine"
 
 
 def test_of_the_package() -> None:
